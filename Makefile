@@ -1,0 +1,67 @@
+# make, make install     build the extension, install it into the PostgreSQL of pg_config
+# make demo, demo-stop   try it in a private cluster with real data
+# make check             every test but the long ones; check-long: those
+# make bench             measure it
+# make format, lint      lay out the code, look for mistakes; format-check only looks
+#
+# The targets of the last four lines install the packages they need.
+
+EXTENSION = reputation
+EXTVERSION = 1.0
+
+MODULE_big = reputation
+OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/core/*.c)))
+HEADER_FILES = $(wildcard src/*.h src/core/*.h)
+
+SQL_MODULES = $(sort $(wildcard sql/[0-9][0-9]-*.sql))
+DATA = $(wildcard sql/updates/$(EXTENSION)--*--*.sql)
+DATA_built = sql/$(EXTENSION)--$(EXTVERSION).sql
+
+PG_CPPFLAGS = -I$(CURDIR)/src
+PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers -Wno-sign-compare
+SHLIB_LINK = -lm
+
+# For make installcheck, in a running server that preloads the library.
+REGRESS = $(patsubst test/sql/%.sql,%,$(sort $(wildcard test/sql/*.sql)))
+REGRESS_OPTS = --inputdir=test --outputdir=tmp
+ISOLATION = $(patsubst test/isolation/specs/%.spec,%,$(sort $(wildcard test/isolation/specs/*.spec)))
+ISOLATION_OPTS = --inputdir=test/isolation --outputdir=tmp/isolation
+
+EXTRA_CLEAN = tmp/results tmp/isolation tmp/regression.*
+
+# No LLVM bitcode: it would need clang.
+override with_llvm = no
+
+TASKS = bench check check-long demo demo-stop format format-check lint
+
+# PGXS is read for its own targets only: the tasks must work where PostgreSQL
+# is not installed yet, and PGXS has a "check" of its own.
+ifneq ($(filter-out $(TASKS),$(or $(MAKECMDGOALS),all)),)
+PG_CONFIG ?= pg_config
+PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
+ifeq ($(PGXS),)
+$(error pg_config or the server headers are missing; tools/install-deps installs them)
+endif
+include $(PGXS)
+
+$(OBJS): $(HEADER_FILES)
+
+$(DATA_built): $(SQL_MODULES)
+	cat $^ > $@
+endif
+
+ifneq ($(filter $(TASKS),$(MAKECMDGOALS)),)
+.PHONY: $(TASKS)
+
+bench check demo demo-stop lint:
+	@tools/$@
+
+check-long:
+	@tools/check long
+
+format:
+	@tools/format
+
+format-check:
+	@tools/format --check
+endif

@@ -1,0 +1,224 @@
+-- The engines that are attached, and to what. Columns that name objects of the
+-- application are reg* types or names, so that a dump restores them.
+CREATE TABLE reputation.engine (
+	id				int			PRIMARY KEY,
+	name			text		NOT NULL UNIQUE,
+	role			regrole		NOT NULL,
+	users			regclass	NOT NULL,
+	users_key		name		NOT NULL,
+	key_type		regtype		NOT NULL,
+	cached_column	name		NOT NULL,
+	rank_column		name,
+	view_definition	text		NOT NULL,
+	fire			text		NOT NULL CHECK (fire IN ('origin', 'always')),
+	attached_at		timestamptz	NOT NULL,
+	home			text		NOT NULL,
+	suspended_error	text,
+	retry_at		timestamptz
+);
+COMMENT ON TABLE reputation.engine IS 'attached engines: the role they work as, the users table with its key and the cached column';
+COMMENT ON COLUMN reputation.engine.view_definition IS 'the signals view as attach generated it; a view that differs was replaced by its user and is kept';
+COMMENT ON COLUMN reputation.engine.home IS 'system identifier and database it was attached in; elsewhere (a restored dump, a copy) everybody is recomputed';
+COMMENT ON COLUMN reputation.engine.suspended_error IS 'why the engine as a whole cannot compute; its jobs wait';
+
+CREATE TABLE reputation.algorithm (
+	engine		text	NOT NULL,
+	version		int		NOT NULL CHECK (version > 0),
+	parameters	jsonb	NOT NULL CHECK (jsonb_typeof(parameters) = 'object'),
+	active		boolean	NOT NULL DEFAULT false,
+	PRIMARY KEY (engine, version)
+);
+CREATE UNIQUE INDEX algorithm_active ON reputation.algorithm (engine) WHERE active;
+COMMENT ON TABLE reputation.algorithm IS 'versioned weights and settings of each engine; one version is active';
+
+-- The application tables that have capture triggers. An engine watches columns
+-- of a source; the triggers are made from what all engines want of it.
+CREATE TABLE reputation.source (
+	id			int			PRIMARY KEY,
+	relation	regclass	NOT NULL UNIQUE
+);
+COMMENT ON TABLE reputation.source IS 'application tables with capture triggers; the id is the first argument of the triggers';
+
+CREATE TABLE reputation.source_key (
+	source		int			NOT NULL REFERENCES reputation.source ON DELETE CASCADE,
+	key_no		smallint	NOT NULL CHECK (key_no > 0),
+	column_name	name		NOT NULL,
+	mode		"char"		NOT NULL CHECK (mode IN ('a', 'o')),
+	PRIMARY KEY (source, key_no),
+	UNIQUE (source, column_name, mode)
+);
+COMMENT ON COLUMN reputation.source_key.mode IS 'a: the old and the new value are captured; o: the old value, when it is gone';
+
+CREATE TABLE reputation.capture (
+	engine	int		NOT NULL REFERENCES reputation.engine ON DELETE CASCADE,
+	source	int		NOT NULL REFERENCES reputation.source,
+	watched	name[]	NOT NULL,
+	PRIMARY KEY (engine, source)
+);
+COMMENT ON TABLE reputation.capture IS 'which columns of which source matter to an engine';
+
+CREATE TABLE reputation.capture_key (
+	engine		int			NOT NULL,
+	source		int			NOT NULL,
+	key_no		smallint	NOT NULL,
+	kind		smallint	NOT NULL CHECK (kind >= 0),
+	priority	smallint	NOT NULL CHECK (priority BETWEEN 1 AND 3),
+	PRIMARY KEY (engine, source, key_no, kind),
+	FOREIGN KEY (engine, source) REFERENCES reputation.capture ON DELETE CASCADE,
+	FOREIGN KEY (source, key_no) REFERENCES reputation.source_key
+);
+COMMENT ON COLUMN reputation.capture_key.kind IS '0: the key is a user id; otherwise the number of a lookup';
+COMMENT ON COLUMN reputation.capture_key.priority IS '1 high, 2 medium, 3 low';
+
+CREATE TABLE reputation.lookup (
+	engine		int			NOT NULL REFERENCES reputation.engine ON DELETE CASCADE,
+	kind		smallint	NOT NULL CHECK (kind > 0),
+	view_name	regclass	NOT NULL,
+	key_type	regtype		NOT NULL,
+	PRIMARY KEY (engine, kind)
+);
+COMMENT ON TABLE reputation.lookup IS 'views (key, user_id) that lead from a captured key to the users it concerns';
+
+-- The inbox: segments that writers append to and the fold empties. No index and
+-- no toast table, so that an append is one heap insert and a truncation one file.
+CREATE TABLE reputation.inbox_0 (
+	source	int			NOT NULL,
+	key_no	smallint	NOT NULL,
+	key		text		NOT NULL
+);
+ALTER TABLE reputation.inbox_0 ALTER key SET STORAGE PLAIN;
+CREATE TABLE reputation.inbox_1 (LIKE reputation.inbox_0 INCLUDING STORAGE);
+CREATE TABLE reputation.inbox_2 (LIKE reputation.inbox_0 INCLUDING STORAGE);
+CREATE TABLE reputation.inbox_3 (LIKE reputation.inbox_0 INCLUDING STORAGE);
+COMMENT ON TABLE reputation.inbox_0 IS 'captured keys of committed changes that were not folded yet (a segment)';
+COMMENT ON TABLE reputation.inbox_1 IS 'captured keys of committed changes that were not folded yet (a segment)';
+COMMENT ON TABLE reputation.inbox_2 IS 'captured keys of committed changes that were not folded yet (a segment)';
+COMMENT ON TABLE reputation.inbox_3 IS 'captured keys of committed changes that were not folded yet (a segment)';
+
+CREATE TABLE reputation.job_runs (
+	id					bigint		GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	job_name			text		NOT NULL,
+	status				text		NOT NULL CHECK (status IN ('running', 'succeeded', 'failed', 'cancelled')),
+	trigger				text		NOT NULL CHECK (trigger IN ('attach', 'manual', 'cron', 'worker', 'truncate', 'resync')),
+	scope				text		NOT NULL,
+	started_at			timestamptz	NOT NULL,
+	finished_at			timestamptz,
+	duration_ms			bigint,
+	algorithm_version	int,
+	attempt				int			NOT NULL DEFAULT 1,
+	error				text,
+	metadata			jsonb		NOT NULL DEFAULT '{}',
+	done				bigint		NOT NULL DEFAULT 0,
+	total				bigint,
+	fed					bigint		NOT NULL DEFAULT 0,
+	changed				bigint		NOT NULL DEFAULT 0,
+	cursor				text,
+	fed_all				boolean,
+	again				boolean		NOT NULL DEFAULT false
+);
+CREATE UNIQUE INDEX job_runs_running ON reputation.job_runs (job_name, scope) WHERE status = 'running';
+CREATE INDEX job_runs_started_at ON reputation.job_runs (started_at);
+COMMENT ON TABLE reputation.job_runs IS 'batch runs; scope is the engine; at most one is running per job and scope';
+COMMENT ON COLUMN reputation.job_runs.done IS 'users computed so far';
+COMMENT ON COLUMN reputation.job_runs.total IS 'users expected (an estimate while it runs)';
+COMMENT ON COLUMN reputation.job_runs.fed IS 'users put into the job table so far; the run is finished when all were fed and done = fed';
+COMMENT ON COLUMN reputation.job_runs.changed IS 'users whose stored score the run changed';
+COMMENT ON COLUMN reputation.job_runs.cursor IS 'the last user id that was fed';
+COMMENT ON COLUMN reputation.job_runs.fed_all IS 'were all users fed? Null: the run feeds none';
+COMMENT ON COLUMN reputation.job_runs.again IS 'everybody was asked for once more while the run was on: it starts over at its end';
+
+CREATE VIEW reputation.job_progress AS
+SELECT id, job_name, scope, trigger, started_at, done, total,
+	   CASE WHEN total > 0 THEN round(100.0 * least(done, total) / total, 1) END AS percent,
+	   CASE WHEN done > 0 AND total > done
+			THEN (clock_timestamp() - started_at) * ((total - done)::float8 / done) END AS time_left
+FROM reputation.job_runs
+WHERE status = 'running';
+COMMENT ON VIEW reputation.job_progress IS 'running batch jobs with an estimate of the time left';
+
+-- Due and deferred work. Duplicates of a key are allowed; a claim takes all of them.
+CREATE TABLE reputation.job (
+	engine		int			NOT NULL,
+	kind		smallint	NOT NULL DEFAULT 0,
+	key			text		NOT NULL,
+	lane		smallint	NOT NULL,
+	priority	smallint	NOT NULL,
+	due_at		timestamptz	NOT NULL,
+	attempt		smallint	NOT NULL DEFAULT 0,
+	lock_tries	smallint	NOT NULL DEFAULT 0,
+	run_id		bigint,
+	error		text
+);
+CREATE INDEX job_due ON reputation.job (engine, priority, due_at);
+CREATE INDEX job_key ON reputation.job (engine, key, kind);
+COMMENT ON TABLE reputation.job IS 'users (kind 0) and lookup keys to compute, at due_at';
+
+CREATE UNLOGGED TABLE reputation.recent_run (
+	engine		int			NOT NULL,
+	key			text		NOT NULL,
+	closes_at	timestamptz	NOT NULL
+);
+CREATE INDEX recent_run_key ON reputation.recent_run (engine, key);
+-- For compaction: rows are here only inside one transaction.
+CREATE UNLOGGED TABLE reputation.job_spare (LIKE reputation.job);
+COMMENT ON TABLE reputation.job_spare IS 'always empty outside of a compaction of reputation.job';
+CREATE UNLOGGED TABLE reputation.recent_run_spare (LIKE reputation.recent_run);
+COMMENT ON TABLE reputation.recent_run_spare IS 'always empty outside of a compaction of reputation.recent_run';
+
+COMMENT ON TABLE reputation.recent_run IS 'until when a user''s debounce window is open; forgetting it costs one run per user, so it is unlogged';
+
+CREATE TABLE reputation.dead_letter (
+	id			bigint		GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	engine		text		NOT NULL,
+	kind		smallint	NOT NULL,
+	key			text		NOT NULL,
+	attempts	int			NOT NULL,
+	error		text		NOT NULL,
+	failed_at	timestamptz	NOT NULL
+);
+COMMENT ON TABLE reputation.dead_letter IS 'keys given up after too many failures; reputation_retry() queues them again';
+
+CREATE TABLE reputation.worker_mark (
+	slot		int			PRIMARY KEY,
+	pid			int			NOT NULL,
+	started_at	timestamptz	NOT NULL,
+	engine		int,
+	kind		smallint,
+	key			text,
+	crashes		int			NOT NULL DEFAULT 0
+);
+COMMENT ON TABLE reputation.worker_mark IS 'one row per running worker; a leftover row tells the next one that its predecessor crashed, and over which key';
+
+CREATE TABLE reputation.schedule (
+	job_name	text		PRIMARY KEY,
+	at_time		time,
+	every		interval,
+	next_run_at	timestamptz	NOT NULL,
+	started_by	text		NOT NULL CHECK (started_by IN ('pg_cron', 'worker')),
+	CHECK ((at_time IS NULL) <> (every IS NULL))
+);
+COMMENT ON TABLE reputation.schedule IS 'batch jobs: daily at a time (UTC) or at an interval, and who starts them';
+
+CREATE TABLE reputation.builder_scores (
+	user_id				text		PRIMARY KEY,
+	score				int			NOT NULL,
+	algorithm_version	int			NOT NULL,
+	computed_at			timestamptz	NOT NULL
+);
+COMMENT ON TABLE reputation.builder_scores IS 'builder score rows; the application reads the cached column of its users table';
+
+-- What a dump carries. Not the inbox and the job table: a dump would hold locks
+-- on them that keep them from being truncated. engine.home makes up for it: in
+-- a database that is not the one it names everybody is recomputed.
+DO $$
+DECLARE
+	name text;
+BEGIN
+	FOREACH name IN ARRAY ARRAY['engine', 'algorithm', 'source', 'source_key', 'capture', 'capture_key',
+		'lookup', 'job_runs', 'job_runs_id_seq', 'dead_letter', 'dead_letter_id_seq', 'schedule',
+		'builder_scores']
+	LOOP
+		PERFORM pg_catalog.pg_extension_config_dump(format('reputation.%I', name)::regclass, '');
+	END LOOP;
+END
+$$;

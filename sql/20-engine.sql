@@ -1,0 +1,76 @@
+-- What every engine shares: capture, the drain, and its inspection.
+
+CREATE FUNCTION reputation.capture() RETURNS trigger
+LANGUAGE C AS 'MODULE_PATHNAME', 'reputation_capture';
+COMMENT ON FUNCTION reputation.capture() IS
+'Row trigger on an application table: remembers the keys of the changed row for the end of the transaction. Arguments: source id, then "mode:key_no:column" for each key. Made by <engine>_attach.';
+
+CREATE FUNCTION reputation.library_version() RETURNS text
+LANGUAGE C STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'reputation_library_version';
+COMMENT ON FUNCTION reputation.library_version() IS
+'The version of the loaded library; it must equal the extension''s.';
+
+CREATE FUNCTION reputation.clock() RETURNS timestamptz
+LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'reputation_clock';
+COMMENT ON FUNCTION reputation.clock() IS
+'The time all of the extension goes by: the system''s, or the setting reputation.clock in tests.';
+
+CREATE FUNCTION reputation.home() RETURNS text
+LANGUAGE C STABLE STRICT AS 'MODULE_PATHNAME', 'reputation_home';
+COMMENT ON FUNCTION reputation.home() IS
+'System identifier and OID of this database, as kept in reputation.engine.home.';
+
+CREATE FUNCTION reputation.status_list(engine text, name text) RETURNS text[]
+LANGUAGE C STABLE STRICT AS 'MODULE_PATHNAME', 'reputation_status_list';
+COMMENT ON FUNCTION reputation.status_list(text, text) IS
+'A list parameter of the engine''s active algorithm (for the builder: shipped, confirmed), for use in its views.';
+
+CREATE FUNCTION reputation.wake() RETURNS void
+LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'reputation_wake';
+COMMENT ON FUNCTION reputation.wake() IS
+'Wakes this database''s workers (or has the launcher start them) when the transaction commits.';
+
+CREATE FUNCTION reputation.sweep_start(engine text, job_name text, trigger text) RETURNS bigint
+LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'reputation_sweep_start';
+COMMENT ON FUNCTION reputation.sweep_start(text, text, text) IS
+'Starts the computation of every user of an engine; returns the id of its run in reputation.job_runs, or of the run that was already on, which will start over.';
+
+CREATE FUNCTION reputation.workers(
+	OUT pid int, OUT database oid, OUT slot int, OUT state text, OUT units bigint, OUT users bigint)
+RETURNS SETOF record
+LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'reputation_workers';
+COMMENT ON FUNCTION reputation.workers() IS
+'The running workers of the cluster from shared memory; no row without the preload.';
+
+CREATE FUNCTION reputation.inbox_pages(OUT segment int, OUT pages bigint)
+RETURNS SETOF record
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT i, pg_relation_size(format('reputation.inbox_%s', i)::regclass) / current_setting('block_size')::int
+	FROM generate_series(0, 3) AS i;
+END;
+COMMENT ON FUNCTION reputation.inbox_pages() IS
+'The size of each inbox segment in pages.';
+
+CREATE FUNCTION @extschema@.reputation_process(engine text DEFAULT NULL, max_users bigint DEFAULT NULL) RETURNS bigint
+LANGUAGE C VOLATILE SECURITY DEFINER AS 'MODULE_PATHNAME', 'reputation_process';
+COMMENT ON FUNCTION @extschema@.reputation_process(text, bigint) IS
+'Drains the work that is due in the calling transaction, as a worker would; engine null: every engine; max_users null: all. Returns the number of users computed. 25001 unless READ COMMITTED; 55000 when the engine is not attached.';
+
+CREATE FUNCTION @extschema@.reputation_wait(uid anycompatible, engine text DEFAULT NULL, timeout interval DEFAULT '5 s') RETURNS void
+LANGUAGE C VOLATILE SECURITY DEFINER AS 'MODULE_PATHNAME', 'reputation_wait';
+COMMENT ON FUNCTION @extschema@.reputation_wait(anycompatible, text, interval) IS
+'Waits until everything that was committed before the call is computed for the user. 55P03 with what is still pending after the timeout; 25001 unless READ COMMITTED; 22P02 malformed id; 55000 not attached.';
+
+CREATE FUNCTION @extschema@.reputation_verify(
+	engine text DEFAULT NULL,
+	OUT engine_name text, OUT user_id text, OUT item text, OUT cached text, OUT expected text)
+RETURNS SETOF record
+LANGUAGE C VOLATILE SECURITY DEFINER AS 'MODULE_PATHNAME', 'reputation_verify';
+COMMENT ON FUNCTION @extschema@.reputation_verify(text) IS
+'Recomputes every user from the source, in one snapshot, and lists each cached value that differs; stores nothing. 55000 when the engine is not attached.';
+
+CREATE FUNCTION @extschema@.reputation_repair(engine text DEFAULT NULL) RETURNS bigint
+LANGUAGE C VOLATILE SECURITY DEFINER AS 'MODULE_PATHNAME', 'reputation_repair';
+COMMENT ON FUNCTION @extschema@.reputation_repair(text) IS
+'Mends every cached value that reputation_verify() would list; returns how many users. 55000 when the engine is not attached.';

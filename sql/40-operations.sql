@@ -1,0 +1,222 @@
+-- Running it: batch jobs, their schedule, retry, forget, status.
+
+CREATE FUNCTION reputation.rank_refresh(engine_name text) RETURNS bigint
+LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'reputation_rank_refresh';
+COMMENT ON FUNCTION reputation.rank_refresh(text) IS
+'Writes the rank column of an engine''s users table where the rank changed (ties share a rank, 1,1,3); rows that others hold locked wait for the next time. Returns how many changed; 0 without a rank column.';
+
+CREATE FUNCTION reputation.job_run_done(run_id bigint, error text DEFAULT NULL) RETURNS void
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	UPDATE reputation.job_runs
+	SET status = CASE WHEN job_run_done.error IS NULL THEN 'succeeded' ELSE 'failed' END,
+		error = job_run_done.error,
+		finished_at = reputation.clock(),
+		duration_ms = round(1000 * extract(epoch FROM reputation.clock() - started_at))
+	WHERE id = run_id AND status = 'running';
+END;
+COMMENT ON FUNCTION reputation.job_run_done(bigint, text) IS
+'Ends a run in reputation.job_runs.';
+
+CREATE FUNCTION reputation.run_job(job_name text, trigger text) RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	attached record;
+	run_id bigint;
+BEGIN
+	IF job_name NOT IN ('nightly', 'leaderboards') THEN
+		RAISE EXCEPTION 'there is no job "%"', job_name
+			USING ERRCODE = 'invalid_parameter_value', HINT = 'The jobs are: nightly, leaderboards.';
+	END IF;
+	FOR attached IN SELECT e.name FROM reputation.engine e ORDER BY e.id LOOP
+		IF job_name = 'nightly' THEN
+			PERFORM reputation.sweep_start(attached.name, 'nightly', trigger);
+			CONTINUE;
+		END IF;
+		INSERT INTO reputation.job_runs (job_name, status, trigger, scope, started_at)
+		VALUES (run_job.job_name, 'running', run_job.trigger, attached.name, reputation.clock())
+		ON CONFLICT DO NOTHING
+		RETURNING id INTO run_id;
+		CONTINUE WHEN run_id IS NULL;
+		UPDATE reputation.job_runs SET changed = reputation.rank_refresh(attached.name) WHERE id = run_id;
+		PERFORM reputation.job_run_done(run_id);
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION reputation.run_job(text, text) IS
+'Starts a batch job (nightly, leaderboards) of every attached engine, unless it is running. 22023 unknown job.';
+
+CREATE FUNCTION reputation.run_due_jobs() RETURNS int
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	due record;
+	count int := 0;
+	now timestamptz := reputation.clock();
+BEGIN
+	FOR due IN
+		SELECT * FROM reputation.schedule
+		WHERE started_by = 'worker' AND (next_run_at <= now OR next_run_at > now + interval '25 h')
+		ORDER BY next_run_at FOR UPDATE SKIP LOCKED
+	LOOP
+		-- From now on, not from when it was due: a far jump of the clock starts it once.
+		UPDATE reputation.schedule s
+		SET next_run_at = CASE WHEN s.every IS NOT NULL THEN now + s.every
+			ELSE reputation.next_daily(s.at_time, now) END
+		WHERE s.job_name = due.job_name;
+		IF due.next_run_at <= now THEN
+			PERFORM reputation.run_job(due.job_name, 'worker');
+			count := count + 1;
+		END IF;
+	END LOOP;
+	RETURN count;
+END
+$$;
+COMMENT ON FUNCTION reputation.run_due_jobs() IS
+'Starts the scheduled jobs that are due and are the worker''s to start; returns how many.';
+
+CREATE FUNCTION reputation.next_daily(at_time time, after timestamptz) RETURNS timestamptz
+LANGUAGE sql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp
+RETURN ((after AT TIME ZONE 'UTC')::date + at_time
+		+ CASE WHEN (after AT TIME ZONE 'UTC')::time < at_time THEN interval '0' ELSE interval '1 day' END)
+	AT TIME ZONE 'UTC';
+COMMENT ON FUNCTION reputation.next_daily(time, timestamptz) IS
+'The next moment after the one given at which it is that time of day, UTC.';
+
+CREATE PROCEDURE @extschema@.reputation_run(job_name text, trigger text DEFAULT 'manual')
+LANGUAGE plpgsql AS $$
+DECLARE
+	computed bigint;
+BEGIN
+	PERFORM reputation.run_job(job_name, trigger);
+	COMMIT;
+	-- Where a worker is, it is at it already.
+	IF EXISTS (SELECT FROM reputation.workers() w WHERE w.database =
+			   (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())) THEN
+		RETURN;
+	END IF;
+	LOOP
+		computed := @extschema@.reputation_process(NULL, 1000);
+		COMMIT;
+		EXIT WHEN computed = 0;
+	END LOOP;
+END
+$$;
+COMMENT ON PROCEDURE @extschema@.reputation_run(text, text) IS
+'Runs a batch job now: nightly (recompute everybody) or leaderboards (rank columns). With a worker it only starts it; without one it drains the work itself, committing as it goes. 22023 unknown job.';
+
+CREATE FUNCTION @extschema@.reputation_schedule(nightly time DEFAULT '03:00', leaderboards interval DEFAULT '15 min')
+RETURNS TABLE (job text, schedule text, started_by text)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	cron oid := (SELECT n.oid FROM pg_extension e JOIN pg_namespace n ON n.nspname = 'cron' WHERE e.extname = 'pg_cron');
+	minutes int := round(extract(epoch FROM leaderboards) / 60);
+	by text := CASE WHEN cron IS NULL THEN 'worker' ELSE 'pg_cron' END;
+BEGIN
+	IF nightly IS NULL OR leaderboards IS NULL OR minutes NOT BETWEEN 1 AND 60 * 24 THEN
+		RAISE EXCEPTION 'nightly must be a time of day and leaderboards an interval of 1 minute to 1 day'
+			USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	PERFORM @extschema@.reputation_unschedule();
+	INSERT INTO reputation.schedule (job_name, at_time, every, next_run_at, started_by)
+	VALUES ('nightly', nightly, NULL, reputation.next_daily(nightly, reputation.clock()), by),
+		('leaderboards', NULL, leaderboards, reputation.clock() + leaderboards, by);
+	IF cron IS NOT NULL THEN
+		PERFORM cron.schedule('reputation nightly', format('%s %s * * *', extract(minute FROM nightly), extract(hour FROM nightly)),
+			$cron$CALL @extschema@.reputation_run('nightly', 'cron')$cron$);
+		PERFORM cron.schedule('reputation leaderboards',
+			CASE WHEN minutes < 60 THEN format('*/%s * * * *', minutes) ELSE format('0 */%s * * *', minutes / 60) END,
+			$cron$CALL @extschema@.reputation_run('leaderboards', 'cron')$cron$);
+	END IF;
+	PERFORM reputation.wake();
+	RETURN QUERY SELECT s.job_name, coalesce('daily at ' || s.at_time || ' UTC', 'every ' || s.every), s.started_by
+		FROM reputation.schedule s ORDER BY 1;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.reputation_schedule(time, interval) IS
+'Schedules the batch jobs: the nightly recomputation (time of day, UTC) and the leaderboards (interval). With pg_cron in this database it starts them, otherwise the worker. Replaces an earlier schedule. 22023 bad argument.';
+
+CREATE FUNCTION @extschema@.reputation_unschedule() RETURNS void
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	DELETE FROM reputation.schedule;
+	IF EXISTS (SELECT FROM pg_extension WHERE extname = 'pg_cron') THEN
+		PERFORM cron.unschedule(j.jobid) FROM cron.job j
+		WHERE j.jobname IN ('reputation nightly', 'reputation leaderboards')
+			AND j.database = current_database() AND j.username = current_user;
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.reputation_unschedule() IS
+'Removes the batch jobs'' schedule, also from pg_cron.';
+
+CREATE FUNCTION @extschema@.reputation_retry(engine text DEFAULT NULL, user_id text DEFAULT NULL) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	retried bigint;
+BEGIN
+	WITH letters AS (
+		DELETE FROM reputation.dead_letter d USING reputation.engine e
+		WHERE e.name = d.engine
+			AND (reputation_retry.engine IS NULL OR d.engine = reputation_retry.engine)
+			AND (reputation_retry.user_id IS NULL OR (d.kind = 0 AND d.key = reputation_retry.user_id))
+		RETURNING e.id, d.kind, d.key
+	)
+	INSERT INTO reputation.job (engine, kind, key, lane, priority, due_at)
+	SELECT l.id, l.kind, l.key, reputation.lane(l.key), 2, reputation.clock() FROM letters l;
+	GET DIAGNOSTICS retried = ROW_COUNT;
+	PERFORM reputation.wake();
+	RETURN retried;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.reputation_retry(text, text) IS
+'Queues dead letters again, of an engine and a user or of all; returns how many.';
+
+CREATE FUNCTION reputation.forget_user(user_id text, mode text) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	removed bigint := 0;
+	n bigint;
+	alias text := 'anonymous-' || gen_random_uuid();
+BEGIN
+	DELETE FROM reputation.builder_scores s WHERE s.user_id = forget_user.user_id;
+	GET DIAGNOSTICS n = ROW_COUNT;
+	removed := removed + n;
+	DELETE FROM reputation.recent_run r WHERE r.key = forget_user.user_id;
+	GET DIAGNOSTICS n = ROW_COUNT;
+	removed := removed + n;
+	-- A run that is on counts what it was fed.
+	WITH jobs AS (DELETE FROM reputation.job j WHERE j.kind = 0 AND j.key = forget_user.user_id RETURNING j.run_id),
+		runs AS (UPDATE reputation.job_runs r SET done = r.done + c.count
+				 FROM (SELECT run_id, count(*) FROM jobs WHERE run_id IS NOT NULL GROUP BY 1) c WHERE r.id = c.run_id)
+	SELECT count(*) FROM jobs INTO n;
+	removed := removed + n;
+	UPDATE reputation.job_runs r SET cursor = NULL WHERE r.cursor = forget_user.user_id AND r.status <> 'running';
+	IF mode = 'erase' THEN
+		DELETE FROM reputation.dead_letter d WHERE d.kind = 0 AND d.key = forget_user.user_id;
+	ELSE
+		UPDATE reputation.dead_letter d SET key = alias, error = 'anonymized'
+		WHERE d.kind = 0 AND d.key = forget_user.user_id;
+	END IF;
+	GET DIAGNOSTICS n = ROW_COUNT;
+	RETURN removed + n;
+END
+$$;
+COMMENT ON FUNCTION reputation.forget_user(text, text) IS
+'The part of reputation_forget() that is done in the extension''s own tables.';
+
+CREATE FUNCTION @extschema@.reputation_forget(uid anycompatible, mode text DEFAULT 'erase') RETURNS bigint
+LANGUAGE C VOLATILE STRICT SECURITY DEFINER AS 'MODULE_PATHNAME', 'reputation_forget';
+COMMENT ON FUNCTION @extschema@.reputation_forget(anycompatible, text) IS
+'Removes all that is kept about a user (erase), or what can be kept without the name (anonymize); returns the number of rows. The cached column of a user that still exists becomes 0 until its next computation, which is queued. Deleting the row of the users table does the same. 22P02 malformed id; 22023 bad mode; 55000 no engine attached.';
+
+CREATE FUNCTION reputation.lane(key text) RETURNS smallint
+LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'reputation_lane';
+COMMENT ON FUNCTION reputation.lane(text) IS
+'The lane of the job table a key belongs to.';
+
+CREATE FUNCTION @extschema@.reputation_version() RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+RETURN reputation.library_version();
+COMMENT ON FUNCTION @extschema@.reputation_version() IS
+'The version of the loaded library.';

@@ -1,0 +1,94 @@
+-- What a DBA looks at.
+
+CREATE FUNCTION reputation.sample(engine text, OUT sampled int, OUT differing int) RETURNS record
+LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'reputation_sample';
+COMMENT ON FUNCTION reputation.sample(text) IS
+'Recomputes up to 100 users picked at random and counts those that differ from what is stored although no work is pending.';
+
+CREATE FUNCTION reputation.broken_capture() RETURNS SETOF text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT format('%s.%I is gone', s.relation, k.column_name)
+	FROM reputation.source s JOIN reputation.source_key k ON k.source = s.id
+	WHERE NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = s.relation AND a.attname = k.column_name AND NOT a.attisdropped)
+	UNION
+	SELECT format('%s has no enabled trigger %s', s.relation, t.name)
+	FROM reputation.source s, (VALUES ('reputation_capture'), ('reputation_capture_update'), ('reputation_capture_truncate')) AS t (name)
+	WHERE NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = s.relation AND g.tgname = t.name AND g.tgenabled IN ('O', 'A'));
+END;
+COMMENT ON FUNCTION reputation.broken_capture() IS
+'What keeps changes of the sources from being captured as they should: missing columns, missing or disabled triggers.';
+
+CREATE FUNCTION @extschema@.reputation_status()
+RETURNS TABLE (check_name text, status text, detail text, hint text)
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	preloaded boolean := EXISTS (SELECT FROM unnest(string_to_array(replace(current_setting('shared_preload_libraries'), '"', ''), ',')) l
+								 WHERE trim(l) IN ('reputation', '$libdir/reputation'));
+	wanted int := current_setting('reputation.workers')::int;
+	version text := (SELECT extversion FROM pg_extension WHERE extname = 'reputation');
+	now timestamptz := reputation.clock();
+	e record;
+	n bigint;
+	oldest timestamptz;
+	t text;
+	age interval;
+BEGIN
+	RETURN QUERY SELECT 'preload', CASE WHEN preloaded THEN 'OK' ELSE 'WARN' END,
+		CASE WHEN preloaded THEN 'reputation is preloaded' ELSE 'reputation is not preloaded: there are no workers' END,
+		CASE WHEN NOT preloaded THEN 'Add reputation to shared_preload_libraries and restart, or call reputation_process() regularly.' END;
+
+	RETURN QUERY SELECT 'version', CASE WHEN version = reputation.library_version() THEN 'OK' ELSE 'ERROR' END,
+		format('extension %s, library %s', version, reputation.library_version()),
+		CASE WHEN version <> reputation.library_version() THEN 'Run ALTER EXTENSION reputation UPDATE, or restart with the new library.' END;
+
+	SELECT count(*) INTO n FROM reputation.workers() w JOIN pg_database d ON d.oid = w.database WHERE d.datname = current_database();
+	RETURN QUERY SELECT 'workers', CASE WHEN n >= wanted THEN 'OK' WHEN n > 0 OR NOT preloaded THEN 'WARN' ELSE 'ERROR' END,
+		format('%s of %s running', n, wanted),
+		CASE WHEN n < wanted AND preloaded THEN 'See the server log; max_worker_processes may be exhausted.' END;
+
+	FOR e IN SELECT * FROM reputation.engine ORDER BY id LOOP
+		RETURN QUERY SELECT 'engine ' || e.name, CASE WHEN e.suspended_error IS NULL THEN 'OK' ELSE 'ERROR' END,
+			coalesce('suspended: ' || e.suspended_error, format('attached to %s, works as %s', e.users, e.role)),
+			CASE WHEN e.suspended_error IS NOT NULL THEN 'Mend the cause or attach the engine again; its jobs wait.' END;
+		IF (SELECT rolsuper FROM pg_roles WHERE oid = e.role) THEN
+			RETURN QUERY SELECT 'role ' || e.name, 'WARN', format('the engine works as the superuser %s', e.role),
+				'Let an ordinary role own the users table and attach again.';
+		END IF;
+	END LOOP;
+	IF NOT FOUND THEN
+		RETURN QUERY SELECT 'engines', 'WARN', 'no engine is attached', 'Attach one, for instance with builder_score_attach().';
+	END IF;
+
+	SELECT string_agg(b, '; ') INTO t FROM reputation.broken_capture() b;
+	RETURN QUERY SELECT 'capture', CASE WHEN t IS NULL THEN 'OK' ELSE 'ERROR' END,
+		coalesce(t, 'all sources have their triggers'),
+		CASE WHEN t IS NOT NULL THEN 'Attach the engine again.' END;
+
+	SELECT count(*), min(due_at) INTO n, oldest FROM reputation.job WHERE due_at <= now;
+	age := now - oldest;
+	RETURN QUERY SELECT 'queue', CASE WHEN age > interval '10 min' THEN 'ERROR' WHEN age > interval '1 min' THEN 'WARN' ELSE 'OK' END,
+		format('%s due, %s deferred, inbox of %s pages', n, (SELECT count(*) FROM reputation.job WHERE due_at > now),
+			(SELECT sum(pages) FROM reputation.inbox_pages())),
+		CASE WHEN age > interval '1 min' THEN format('The oldest job is due since %s.', oldest) END;
+
+	SELECT count(*) INTO n FROM reputation.dead_letter;
+	RETURN QUERY SELECT 'dead letters', CASE WHEN n = 0 THEN 'OK' ELSE 'WARN' END, format('%s', n),
+		CASE WHEN n > 0 THEN 'See reputation.dead_letter for the errors; reputation_retry() queues them again.' END;
+
+	FOR e IN SELECT en.name, s.* FROM reputation.engine en, reputation.sample(en.name) s WHERE en.suspended_error IS NULL ORDER BY en.id LOOP
+		RETURN QUERY SELECT 'drift ' || e.name, CASE WHEN e.differing = 0 THEN 'OK' ELSE 'ERROR' END,
+			format('%s of %s sampled users differ with no work pending', e.differing, e.sampled),
+			CASE WHEN e.differing > 0 THEN format('Run reputation_verify(%L) and reputation_repair(%L).', e.name, e.name) END;
+	END LOOP;
+
+	SELECT max(started_at) INTO oldest FROM reputation.job_runs WHERE job_name = 'nightly' AND job_runs.status = 'succeeded';
+	RETURN QUERY SELECT 'schedule',
+		CASE WHEN s.job_name IS NULL OR oldest < now - interval '25 h' THEN 'WARN' ELSE 'OK' END,
+		format('nightly %s; last success %s', coalesce('by ' || s.started_by, 'not scheduled'), coalesce(oldest::text, 'never')),
+		CASE WHEN s.job_name IS NULL THEN 'reputation_schedule() schedules it.' END
+	FROM (VALUES (1)) one LEFT JOIN reputation.schedule s ON s.job_name = 'nightly';
+END
+$$;
+COMMENT ON FUNCTION @extschema@.reputation_status() IS
+'The state of the extension: a row per check with OK, WARN or ERROR, what was found, and what to do.';

@@ -1,0 +1,65 @@
+-- Who may do what. The roles belong to the cluster, so another database may
+-- have made them already.
+DO $$
+BEGIN
+	IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'reputation_admin') THEN
+		CREATE ROLE reputation_admin NOLOGIN;
+	END IF;
+	IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'reputation_reader') THEN
+		CREATE ROLE reputation_reader NOLOGIN;
+	END IF;
+END
+$$;
+
+-- Internals are nobody's, but an administrator may look at them.
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA reputation FROM PUBLIC;
+GRANT USAGE, CREATE ON SCHEMA reputation TO reputation_admin;
+GRANT USAGE ON SCHEMA reputation TO reputation_reader;
+GRANT SELECT ON ALL TABLES IN SCHEMA reputation TO reputation_admin;
+GRANT SELECT, INSERT, UPDATE, DELETE ON reputation.algorithm TO reputation_admin;
+GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA reputation TO reputation_admin;
+REVOKE EXECUTE ON FUNCTION reputation.forget_user(text, text), reputation.run_due_jobs(),
+	reputation.sweep_start(text, text, text), reputation.rank_refresh(text), reputation.job_run_done(bigint, text)
+	FROM reputation_admin;
+GRANT SELECT ON reputation.job_runs, reputation.job_progress TO reputation_reader;
+
+-- Public functions: everybody reads a score, readers look closer, administrators do.
+REVOKE ALL ON FUNCTION
+	@extschema@.builder_score_attach(text, text, text, jsonb, text, text),
+	@extschema@.builder_score_detach(),
+	@extschema@.builder_score_recalc(anycompatible),
+	@extschema@.builder_score_explain(anycompatible),
+	@extschema@.builder_score_recalc_all(),
+	@extschema@.reputation_process(text, bigint),
+	@extschema@.reputation_wait(anycompatible, text, interval),
+	@extschema@.reputation_verify(text),
+	@extschema@.reputation_repair(text),
+	@extschema@.reputation_retry(text, text),
+	@extschema@.reputation_forget(anycompatible, text),
+	@extschema@.reputation_schedule(time, interval),
+	@extschema@.reputation_unschedule(),
+	@extschema@.reputation_status()
+	FROM PUBLIC;
+REVOKE ALL ON PROCEDURE @extschema@.reputation_run(text, text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION
+	@extschema@.builder_score_explain(anycompatible),
+	@extschema@.reputation_wait(anycompatible, text, interval),
+	@extschema@.reputation_verify(text),
+	@extschema@.reputation_status()
+	TO reputation_reader, reputation_admin;
+GRANT EXECUTE ON FUNCTION
+	@extschema@.builder_score_attach(text, text, text, jsonb, text, text),
+	@extschema@.builder_score_detach(),
+	@extschema@.builder_score_recalc(anycompatible),
+	@extschema@.builder_score_recalc_all(),
+	@extschema@.reputation_process(text, bigint),
+	@extschema@.reputation_repair(text),
+	@extschema@.reputation_retry(text, text),
+	@extschema@.reputation_forget(anycompatible, text),
+	@extschema@.reputation_schedule(time, interval),
+	@extschema@.reputation_unschedule()
+	TO reputation_admin;
+GRANT EXECUTE ON PROCEDURE @extschema@.reputation_run(text, text) TO reputation_admin;
+
+-- Start the workers of this database.
+SELECT reputation.wake();

@@ -1,0 +1,75 @@
+/*
+ * attach.h
+ *		Attaching an engine to an application's tables.
+ */
+#ifndef REPUTATION_ATTACH_H
+#define REPUTATION_ATTACH_H
+
+#include "engine.h"
+
+/* A column of an application table that an engine uses. */
+typedef struct AttachColumn
+{
+	const char *name;			/* the engine's name for it */
+	bool		optional;		/* may be given as null in "columns" */
+	char	   *actual;			/* the table's, quoted; NULL when given as null */
+	char	   *raw;			/* the same, not quoted */
+	Oid			type;
+} AttachColumn;
+
+/* What a capture trigger of a table shall remember. */
+typedef struct AttachKey
+{
+	const char *column;			/* the engine's name */
+	char		mode;			/* 'a' or 'o', see capture.c */
+	int16		kind;			/* 0: a user; else a lookup */
+	int16		priority;
+} AttachKey;
+
+#define MAX_ATTACH_COLUMNS 16
+#define MAX_ATTACH_KEYS 8
+
+/* An application table an engine reads; the first one is the users table. */
+typedef struct AttachTable
+{
+	const char *argument;		/* the attach function's name for it */
+	const char *name;			/* as given */
+	AttachColumn columns[MAX_ATTACH_COLUMNS];	/* ends with a NULL name */
+	AttachKey	keys[MAX_ATTACH_KEYS];	/* ends with a NULL column */
+	bool		watch_cached;	/* writes of the cached column count too */
+	Oid			oid;
+	char	   *qualified;
+} AttachTable;
+
+typedef struct AttachLookup
+{
+	int16		kind;
+	const char *view;			/* in the schema reputation */
+	char	   *query;			/* of key, user_id */
+	Oid			key_type;
+} AttachLookup;
+
+typedef struct AttachSpec
+{
+	const EngineDescriptor *engine;
+	AttachTable *tables;
+	int			ntables;
+	const char *users_key;		/* the engine's name of the key column */
+	const char *cached_column;
+	const char *rank_column;	/* or NULL */
+	const char *fire;
+	Jsonb	   *columns;
+	/* filled in by the engine after attach_resolve() */
+	char	   *view_query;
+	AttachLookup *lookups;
+	int			nlookups;
+} AttachSpec;
+
+extern void attach_resolve(FunctionCallInfo fcinfo, AttachSpec *spec);
+extern AttachColumn *attach_column(AttachTable *table, const char *name);
+extern char *attach_as(const AttachColumn *column, const char *alias, Oid type);
+extern int64 attach_install(FunctionCallInfo fcinfo, AttachSpec *spec);
+extern void attach_advise_index(AttachTable *table, const char *column);
+extern void attach_remove(FunctionCallInfo fcinfo, const EngineDescriptor *engine);
+
+#endif							/* REPUTATION_ATTACH_H */

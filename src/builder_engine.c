@@ -1,0 +1,302 @@
+/*
+ * builder_engine.c
+ *		The builder engine: its description, parameters, views and functions.
+ *
+ * The formula is core/builder.c's. The signals view takes all users' rows and
+ * everything that counts for them as one union and groups it: a condition on
+ * user_id goes down into each branch (an index scan each), and without one
+ * every table is read once. The same definition serves both.
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "api.h"
+#include "attach.h"
+#include "core/builder.h"
+#include "engine.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/numeric.h"
+
+PG_FUNCTION_INFO_V1(builder_score_attach);
+PG_FUNCTION_INFO_V1(builder_score_detach);
+PG_FUNCTION_INFO_V1(builder_score);
+PG_FUNCTION_INFO_V1(builder_score_recalc);
+PG_FUNCTION_INFO_V1(builder_score_recalc_all);
+PG_FUNCTION_INFO_V1(builder_score_explain);
+
+#define LOOKUP_PROJECT	1
+
+/* A number of the parameters; the default when it is not given. 22023. */
+static double
+weight(Jsonb *parameters, const char *name, double otherwise)
+{
+	JsonbValue	value;
+	double		number;
+
+	if (getKeyJsonValueFromContainer(&parameters->root, name, strlen(name), &value) == NULL)
+		return otherwise;
+	if (value.type != jbvNumeric)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("parameter \"%s\" of the engine \"builder\" must be a number", name)));
+	number = DatumGetFloat8(DirectFunctionCall1(numeric_float8,
+												NumericGetDatum(value.val.numeric)));
+	if (number < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("parameter \"%s\" of the engine \"builder\" must not be negative", name)));
+	return number;
+}
+
+static void *
+parse(Jsonb *parameters)
+{
+	BuilderWeights *weights = palloc(sizeof(BuilderWeights));
+
+	*weights = builder_default_weights();
+	weights->own = weight(parameters, "own", weights->own);
+	weights->collab = weight(parameters, "collab", weights->collab);
+	weights->vouch = weight(parameters, "vouch", weights->vouch);
+	weights->vouch_full = weight(parameters, "vouch_full", weights->vouch_full);
+	weights->vouch_more = weight(parameters, "vouch_more", weights->vouch_more);
+	weights->impact = weight(parameters, "impact", weights->impact);
+	weights->impact_max = weight(parameters, "impact_max", weights->impact_max);
+	return weights;
+}
+
+static BuilderSignals
+to_signals(const Datum *values, const bool *nulls)
+{
+	BuilderSignals signals = {
+		.own_shipped = nulls[0] ? 0 : DatumGetInt64(values[0]),
+		.collab_shipped = nulls[1] ? 0 : DatumGetInt64(values[1]),
+		.vouches = nulls[2] ? 0 : DatumGetInt64(values[2]),
+		.impact = nulls[3] ? 0 : DatumGetFloat8(values[3])
+	};
+
+	return signals;
+}
+
+static int32
+score(const void *weights, const Datum *values, const bool *nulls)
+{
+	BuilderSignals signals = to_signals(values, nulls);
+	BuilderTerms terms = builder_terms(weights, &signals);
+
+	return builder_total(&terms);
+}
+
+static char *
+json_number(double number)
+{
+	return DatumGetCString(DirectFunctionCall1(float8out, Float8GetDatum(number)));
+}
+
+static void
+explain(StringInfo json, const void *weights, const Datum *values, const bool *nulls)
+{
+	BuilderSignals signals = to_signals(values, nulls);
+	BuilderTerms terms = builder_terms(weights, &signals);
+
+	appendStringInfo(json, "\"signals\": {\"own_shipped\": " INT64_FORMAT
+					 ", \"collab_shipped\": " INT64_FORMAT ", \"vouches\": " INT64_FORMAT
+					 ", \"impact\": %s}, ",
+					 signals.own_shipped, signals.collab_shipped, signals.vouches,
+					 isfinite(signals.impact) ? json_number(signals.impact) : "null");
+	appendStringInfo(json, "\"terms\": {\"own_shipped\": %s, \"collab_shipped\": %s, "
+					 "\"vouches\": %s, \"impact\": %s}",
+					 json_number(terms.own), json_number(terms.collab),
+					 json_number(terms.vouches), json_number(terms.impact));
+}
+
+const EngineDescriptor builder_engine = {
+	.id = 1,
+	.name = "builder",
+	.signals_view = "builder_signals",
+	.score_table = "builder_scores",
+	.attach_function = "builder_score_attach",
+	.signals = "v.own_shipped::bigint, v.collab_shipped::bigint, v.vouches::bigint, "
+	"v.impact::float8",
+	.nsignals = 4,
+	.default_parameters =
+	"{\"own\": 10, \"collab\": 6, \"vouch\": 5, \"vouch_full\": 10, \"vouch_more\": 1, "
+	"\"impact\": 10, \"impact_max\": 50, \"shipped\": [\"shipped\"], "
+	"\"confirmed\": [\"confirmed\"]}",
+	.parse = parse,
+	.score = score,
+	.explain = explain
+};
+
+/* The signals view over the three tables. */
+static char *
+signals_query(AttachTable *users, AttachTable *projects, AttachTable *collaborators)
+{
+	AttachColumn *id = attach_column(users, "id");
+	AttachColumn *impact = attach_column(projects, "impact");
+	char	   *owner = attach_as(attach_column(projects, "owner_id"), "p", id->type);
+	char	   *collaborator = attach_as(attach_column(collaborators, "user_id"), "c", id->type);
+	char	   *shipped = psprintf("p.%s::text = ANY ((SELECT reputation.status_list('builder', "
+								   "'shipped'))::text[])",
+								   attach_column(projects, "status")->actual);
+	char	   *edges = psprintf("%s c JOIN %s p ON p.%s = c.%s WHERE c.%s::text = ANY "
+								 "((SELECT reputation.status_list('builder', 'confirmed'))::text[])",
+								 collaborators->qualified, projects->qualified,
+								 attach_column(projects, "id")->actual,
+								 attach_column(collaborators, "project_id")->actual,
+								 attach_column(collaborators, "status")->actual);
+	char	   *project_type = format_type_be_qualified(attach_column(projects, "id")->type);
+	char	   *id_type = format_type_be_qualified(id->type);
+
+	return psprintf("SELECT e.user_id, sum(e.own)::bigint AS own_shipped, "
+					"count(DISTINCT e.project) AS collab_shipped, "
+					"count(DISTINCT e.other) AS vouches, "
+					"coalesce(sum(e.impact), 0)::float8 AS impact FROM ("
+					/* the users themselves */
+					"SELECT u.%1$s AS user_id, 0 AS own, NULL::%9$s AS project, "
+					"NULL::%10$s AS other, NULL::float8 AS impact, true AS is_user FROM %2$s u "
+					/* what they own and shipped */
+					"UNION ALL SELECT %3$s, 1, NULL::%9$s, NULL::%10$s, %4$s, false FROM %5$s p "
+					"WHERE %6$s "
+					/* what they collaborate on, and its owner */
+					"UNION ALL SELECT %7$s, 0, CASE WHEN %6$s THEN p.%11$s END, %3$s, NULL::float8, "
+					"false FROM %8$s AND %3$s IS DISTINCT FROM %7$s "
+					/* who collaborates on what they own */
+					"UNION ALL SELECT %3$s, 0, NULL::%9$s, %7$s, NULL::float8, false "
+					"FROM %8$s AND %3$s <> %7$s"
+					") e GROUP BY e.user_id HAVING bool_or(e.is_user)",
+					id->actual, users->qualified, owner,
+					impact->actual ? psprintf("p.%s::float8", impact->actual) : "NULL::float8",
+					projects->qualified, shipped, collaborator, edges, project_type, id_type,
+					attach_column(projects, "id")->actual);
+}
+
+/* The lookup view: a project's key -> its owner and confirmed collaborators. */
+static char *
+project_users_query(AttachTable *users, AttachTable *projects, AttachTable *collaborators)
+{
+	Oid			id_type = attach_column(users, "id")->type;
+	Oid			project_type = attach_column(projects, "id")->type;
+
+	return psprintf("SELECT p.%s AS key, %s AS user_id FROM %s p "
+					"UNION ALL SELECT %s, %s FROM %s c WHERE c.%s::text = ANY "
+					"((SELECT reputation.status_list('builder', 'confirmed'))::text[])",
+					attach_column(projects, "id")->actual,
+					attach_as(attach_column(projects, "owner_id"), "p", id_type),
+					projects->qualified,
+					attach_as(attach_column(collaborators, "project_id"), "c", project_type),
+					attach_as(attach_column(collaborators, "user_id"), "c", id_type),
+					collaborators->qualified,
+					attach_column(collaborators, "status")->actual);
+}
+
+static char *
+argument(FunctionCallInfo fcinfo, int argno, const char *name)
+{
+	if (PG_ARGISNULL(argno))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("argument \"%s\" must not be null", name)));
+	return text_to_cstring(PG_GETARG_TEXT_PP(argno));
+}
+
+/*
+ * builder_score_attach(users, projects, collaborators, columns, rank_column,
+ * fire) -- see sql/30-builder.sql.
+ *
+ * A deleted user is a priority of its own: what is kept of it goes at once. A
+ * project's owner is captured as a user only when it lost the project; the
+ * present one is found through the project's key.
+ */
+Datum
+builder_score_attach(PG_FUNCTION_ARGS)
+{
+	AttachTable tables[3] = {
+		{
+			.argument = "users",
+			.name = argument(fcinfo, 0, "users"),
+			.columns = {{.name = "id"}},
+			.keys = {{"id", 'o', 0, 1}, {"id", 'a', 0, 3}},
+			.watch_cached = true
+		},
+		{
+			.argument = "projects",
+			.name = argument(fcinfo, 1, "projects"),
+			.columns = {{.name = "id"}, {.name = "owner_id"}, {.name = "status"},
+			{.name = "impact", .optional = true}},
+			.keys = {{"id", 'a', LOOKUP_PROJECT, 2}, {"owner_id", 'o', 0, 2}}
+		},
+		{
+			.argument = "collaborators",
+			.name = argument(fcinfo, 2, "collaborators"),
+			.columns = {{.name = "project_id"}, {.name = "user_id"}, {.name = "status"}},
+			.keys = {{"user_id", 'a', 0, 2}, {"project_id", 'a', LOOKUP_PROJECT, 2}}
+		}
+	};
+	AttachSpec	spec = {
+		.engine = &builder_engine,
+		.tables = tables,
+		.ntables = 3,
+		.users_key = "id",
+		.cached_column = "builder_score",
+		.rank_column = PG_ARGISNULL(4) ? NULL : argument(fcinfo, 4, "rank_column"),
+		.fire = argument(fcinfo, 5, "fire"),
+		.columns = PG_ARGISNULL(3) ? NULL : PG_GETARG_JSONB_P(3)
+	};
+	AttachLookup lookup = {.kind = LOOKUP_PROJECT, .view = "builder_project_users"};
+	int64		run;
+
+	attach_resolve(fcinfo, &spec);
+	spec.view_query = signals_query(&tables[0], &tables[1], &tables[2]);
+	lookup.query = project_users_query(&tables[0], &tables[1], &tables[2]);
+	lookup.key_type = attach_column(&tables[1], "id")->type;
+	spec.lookups = &lookup;
+	spec.nlookups = 1;
+	run = attach_install(fcinfo, &spec);
+
+	attach_advise_index(&tables[0], "id");
+	attach_advise_index(&tables[1], "id");
+	attach_advise_index(&tables[1], "owner_id");
+	attach_advise_index(&tables[2], "project_id");
+	attach_advise_index(&tables[2], "user_id");
+	PG_RETURN_INT64(run);
+}
+
+/*
+ * builder_score_detach() -- see sql/30-builder.sql.
+ */
+Datum
+builder_score_detach(PG_FUNCTION_ARGS)
+{
+	attach_remove(fcinfo, &builder_engine);
+	PG_RETURN_VOID();
+}
+
+/*
+ * builder_score(uid), _recalc(uid), _recalc_all(), _explain(uid) -- see
+ * sql/30-builder.sql.
+ */
+Datum
+builder_score(PG_FUNCTION_ARGS)
+{
+	return api_score(fcinfo, "builder");
+}
+
+Datum
+builder_score_recalc(PG_FUNCTION_ARGS)
+{
+	return api_recalc(fcinfo, "builder");
+}
+
+Datum
+builder_score_recalc_all(PG_FUNCTION_ARGS)
+{
+	return api_recalc_all(fcinfo, "builder");
+}
+
+Datum
+builder_score_explain(PG_FUNCTION_ARGS)
+{
+	return api_explain(fcinfo, "builder");
+}

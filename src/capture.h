@@ -1,0 +1,21 @@
+/*
+ * capture.h
+ *		Row triggers that remember which keys a transaction changed.
+ */
+#ifndef REPUTATION_CAPTURE_H
+#define REPUTATION_CAPTURE_H
+
+#include "postgres.h"
+
+extern void capture_init(void);
+
+/*
+ * While on, this backend's own row changes are not captured: a worker's store
+ * step is covered by its claim (see queue.c). Returns the former value.
+ */
+extern bool capture_suspend(bool suspended);
+
+/* Wake this database's workers when the transaction commits. */
+extern void capture_wake_at_commit(void);
+
+#endif							/* REPUTATION_CAPTURE_H */

@@ -1,0 +1,47 @@
+/*
+ * clock.c
+ *		The time all code goes by: the system's, or in tests the setting
+ *		reputation.clock.
+ */
+#include "postgres.h"
+
+#include "clock.h"
+#include "fmgr.h"
+#include "guc.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+PG_FUNCTION_INFO_V1(reputation_clock);
+
+/*
+ * clock_is_set -- does a test stand in for the system's clock?
+ */
+bool
+clock_is_set(void)
+{
+	return guc_clock != NULL && guc_clock[0] != '\0';
+}
+
+/*
+ * clock_now -- the time now. 22007 when reputation.clock is no time.
+ */
+TimestampTz
+clock_now(void)
+{
+	if (!clock_is_set())
+		return GetCurrentTimestamp();
+
+	return DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in,
+												   CStringGetDatum(guc_clock),
+												   ObjectIdGetDatum(InvalidOid),
+												   Int32GetDatum(-1)));
+}
+
+/*
+ * reputation.clock() -- clock_now() for SQL.
+ */
+Datum
+reputation_clock(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TIMESTAMPTZ(clock_now());
+}

@@ -1,0 +1,15 @@
+/*
+ * clock.h
+ *		The time all code goes by.
+ */
+#ifndef REPUTATION_CLOCK_H
+#define REPUTATION_CLOCK_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+
+extern TimestampTz clock_now(void);
+extern bool clock_is_set(void);
+
+#endif							/* REPUTATION_CLOCK_H */

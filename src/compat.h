@@ -1,0 +1,28 @@
+/*
+ * compat.h
+ *		What differs between the supported PostgreSQL versions, 14 to 18.
+ */
+#ifndef REPUTATION_COMPAT_H
+#define REPUTATION_COMPAT_H
+
+#include "postgres.h"
+
+#if PG_VERSION_NUM < 140000 || PG_VERSION_NUM >= 190000
+#error "reputation supports PostgreSQL 14 to 18"
+#endif
+
+/* PostgreSQL 15 moved shared memory requests into a hook. */
+#if PG_VERSION_NUM >= 150000
+#define HAVE_SHMEM_REQUEST_HOOK 1
+#endif
+
+/* PostgreSQL 16 put the tables a plan reads under one permission list. */
+#if PG_VERSION_NUM >= 160000
+#define object_ownercheck_class(relid, roleid) \
+	object_ownercheck(RelationRelationId, (relid), (roleid))
+#else
+#define object_ownercheck_class(relid, roleid) \
+	pg_class_ownercheck((relid), (roleid))
+#endif
+
+#endif							/* REPUTATION_COMPAT_H */

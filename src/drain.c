@@ -1,0 +1,409 @@
+/*
+ * drain.c
+ *		One unit of work: claim a batch, compute it, store it.
+ *
+ * The whole unit is one transaction, so a job row goes exactly when its score
+ * is stored. The work on a batch is done in a subtransaction; what that raised
+ * decides what happens to it:
+ *
+ * - an error that says nothing about a user (a cancel, a lock, a lack of
+ *	 resources): the batch goes back and comes again a little later;
+ * - otherwise, if the same statements fail for no users at all too, the engine
+ *	 is broken (a view, a table, a privilege is gone): the batch goes back as it
+ *	 was, and the engine is suspended for a while with the error in its row;
+ * - otherwise some user is to blame: the batch is halved until it is alone.
+ *
+ * In a session (reputation_process) the first and the second are raised
+ * instead: the transaction's end puts everything back.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "clock.h"
+#include "drain.h"
+#include "spi.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+
+#define SUSPENSION		10000	/* ms until a broken engine is tried again */
+#define TRANSIENT_DELAY	100		/* ms until a batch is tried again */
+
+typedef enum Outcome
+{
+	OUTCOME_DONE,				/* computed; nothing had to be written */
+	OUTCOME_CHANGED,			/* computed and written */
+	OUTCOME_LOCKED,				/* somebody holds the user's row */
+	OUTCOME_REFUSED,			/* the row is free, but was not updated */
+	OUTCOME_GONE				/* there is no such user */
+} Outcome;
+
+typedef struct Batch
+{
+	Engine	   *engine;
+	const DrainScope *scope;
+	Tallies    *tallies;
+	bool		probed;			/* the engine as such works */
+	bool		suspended;		/* it does not */
+	char	  **windows;		/* users whose window opens */
+	int			nwindows;
+} Batch;
+
+typedef void (*Attempt) (Batch *batch, Job *jobs, int count, Outcome *outcomes);
+
+static char **
+job_keys(const Job *jobs, int count)
+{
+	char	  **keys = palloc(sizeof(char *) * Max(count, 1));
+
+	for (int i = 0; i < count; i++)
+		keys[i] = jobs[i].key;
+	return keys;
+}
+
+static int
+compare_key(const void *key, const void *element)
+{
+	return strcmp(key, ((const Job *) element)->key);
+}
+
+/*
+ * Stores one user whose row was locked again and again, under a lock: what is
+ * not updated then is refused by a trigger or a rule.
+ */
+static Outcome
+store_under_lock(Engine *engine, Score *score)
+{
+	if (!engine_row_is_free(engine, score->user))
+		return OUTCOME_LOCKED;
+	engine_store(engine, score, 1, true);
+	return score->stored ? OUTCOME_CHANGED : OUTCOME_REFUSED;
+}
+
+/* Computes and stores users; the jobs are sorted by key. */
+static void
+compute_users(Batch *batch, Job *jobs, int count, Outcome *outcomes)
+{
+	Engine	   *engine = batch->engine;
+	Score	   *scores;
+	int			found = engine_compute(engine, job_keys(jobs, count), count, &scores);
+
+	engine_store(engine, scores, found, true);
+	for (int i = 0; i < count; i++)
+		outcomes[i] = OUTCOME_GONE;
+	for (int i = 0; i < found; i++)
+	{
+		Job		   *job = bsearch(scores[i].user, jobs, count, sizeof(Job), compare_key);
+
+		if (job == NULL)
+			continue;
+		if (scores[i].stored)
+			outcomes[job - jobs] = scores[i].changed ? OUTCOME_CHANGED : OUTCOME_DONE;
+		else if (job->lock_tries < 3)
+			outcomes[job - jobs] = OUTCOME_LOCKED;
+		else
+			outcomes[job - jobs] = store_under_lock(engine, &scores[i]);
+	}
+}
+
+/* Resolves lookup keys to users and queues those; the jobs are of one kind. */
+static void
+resolve_lookups(Batch *batch, Job *jobs, int count, Outcome *outcomes)
+{
+	Engine	   *engine = batch->engine;
+	Oid			types[] = {INT4OID, INT2OID};
+	Datum		values[] = {Int32GetDatum(engine->descriptor->id), Int16GetDatum(jobs[0].kind)};
+	int16		priority = PRIORITY_LOW;
+	char	   *view;
+	Oid			key_type;
+	Oid			array_type;
+	Datum		keys;
+	uint64		nusers;
+	char	  **users;
+
+	if (spi_exec("SELECT view_name::oid, key_type::oid FROM reputation.lookup "
+				 "WHERE engine = $1 AND kind = $2", 2, types, values, NULL) != 1)
+		elog(ERROR, "engine %s has no lookup %d", engine->descriptor->name, jobs[0].kind);
+	view = get_rel_name((Oid) spi_int(0, 1, NULL));
+	if (view == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("lookup view %d of the engine \"%s\" no longer exists", jobs[0].kind,
+						engine->descriptor->name),
+				 errhint("Attach the engine again with %s().",
+						 engine->descriptor->attach_function)));
+	key_type = (Oid) spi_int(0, 2, NULL);
+	array_type = get_array_type(key_type);
+	keys = typed_array(key_type, job_keys(jobs, count), count);
+
+	nusers = engine_exec(engine, false,
+						 psprintf("SELECT DISTINCT user_id::text FROM reputation.%s "
+								  "WHERE key = ANY ($1) AND user_id IS NOT NULL",
+								  quote_identifier(view)),
+						 1, &array_type, &keys);
+	users = palloc(sizeof(char *) * Max(nusers, 1));
+	for (uint64 row = 0; row < nusers; row++)
+		users[row] = spi_text(row, 1);
+
+	for (int i = 0; i < count; i++)
+	{
+		priority = Min(priority, jobs[i].priority);
+		outcomes[i] = OUTCOME_DONE;
+	}
+	queue_enqueue(engine, users, (int) nusers, priority);
+}
+
+/* Does what the attempt does for no keys at all: fails if the engine is broken. */
+static void
+probe(Batch *batch, Job *jobs, int count, Outcome *outcomes)
+{
+	Score	   *scores;
+
+	engine_compute(batch->engine, NULL, 0, &scores);
+}
+
+/*
+ * Makes an attempt in a subtransaction; the error if it failed, which left
+ * nothing behind.
+ */
+static ErrorData *
+try_attempt(Attempt attempt, Batch *batch, Job *jobs, int count, Outcome *outcomes)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData  *volatile error = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		attempt(batch, jobs, count, outcomes);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return error;
+}
+
+/* Does the error say nothing about a user or the engine? */
+static bool
+is_transient(const ErrorData *error)
+{
+	int			category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
+
+	return category == ERRCODE_TO_CATEGORY(ERRCODE_QUERY_CANCELED) ||
+		category == ERRCODE_TO_CATEGORY(ERRCODE_INSUFFICIENT_RESOURCES) ||
+		category == ERRCODE_TO_CATEGORY(ERRCODE_IO_ERROR) ||
+		category == ERRCODE_TO_CATEGORY(ERRCODE_T_R_SERIALIZATION_FAILURE) ||
+		error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
+}
+
+static void
+put_back(Batch *batch, const Job *jobs, int count, int delay_ms)
+{
+	TimestampTz due_at = TimestampTzPlusMilliseconds(clock_now(), delay_ms);
+
+	for (int i = 0; i < count; i++)
+		queue_put_back(batch->engine, &jobs[i], due_at);
+}
+
+/* Suspends the engine; its claimed jobs go back as they were. */
+static void
+suspend(Batch *batch, const ErrorData *error)
+{
+	Engine	   *engine = batch->engine;
+	Oid			types[] = {TEXTOID, TEXTOID, TIMESTAMPTZOID};
+	Datum		values[] = {CStringGetTextDatum(engine->descriptor->name),
+		CStringGetTextDatum(error->message),
+	TimestampTzGetDatum(TimestampTzPlusMilliseconds(clock_now(), SUSPENSION))};
+
+	batch->suspended = true;
+	if (engine->suspended_error == NULL || strcmp(engine->suspended_error, error->message) != 0)
+		ereport(WARNING,
+				(errcode(error->sqlerrcode),
+				 errmsg("the engine \"%s\" is suspended: %s", engine->descriptor->name,
+						error->message),
+				 errdetail("Its jobs wait; it is tried again every %d seconds.",
+						   SUSPENSION / 1000),
+				 error->hint ? errhint("%s", error->hint) : 0));
+	spi_exec("UPDATE reputation.engine SET suspended_error = $2, retry_at = $3 WHERE name = $1",
+			 3, types, values, NULL);
+}
+
+static void
+resume(Engine *engine)
+{
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(engine->descriptor->name)};
+
+	ereport(LOG, (errmsg("the engine \"%s\" works again", engine->descriptor->name)));
+	spi_exec("UPDATE reputation.engine SET suspended_error = NULL, retry_at = NULL "
+			 "WHERE name = $1", 1, types, values, NULL);
+	engine->suspended_error = NULL;
+}
+
+/* A job failed on its own account. */
+static void
+fail_job(Batch *batch, const Job *job, const char *error)
+{
+	if (queue_fail(batch->engine, job, error))
+	{
+		ereport(WARNING,
+				(errmsg("reputation gave up \"%s\" of the engine \"%s\": %s", job->key,
+						batch->engine->descriptor->name, error),
+				 errhint("It is in reputation.dead_letter; reputation_retry() queues it again.")));
+		tally(batch->tallies, job->run_id, 1, 0);
+	}
+}
+
+/* What follows from a successful attempt's outcomes. */
+static void
+settle(Batch *batch, Job *jobs, int count, const Outcome *outcomes)
+{
+	char	  **gone = palloc(sizeof(char *) * count);
+	int			ngone = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		Job		   *job = &jobs[i];
+
+		switch (outcomes[i])
+		{
+			case OUTCOME_LOCKED:
+				{
+					TimestampTz due_at = queue_lock_retry(job);
+
+					job->lock_tries = Min(job->lock_tries + 1, 100);
+					queue_put_back(batch->engine, job, due_at);
+					continue;
+				}
+			case OUTCOME_REFUSED:
+				fail_job(batch, job, "the users table refuses the update of the cached column");
+				continue;
+			case OUTCOME_GONE:
+				gone[ngone++] = job->key;
+				break;
+			case OUTCOME_CHANGED:
+				notify_add(batch->engine, job->key);
+				break;
+			case OUTCOME_DONE:
+				break;
+		}
+		if (job->event && job->kind == 0 && outcomes[i] != OUTCOME_GONE)
+			batch->windows[batch->nwindows++] = job->key;
+		tally(batch->tallies, job->run_id, 1, outcomes[i] == OUTCOME_CHANGED);
+	}
+	if (ngone > 0)
+		engine_remove_users(batch->engine, gone, ngone);
+}
+
+/* Works on jobs of one kind, as the file's head describes. */
+static void
+run_range(Batch *batch, Job *jobs, int count)
+{
+	Attempt		attempt = jobs[0].kind == 0 ? compute_users : resolve_lookups;
+	Outcome    *outcomes = palloc(sizeof(Outcome) * count);
+	ErrorData  *error = try_attempt(attempt, batch, jobs, count, outcomes);
+
+	if (error == NULL)
+	{
+		settle(batch, jobs, count, outcomes);
+		return;
+	}
+
+	if (is_transient(error))
+	{
+		if (batch->scope->wait)
+			ReThrowError(error);
+		put_back(batch, jobs, count, TRANSIENT_DELAY);
+		return;
+	}
+
+	if (!batch->probed)
+	{
+		ErrorData  *broken = try_attempt(probe, batch, NULL, 0, NULL);
+
+		if (broken == NULL && jobs[0].kind != 0)
+			broken = try_attempt(attempt, batch, jobs, 0, outcomes);
+		if (broken != NULL)
+		{
+			if (batch->scope->wait)
+				ReThrowError(broken);
+			suspend(batch, broken);
+			put_back(batch, jobs, count, 0);
+			return;
+		}
+		batch->probed = true;
+	}
+
+	if (count == 1)
+		fail_job(batch, &jobs[0], error->message);
+	else
+	{
+		run_range(batch, jobs, count / 2);
+		run_range(batch, jobs + count / 2, count - count / 2);
+	}
+}
+
+/*
+ * drain_jobs -- works on jobs that were taken out of the job table (or never
+ * were in it), sorted by kind and key.
+ */
+void
+drain_jobs(Engine *engine, const DrainScope *scope, Job *jobs, int count, Tallies *tallies)
+{
+	Batch		batch = {
+		.engine = engine,
+		.scope = scope,
+		.tallies = tallies,
+		.windows = palloc(sizeof(char *) * Max(count, 1))
+	};
+	int			first = 0;
+
+	while (first < count)
+	{
+		int			next = first + 1;
+
+		while (next < count && jobs[next].kind == jobs[first].kind)
+			next++;
+		if (batch.suspended)
+			put_back(&batch, jobs + first, next - first, 0);
+		else
+			run_range(&batch, jobs + first, next - first);
+		first = next;
+	}
+
+	queue_open_windows(engine, batch.windows, batch.nwindows);
+	if (engine->suspended_error != NULL && !batch.suspended)
+		resume(engine);
+}
+
+/*
+ * drain_batch -- claims and works on one batch of an engine; returns how many
+ * keys it took out.
+ */
+int
+drain_batch(Engine *engine, const DrainScope *scope)
+{
+	Tallies		tallies = {0};
+	Job		   *jobs = NULL;
+	int			count;
+
+	if (engine->retry_at > clock_now() && !scope->wait)
+		return 0;
+	count = queue_claim(engine, scope, &jobs, &tallies);
+	if (count > 0)
+		drain_jobs(engine, scope, jobs, count, &tallies);
+	tallies_store(&tallies);
+	return count;
+}

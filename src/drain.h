@@ -1,0 +1,24 @@
+/*
+ * drain.h
+ *		Units of work: fold the inbox, compute a batch, feed a sweep.
+ */
+#ifndef REPUTATION_DRAIN_H
+#define REPUTATION_DRAIN_H
+
+#include "queue.h"
+
+extern int	fold_inbox(const DrainScope *scope, List *engines);
+extern int	drain_batch(Engine *engine, const DrainScope *scope);
+extern void drain_jobs(Engine *engine, const DrainScope *scope, Job *jobs, int count,
+					   Tallies *tallies);
+
+extern int64 sweep_start(const Engine *engine, const char *job_name, const char *trigger);
+extern bool sweep_feed(List *engines);
+extern void sweep_where_moved(List *engines);
+
+extern void notify_init(void);
+extern void notify_add(const Engine *engine, const char *key);
+extern bool notify_pending(void);
+extern void notify_send(void);
+
+#endif							/* REPUTATION_DRAIN_H */

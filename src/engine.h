@@ -1,0 +1,120 @@
+/*
+ * engine.h
+ *		Engines: from user ids to stored scores.
+ */
+#ifndef REPUTATION_ENGINE_H
+#define REPUTATION_ENGINE_H
+
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "lib/stringinfo.h"
+#include "nodes/pg_list.h"
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+
+#define MAX_SIGNALS 16
+
+/*
+ * What an engine is: fixed at compile time. The signals view has user_id and
+ * the signals; score turns one row of them into a score.
+ */
+typedef struct EngineDescriptor
+{
+	int			id;
+	const char *name;
+	const char *signals_view;	/* in the schema reputation */
+	const char *score_table;	/* in the schema reputation */
+	const char *attach_function;
+	const char *signals;		/* select list over the view as v, with casts */
+	int			nsignals;
+	const char *default_parameters; /* JSON of algorithm version 1 */
+	void	   *(*parse) (Jsonb *parameters);	/* 22023 on a bad value */
+	int32		(*score) (const void *weights, const Datum *signals, const bool *nulls);
+	/* appends "signals": {...}, "terms": {...} */
+	void		(*explain) (StringInfo json, const void *weights, const Datum *signals,
+							const bool *nulls);
+} EngineDescriptor;
+
+extern const EngineDescriptor builder_engine;
+
+/* An attached engine: its descriptor, its row, its active algorithm. */
+typedef struct Engine
+{
+	const EngineDescriptor *descriptor;
+	Oid			role;
+	Oid			users;			/* the users table */
+	char	   *users_name;		/* qualified and quoted */
+	char	   *users_key;		/* quoted */
+	Oid			key_type;
+	char	   *key_type_name;
+	FmgrInfo	key_input;
+	Oid			key_ioparam;
+	FmgrInfo	key_output;
+	char	   *cached_column;	/* quoted */
+	char	   *cached_name;	/* as it is */
+	char	   *rank_column;	/* quoted, or NULL */
+	char	   *home;
+	char	   *suspended_error;
+	TimestampTz retry_at;		/* 0: not suspended */
+	int32		version;		/* of the active algorithm */
+	Jsonb	   *parameters;
+	void	   *weights;		/* what descriptor->parse made of them */
+	int			debounce;		/* ms */
+} Engine;
+
+/* A computed user: the score, and what is stored. */
+typedef struct Score
+{
+	char	   *user;
+	int32		score;
+	int32		cached;
+	bool		cached_null;
+	bool		has_row;		/* in the score table */
+	int32		row_score;
+	int32		row_version;
+	bool		stored;			/* set by engine_store: no longer differs */
+	bool		changed;		/* set by engine_store: the cached value was written */
+	Datum		signals[MAX_SIGNALS];
+	bool		nulls[MAX_SIGNALS];
+} Score;
+
+typedef void (*ScoreConsumer) (Engine *engine, Score *scores, int count, void *arg);
+
+extern const EngineDescriptor *engine_descriptor(const char *name);
+extern List *engine_list(const char *name);
+extern Engine *engine_get(const char *name);
+extern Engine *engine_cached(const char *name);
+extern void engine_forget_cached(void);
+
+extern char *engine_key_from_argument(FunctionCallInfo fcinfo, int argno, const Engine *engine);
+extern Datum engine_key_datum(const Engine *engine, const char *key);
+extern void engine_append_json_key(StringInfo json, const Engine *engine, const char *key);
+
+typedef struct EngineContext
+{
+	Oid			user;
+	int			security;
+	int			settings;
+	Jsonb	   *parameters;
+} EngineContext;
+
+extern void engine_enter(const Engine *engine, EngineContext *context);
+extern void engine_leave(const EngineContext *context);
+extern void owner_enter(FunctionCallInfo fcinfo, EngineContext *context);
+extern void owner_leave(const EngineContext *context);
+
+extern uint64 engine_exec(const Engine *engine, bool uncaptured, const char *sql, int nargs,
+						  const Oid *types, const Datum *values);
+extern uint64 engine_read(const Engine *engine, const char *sql, int nargs, const Oid *types,
+						  const Datum *values);
+extern Datum typed_array(Oid type, char **texts, int count);
+extern int	engine_compute(Engine *engine, char **keys, int count, Score **scores);
+extern void engine_scan(Engine *engine, ScoreConsumer consumer, void *arg);
+extern void engine_store(Engine *engine, Score *scores, int count, bool claimed);
+extern void engine_remove_users(Engine *engine, char **keys, int count);
+extern int64 engine_remove_orphans(Engine *engine);
+extern bool engine_row_is_free(Engine *engine, const char *key);
+extern bool score_differs(const Engine *engine, const Score *score);
+
+#endif							/* REPUTATION_ENGINE_H */

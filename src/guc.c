@@ -1,0 +1,75 @@
+/*
+ * guc.c
+ *		The settings, all named reputation.*; docs/SETTINGS.md lists them.
+ */
+#include "postgres.h"
+
+#include "guc.h"
+#include "utils/guc.h"
+
+int			guc_workers;
+int			guc_debounce;
+int			guc_batch_size;
+int			guc_drain_interval;
+int			guc_max_attempts;
+int			guc_job_run_retention;
+int			guc_notify;
+char	   *guc_clock;
+
+static const struct config_enum_entry notify_modes[] = {
+	{"off", NOTIFY_OFF, false},
+	{"worker", NOTIFY_WORKER, false},
+	{"writer", NOTIFY_WRITER, false},
+	{NULL, 0, false}
+};
+
+/*
+ * guc_init -- defines the settings; called when the library is loaded.
+ */
+void
+guc_init(void)
+{
+	DefineCustomIntVariable("reputation.workers",
+							"Background workers in each database that has the extension.",
+							"0 starts none; reputation_process() then drains the work.",
+							&guc_workers, 1, 0, 16, PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("reputation.debounce",
+							"Shortest time between two event-driven computations of one user.",
+							"0 computes at every event. An engine's parameter \"debounce\" takes precedence.",
+							&guc_debounce, 300000, 0, 86400000, PGC_SUSET, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("reputation.batch_size",
+							"Users computed in one transaction of a worker.",
+							NULL,
+							&guc_batch_size, 1000, 1, 100000, PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("reputation.drain_interval",
+							"Under sustained load, shortest time between two drains of a worker.",
+							"The first change after a pause is drained at once.",
+							&guc_drain_interval, 100, 0, 60000, PGC_SIGHUP, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("reputation.max_attempts",
+							"Failures of one user until it becomes a dead letter.",
+							NULL,
+							&guc_max_attempts, 5, 1, 100, PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("reputation.job_run_retention",
+							"Days that finished runs stay in reputation.job_runs.",
+							"The nightly run removes older ones; 0 keeps them.",
+							&guc_job_run_retention, 90, 0, 36500, PGC_SUSET, 0,
+							NULL, NULL, NULL);
+	DefineCustomEnumVariable("reputation.notify",
+							 "Who sends notifications.",
+							 "worker: NOTIFY reputation_scores after a computation; "
+							 "writer: also NOTIFY reputation_work at each commit that changes a source; off: nobody.",
+							 &guc_notify, NOTIFY_WORKER, notify_modes, PGC_SUSET, 0,
+							 NULL, NULL, NULL);
+	DefineCustomStringVariable("reputation.clock",
+							   "For tests: the time the extension goes by.",
+							   "Empty: the system's.",
+							   &guc_clock, "", PGC_SUSET, GUC_NOT_IN_SAMPLE,
+							   NULL, NULL, NULL);
+#if PG_VERSION_NUM >= 150000
+	MarkGUCPrefixReserved("reputation");
+#else
+	EmitWarningsOnPlaceholders("reputation");
+#endif
+}

@@ -1,0 +1,328 @@
+/*
+ * inbox.c
+ *		The inbox: segments of captured keys.
+ *
+ * Writers append before they commit; the fold, one at a time (FOLD lock),
+ * empties. A segment has no index and its rows are never updated.
+ *
+ * Writers never wait. A writer takes RowExclusiveLock on the segment that
+ * shared memory advises, only if it is to be had at once, else on the next
+ * one. The fold's request for an ACCESS EXCLUSIVE lock makes all later
+ * conditional requests on that segment fail while it waits for the writers
+ * that are in their commit already.
+ *
+ * Nothing is lost, and only what was seen is removed:
+ * - DELETE ... RETURNING removes the rows that one snapshot shows, no others;
+ * - TRUNCATE comes after a statement whose snapshot was taken when the ACCESS
+ *	 EXCLUSIVE lock was already held. A writer holds its lock until it is out of
+ *	 the proc array, so that snapshot shows every row there is. The truncation
+ *	 is part of the same transaction: if that fails, the rows are back.
+ *
+ * The truncation keeps the inbox small while somebody pins the xmin horizon
+ * and deleted rows cannot be pruned. A segment that cannot be locked because
+ * a prepared transaction holds it is left by the writers and looked at once a
+ * second, so its dead rows cost little.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "executor/tuptable.h"
+#include "inbox.h"
+#include "locks.h"
+#include "miscadmin.h"
+#include "shmem.h"
+#include "spi.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+/* A segment of this many pages is truncated rather than deleted from. */
+#define TRUNCATE_PAGES		128
+
+/* How long the fold waits for the writers that are in their commit (ms). */
+#define TRUNCATE_WAIT		20
+
+/* How often a segment that could not be truncated is scanned (ms). */
+#define RETIRED_INTERVAL	1000
+
+/* Rows of one multi-insert. */
+#define APPEND_ROWS			500
+
+/* When the fold last scanned a segment it could not truncate. */
+static TimestampTz retired_scan[INBOX_SEGMENTS];
+
+static Oid
+segment_oid(int segment)
+{
+	Oid			schema = get_namespace_oid("reputation", true);
+	char		name[NAMEDATALEN];
+
+	if (!OidIsValid(schema))
+		return InvalidOid;
+	snprintf(name, sizeof(name), "inbox_%d", segment);
+	return get_relname_relid(name, schema);
+}
+
+/*
+ * Opens a segment for appending without waiting; NULL when it is locked or
+ * gone.
+ */
+static Relation
+try_open_segment(int segment)
+{
+	Oid			oid = segment_oid(segment);
+	Relation	relation;
+
+	if (!OidIsValid(oid) || !ConditionalLockRelationOid(oid, RowExclusiveLock))
+		return NULL;
+
+	relation = try_relation_open(oid, NoLock);
+	if (relation == NULL)
+		UnlockRelationOid(oid, RowExclusiveLock);
+	return relation;
+}
+
+/* Is this the table our rows fit? Somebody may have made another by that name. */
+static bool
+is_inbox(Relation relation)
+{
+	TupleDesc	desc = RelationGetDescr(relation);
+
+	return relation->rd_rel->relkind == RELKIND_RELATION && desc->natts == 3 &&
+		TupleDescAttr(desc, 0)->atttypid == INT4OID &&
+		TupleDescAttr(desc, 1)->atttypid == INT2OID &&
+		TupleDescAttr(desc, 2)->atttypid == TEXTOID;
+}
+
+static void
+insert_keys(Relation relation, keyset_hash *keys)
+{
+	CommandId	cid = GetCurrentCommandId(true);
+	TupleTableSlot *slots[APPEND_ROWS];
+	int			made = 0;
+	int			filled = 0;
+	keyset_iterator iterator;
+	KeysetEntry *entry;
+
+	keyset_start_iterate(keys, &iterator);
+	while ((entry = keyset_iterate(keys, &iterator)) != NULL)
+	{
+		TupleTableSlot *slot;
+
+		if (filled == made)
+			slots[made++] = MakeSingleTupleTableSlot(RelationGetDescr(relation), &TTSOpsVirtual);
+		slot = slots[filled++];
+		ExecClearTuple(slot);
+		slot->tts_values[0] = Int32GetDatum(entry->key.source);
+		slot->tts_values[1] = Int16GetDatum(entry->key.key_no);
+		slot->tts_values[2] =
+			PointerGetDatum(cstring_to_text_with_len(entry->key.text, entry->key.length));
+		memset(slot->tts_isnull, 0, 3 * sizeof(bool));
+		ExecStoreVirtualTuple(slot);
+
+		if (filled == APPEND_ROWS)
+		{
+			table_multi_insert(relation, slots, filled, cid, 0, NULL);
+			filled = 0;
+		}
+	}
+	if (filled > 0)
+		table_multi_insert(relation, slots, filled, cid, 0, NULL);
+	for (int i = 0; i < made; i++)
+		ExecDropSingleTupleTableSlot(slots[i]);
+}
+
+/*
+ * inbox_append -- appends a transaction's keys; runs right before it commits.
+ *
+ * When no segment is to be had (the extension is being dropped, or somebody
+ * locked all of them) the workers are asked to recompute everybody instead.
+ * When there is no inbox the extension is gone, and there is nobody to tell.
+ */
+void
+inbox_append(keyset_hash *keys)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "reputation append",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext before = MemoryContextSwitchTo(context);
+	int			first = shmem_inbox_first_segment();
+	Relation	relation = NULL;
+
+	for (int i = 0; i < INBOX_SEGMENTS && relation == NULL; i++)
+		relation = try_open_segment((first + i) % INBOX_SEGMENTS);
+
+	if (relation != NULL)
+	{
+		if (is_inbox(relation))
+			insert_keys(relation, keys);
+		relation_close(relation, NoLock);	/* the lock stays: see above */
+	}
+	else if (OidIsValid(segment_oid(0)))
+	{
+		shmem_request_resync();
+		if (!shmem_available())
+			ereport(WARNING,
+					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+					 errmsg("a change was not captured because the inbox of reputation is locked"),
+					 errhint("Run reputation_repair() when the lock is gone.")));
+	}
+
+	MemoryContextSwitchTo(before);
+	MemoryContextDelete(context);
+}
+
+static void
+add_rows(keyset_hash *keys)
+{
+	for (uint64 row = 0; row < SPI_processed; row++)
+	{
+		bool		isnull;
+		text	   *key = DatumGetTextPP(spi_datum(row, 3, &isnull));
+
+		keyset_add(keys, (int32) spi_int(row, 1, NULL), (int16) spi_int(row, 2, NULL),
+				   VARDATA_ANY(key), VARSIZE_ANY_EXHDR(key));
+	}
+	SPI_freetuptable(SPI_tuptable);
+}
+
+static void
+take_by_delete(int segment, keyset_hash *keys)
+{
+	char	   *sql = psprintf("WITH taken AS (DELETE FROM reputation.inbox_%d "
+							   "RETURNING source, key_no, key) "
+							   "SELECT DISTINCT source, key_no, key FROM taken", segment);
+
+	spi_exec(sql, 0, NULL, NULL, NULL);
+	add_rows(keys);
+}
+
+static void
+take_by_truncate(int segment, keyset_hash *keys)
+{
+	char	   *sql = psprintf("SELECT DISTINCT source, key_no, key FROM reputation.inbox_%d",
+							   segment);
+
+	spi_exec(sql, 0, NULL, NULL, NULL);
+	add_rows(keys);
+	spi_utility(psprintf("TRUNCATE reputation.inbox_%d", segment));
+}
+
+static BlockNumber
+segment_pages(Oid oid)
+{
+	Relation	relation = try_relation_open(oid, AccessShareLock);
+	BlockNumber pages = 0;
+
+	if (relation != NULL)
+	{
+		pages = RelationGetNumberOfBlocks(relation);
+		relation_close(relation, AccessShareLock);
+	}
+	return pages;
+}
+
+/*
+ * inbox_take -- takes all keys whose transactions have committed, without
+ * duplicates, as part of the current transaction. Needs the FOLD lock and
+ * READ COMMITTED. Runs with the extension owner's rights.
+ */
+keyset_hash *
+inbox_take(void)
+{
+	keyset_hash *keys = keyset_create(CurrentMemoryContext, 64, NULL);
+
+	for (int segment = 0; segment < INBOX_SEGMENTS; segment++)
+	{
+		Oid			oid = segment_oid(segment);
+		BlockNumber pages = OidIsValid(oid) ? segment_pages(oid) : 0;
+
+		if (pages == 0)
+			continue;
+		if (pages < TRUNCATE_PAGES)
+			take_by_delete(segment, keys);
+		else if (lock_relation_within(oid, AccessExclusiveLock,
+									  retired_scan[segment] == 0 ? TRUNCATE_WAIT : 0))
+		{
+			take_by_truncate(segment, keys);
+			retired_scan[segment] = 0;
+		}
+		else
+		{
+			TimestampTz now = GetCurrentTimestamp();
+
+			if (shmem_inbox_first_segment() == segment)
+				shmem_set_inbox_first_segment((segment + 1) % INBOX_SEGMENTS);
+			if (TimestampDifferenceExceeds(retired_scan[segment], now, RETIRED_INTERVAL))
+			{
+				take_by_delete(segment, keys);
+				retired_scan[segment] = now;
+			}
+		}
+	}
+	return keys;
+}
+
+/*
+ * Does a segment hold a live row that a transaction before the given xid (any
+ * when invalid) wrote? Looks with SnapshotSelf, which shows what is committed
+ * by now and takes no predicate lock, so a serializable reader cannot make a
+ * writer's append fail.
+ */
+static bool
+segment_has_keys_before(Oid oid, TransactionId xid)
+{
+	Relation	relation = try_relation_open(oid, AccessShareLock);
+	TableScanDesc scan;
+	HeapTuple	tuple;
+	bool		found = false;
+
+	if (relation == NULL)
+		return false;
+	if (RelationGetNumberOfBlocks(relation) > 0)
+	{
+		scan = table_beginscan(relation, SnapshotSelf, 0, NULL);
+		while (!found && (tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
+		{
+			TransactionId xmin = HeapTupleHeaderGetXmin(tuple->t_data);
+
+			CHECK_FOR_INTERRUPTS();
+			found = !TransactionIdIsValid(xid) || !TransactionIdIsNormal(xmin) ||
+				TransactionIdPrecedes(xmin, xid);
+		}
+		table_endscan(scan);
+	}
+	relation_close(relation, AccessShareLock);
+	return found;
+}
+
+bool
+inbox_has_keys_before(TransactionId xid)
+{
+	for (int segment = 0; segment < INBOX_SEGMENTS; segment++)
+	{
+		Oid			oid = segment_oid(segment);
+
+		if (OidIsValid(oid) && segment_has_keys_before(oid, xid))
+			return true;
+	}
+	return false;
+}
+
+bool
+inbox_is_empty(void)
+{
+	return !inbox_has_keys_before(InvalidTransactionId);
+}

@@ -1,0 +1,22 @@
+/*
+ * inbox.h
+ *		The inbox: segments of captured keys.
+ */
+#ifndef REPUTATION_INBOX_H
+#define REPUTATION_INBOX_H
+
+#include "keyset.h"
+
+#define INBOX_SEGMENTS	4
+
+/* For writers, before their commit. */
+extern void inbox_append(keyset_hash *keys);
+
+/* For the fold, which holds the FOLD lock: takes what is there. */
+extern keyset_hash *inbox_take(void);
+
+/* Are there keys that a transaction older than the given xid wrote? */
+extern bool inbox_has_keys_before(TransactionId xid);
+extern bool inbox_is_empty(void);
+
+#endif							/* REPUTATION_INBOX_H */

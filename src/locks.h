@@ -1,0 +1,18 @@
+/*
+ * locks.h
+ *		The extension's own locks, and locks that are only tried.
+ */
+#ifndef REPUTATION_LOCKS_H
+#define REPUTATION_LOCKS_H
+
+#include "postgres.h"
+
+#include "storage/lockdefs.h"
+
+#define LANES	16
+
+extern bool lock_fold(bool wait);
+extern bool lock_lane(int engine, int lane, bool wait);
+extern bool lock_relation_within(Oid relation, LOCKMODE mode, int timeout_ms);
+
+#endif							/* REPUTATION_LOCKS_H */

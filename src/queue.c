@@ -1,0 +1,528 @@
+/*
+ * queue.c
+ *		Due and deferred work: the job table.
+ *
+ * One job row says: compute this key at due_at. Rows are only inserted and
+ * deleted, and a key may have several. Users are spread over LANES lanes by a
+ * hash; whoever takes rows of a lane out holds its lock to the end of the
+ * transaction (locks.c). So no user is computed by two units at once, and
+ * these hold:
+ *
+ * - A claim deletes all rows of the keys it picks that its snapshot shows.
+ *	 The computation's snapshot is later. A row that is inserted meanwhile stays.
+ * - An enqueue may leave out a row that a pending one covers only when it holds
+ *	 the lane: the snapshot it looks with was taken after it got the lock, so
+ *	 the row it sees is not being worked on, and whoever takes it out later
+ *	 computes with a later snapshot than the change that is enqueued. Without
+ *	 the lane it inserts blindly.
+ * - A value stored by a claimed unit is replaced only by a unit with a later
+ *	 snapshot, since both held the lane. A value stored by anybody else
+ *	 (a session's recalc or repair, the application itself) may come from an
+ *	 older snapshot; but then that store was captured by the users table's
+ *	 trigger, and its key, committed with it, leads to one more computation.
+ *
+ * Due times are the debounce: an event inside a user's window becomes due when
+ * the window closes. They decide when something runs, never whether.
+ *
+ * Under a pinned xmin horizon deleted rows stay in the way of index scans.
+ * queue_compact() copies the live rows out, truncates and copies them back in
+ * one transaction, whenever the table has doubled: each copied row is paid for
+ * by a removed one.
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "access/relation.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "clock.h"
+#include "common/hashfn.h"
+#include "guc.h"
+#include "keyset.h"
+#include "locks.h"
+#include "queue.h"
+#include "spi.h"
+#include "storage/bufmgr.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+PG_FUNCTION_INFO_V1(reputation_lane);
+
+/* A job or window table of fewer pages is never compacted. */
+#define COMPACT_PAGES	256
+#define COMPACT_WAIT	20		/* ms */
+
+#define LONGEST_BACKOFF	3600	/* s */
+
+static int16
+lane_of(const char *key)
+{
+	return (int16) (hash_bytes((const unsigned char *) key, strlen(key)) % LANES);
+}
+
+/*
+ * reputation.lane(key) -- lane_of() for SQL.
+ */
+Datum
+reputation_lane(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_INT16(lane_of(text_to_cstring(PG_GETARG_TEXT_PP(0))));
+}
+
+/*
+ * tally -- counts jobs of a run that are through, and those that changed a
+ * score. 0 is no run.
+ */
+void
+tally(Tallies *tallies, int64 run_id, int64 done, int64 changed)
+{
+	int			i;
+
+	if (run_id == 0)
+		return;
+	for (i = 0; i < tallies->count; i++)
+	{
+		if (tallies->runs[i].run_id == run_id)
+			break;
+	}
+	if (i == MAX_TALLIES)
+		elog(ERROR, "more than %d runs in one unit of work", MAX_TALLIES);
+	if (i == tallies->count)
+		tallies->runs[tallies->count++] = (RunTally) {.run_id = run_id};
+	tallies->runs[i].done += done;
+	tallies->runs[i].changed += changed;
+}
+
+/*
+ * tallies_store -- adds them to reputation.job_runs. Last in a unit, since the
+ * row of a run is one that all workers want.
+ */
+void
+tallies_store(const Tallies *tallies)
+{
+	Oid			types[] = {INT8OID, INT8OID, INT8OID};
+
+	for (int i = 0; i < tallies->count; i++)
+	{
+		const RunTally *run = &tallies->runs[i];
+		Datum		values[] = {Int64GetDatum(run->run_id), Int64GetDatum(run->done),
+		Int64GetDatum(run->changed)};
+
+		spi_exec("UPDATE reputation.job_runs SET done = done + $2, changed = changed + $3 "
+				 "WHERE id = $1", 3, types, values, NULL);
+	}
+}
+
+/*
+ * queue_enqueue -- queues users that a change concerns: due now, or when the
+ * debounce window closes; priority high knows no window.
+ */
+void
+queue_enqueue(const Engine *engine, char **keys, int count, int16 priority)
+{
+	Oid			types[] = {INT4OID, INT2OID, TEXTARRAYOID, INT2ARRAYOID, BOOLARRAYOID,
+	TIMESTAMPTZOID, TIMESTAMPTZOID};
+	int16	   *lanes = palloc(sizeof(int16) * Max(count, 1));
+	bool	   *safe = palloc(sizeof(bool) * Max(count, 1));
+	int8		got[LANES] = {0};	/* 0 not asked, 1 got, -1 not */
+	TimestampTz now = clock_now();
+	int			window = priority == PRIORITY_HIGH ? 0 : engine->debounce;
+	Datum		values[7];
+
+	if (count == 0)
+		return;
+	for (int i = 0; i < count; i++)
+	{
+		int16		lane = lanes[i] = lane_of(keys[i]);
+
+		if (got[lane] == 0)
+			got[lane] = lock_lane(engine->descriptor->id, lane, false) ? 1 : -1;
+		safe[i] = got[lane] > 0;
+	}
+
+	values[0] = Int32GetDatum(engine->descriptor->id);
+	values[1] = Int16GetDatum(priority);
+	values[2] = text_array(keys, count);
+	values[3] = smallint_array(lanes, count);
+	values[4] = bool_array(safe, count);
+	values[5] = TimestampTzGetDatum(now);
+	values[6] = TimestampTzGetDatum(TimestampTzPlusMilliseconds(now, window));
+	spi_exec("INSERT INTO reputation.job (engine, key, lane, priority, due_at) "
+			 "SELECT $1, n.key, n.lane, $2, w.due_at "
+			 "FROM unnest($3, $4, $5) AS n(key, lane, safe) "
+			 "CROSS JOIN LATERAL (SELECT coalesce(least(max(r.closes_at), $7), $6) AS due_at "
+			 "FROM reputation.recent_run r "
+			 "WHERE r.engine = $1 AND r.key = n.key AND r.closes_at > $6 AND $7 > $6) w "
+			 "WHERE NOT (n.safe AND EXISTS (SELECT FROM reputation.job j "
+			 "WHERE j.engine = $1 AND j.kind = 0 AND j.key = n.key "
+			 "AND (j.attempt > 0 OR (j.priority <= $2 AND j.due_at <= w.due_at))))",
+			 7, types, values, NULL);
+}
+
+/*
+ * queue_enqueue_run -- queues users of a run: due now, at low priority.
+ */
+void
+queue_enqueue_run(const Engine *engine, char **keys, int count, int64 run_id)
+{
+	Oid			types[] = {INT4OID, TEXTARRAYOID, INT2ARRAYOID, INT2OID, TIMESTAMPTZOID, INT8OID};
+	int16	   *lanes = palloc(sizeof(int16) * Max(count, 1));
+	Datum		values[6];
+
+	for (int i = 0; i < count; i++)
+		lanes[i] = lane_of(keys[i]);
+	values[0] = Int32GetDatum(engine->descriptor->id);
+	values[1] = text_array(keys, count);
+	values[2] = smallint_array(lanes, count);
+	values[3] = Int16GetDatum(PRIORITY_LOW);
+	values[4] = TimestampTzGetDatum(clock_now());
+	values[5] = Int64GetDatum(run_id);
+	spi_exec("INSERT INTO reputation.job (engine, key, lane, priority, due_at, run_id) "
+			 "SELECT $1, n.key, n.lane, $4, $5, $6 FROM unnest($2, $3) AS n(key, lane)",
+			 6, types, values, NULL);
+}
+
+/* Tries the lanes of this worker's share, or the others; returns how many it got. */
+static int
+lock_lanes(const Engine *engine, const DrainScope *scope, bool own_share, int16 *lanes)
+{
+	int			count = 0;
+
+	for (int lane = 0; lane < LANES; lane++)
+	{
+		bool		mine = lane % scope->workers == scope->number % scope->workers;
+
+		if (mine == own_share && lock_lane(engine->descriptor->id, lane, scope->wait))
+			lanes[count++] = (int16) lane;
+	}
+	return count;
+}
+
+static int
+compare_jobs(const void *a, const void *b)
+{
+	const Job  *x = a;
+	const Job  *y = b;
+
+	return x->kind != y->kind ? x->kind - y->kind : strcmp(x->key, y->key);
+}
+
+/* Makes one job of all rows of a key; a second run's row is through with it. */
+static int
+merge_jobs(Job *rows, int count, Tallies *tallies)
+{
+	int			last = 0;
+
+	if (count == 0)
+		return 0;
+	qsort(rows, count, sizeof(Job), compare_jobs);
+	for (int i = 1; i < count; i++)
+	{
+		Job		   *job = &rows[last];
+
+		if (compare_jobs(job, &rows[i]) != 0)
+		{
+			rows[++last] = rows[i];
+			continue;
+		}
+		job->attempt = Max(job->attempt, rows[i].attempt);
+		job->lock_tries = Max(job->lock_tries, rows[i].lock_tries);
+		job->priority = Min(job->priority, rows[i].priority);
+		job->event |= rows[i].event;
+		if (job->run_id == 0)
+			job->run_id = rows[i].run_id;
+		else
+			tally(tallies, rows[i].run_id, 1, 0);
+	}
+	return last + 1;
+}
+
+/* The rows of the statement's result as jobs. */
+static Job *
+returned_jobs(uint64 count)
+{
+	Job		   *jobs = palloc(sizeof(Job) * Max(count, 1));
+
+	for (uint64 row = 0; row < count; row++)
+	{
+		bool		no_run;
+
+		jobs[row].kind = (int16) spi_int(row, 1, NULL);
+		jobs[row].key = spi_text(row, 2);
+		jobs[row].attempt = (int16) spi_int(row, 3, NULL);
+		jobs[row].lock_tries = (int16) spi_int(row, 4, NULL);
+		jobs[row].priority = (int16) spi_int(row, 5, NULL);
+		jobs[row].run_id = spi_int(row, 6, &no_run);
+		jobs[row].event = no_run;
+	}
+	SPI_freetuptable(SPI_tuptable);
+	return jobs;
+}
+
+/*
+ * queue_peek -- the key that a claim would take first, without taking it.
+ */
+bool
+queue_peek(const Engine *engine, Job *job)
+{
+	Oid			types[] = {INT4OID, TIMESTAMPTZOID};
+	Datum		values[] = {Int32GetDatum(engine->descriptor->id),
+	TimestampTzGetDatum(clock_now())};
+	uint64		count = spi_exec("SELECT kind, key, attempt, lock_tries, priority, run_id "
+								 "FROM reputation.job WHERE engine = $1 AND due_at <= $2 "
+								 "ORDER BY priority, due_at LIMIT 1", 2, types, values, NULL);
+
+	if (count > 0)
+		*job = *returned_jobs(count);
+	return count > 0;
+}
+
+static int
+claim_lanes(const Engine *engine, const DrainScope *scope, int16 *lanes, int nlanes, Job **jobs,
+			Tallies *tallies)
+{
+	Oid			types[] = {INT4OID, TIMESTAMPTZOID, INT2ARRAYOID, INT8OID};
+	Datum		values[] = {Int32GetDatum(engine->descriptor->id),
+		TimestampTzGetDatum(clock_now()), smallint_array(lanes, nlanes),
+	Int64GetDatum(scope->limit)};
+	uint64		count;
+
+	/* A key picked for one of its rows gives up all of them, deferred ones too. */
+	count = spi_exec("WITH due AS MATERIALIZED (SELECT kind, key FROM ("
+					 "(SELECT kind, key FROM reputation.job WHERE engine = $1 AND priority = 1 "
+					 "AND due_at <= $2 AND lane = ANY ($3) ORDER BY due_at LIMIT $4) UNION ALL "
+					 "(SELECT kind, key FROM reputation.job WHERE engine = $1 AND priority = 2 "
+					 "AND due_at <= $2 AND lane = ANY ($3) ORDER BY due_at LIMIT $4) UNION ALL "
+					 "(SELECT kind, key FROM reputation.job WHERE engine = $1 AND priority = 3 "
+					 "AND due_at <= $2 AND lane = ANY ($3) ORDER BY due_at LIMIT $4)) d LIMIT $4) "
+					 "DELETE FROM reputation.job j USING (SELECT DISTINCT kind, key FROM due) d "
+					 "WHERE j.engine = $1 AND j.key = d.key AND j.kind = d.kind "
+					 "RETURNING j.kind, j.key, j.attempt, j.lock_tries, j.priority, j.run_id",
+					 4, types, values, NULL);
+	*jobs = returned_jobs(count);
+	return merge_jobs(*jobs, (int) count, tallies);
+}
+
+/* Takes the rows of one key out, if its lane is free. */
+static int
+claim_only(const Engine *engine, const DrainScope *scope, Job **jobs, Tallies *tallies)
+{
+	Oid			types[] = {INT4OID, TEXTOID, INT2OID};
+	Datum		values[] = {Int32GetDatum(engine->descriptor->id),
+	CStringGetTextDatum(scope->only->key), Int16GetDatum(scope->only->kind)};
+	uint64		count;
+
+	if (!lock_lane(engine->descriptor->id, lane_of(scope->only->key), scope->wait))
+		return 0;
+	count = spi_exec("DELETE FROM reputation.job WHERE engine = $1 AND key = $2 AND kind = $3 "
+					 "RETURNING kind, key, attempt, lock_tries, priority, run_id",
+					 3, types, values, NULL);
+	*jobs = returned_jobs(count);
+	return merge_jobs(*jobs, (int) count, tallies);
+}
+
+/*
+ * queue_claim -- takes up to scope->limit due keys of lanes nobody else holds
+ * out of the job table; returns how many. A worker looks at its share of the
+ * lanes first and helps out in the others when there is nothing.
+ */
+int
+queue_claim(const Engine *engine, const DrainScope *scope, Job **jobs, Tallies *tallies)
+{
+	int16		lanes[LANES];
+	int			nlanes;
+	int			count = 0;
+
+	if (scope->only != NULL)
+		return claim_only(engine, scope, jobs, tallies);
+
+	nlanes = lock_lanes(engine, scope, true, lanes);
+	if (nlanes > 0)
+		count = claim_lanes(engine, scope, lanes, nlanes, jobs, tallies);
+	if (count == 0 && scope->workers > 1)
+	{
+		nlanes = lock_lanes(engine, scope, false, lanes);
+		if (nlanes > 0)
+			count = claim_lanes(engine, scope, lanes, nlanes, jobs, tallies);
+	}
+	return count;
+}
+
+static void
+insert_job(const Engine *engine, const Job *job, TimestampTz due_at, const char *error)
+{
+	Oid			types[] = {INT4OID, INT2OID, TEXTOID, INT2OID, INT2OID, TIMESTAMPTZOID, INT2OID,
+	INT2OID, INT8OID, TEXTOID};
+	Datum		values[] = {Int32GetDatum(engine->descriptor->id), Int16GetDatum(job->kind),
+		CStringGetTextDatum(job->key), Int16GetDatum(lane_of(job->key)),
+		Int16GetDatum(job->priority), TimestampTzGetDatum(due_at), Int16GetDatum(job->attempt),
+		Int16GetDatum(job->lock_tries), Int64GetDatum(job->run_id),
+	error ? CStringGetTextDatum(error) : (Datum) 0};
+	char		nulls[] = "          ";
+
+	if (job->run_id == 0)
+		nulls[8] = 'n';
+	if (error == NULL)
+		nulls[9] = 'n';
+	spi_exec("INSERT INTO reputation.job (engine, kind, key, lane, priority, due_at, attempt, "
+			 "lock_tries, run_id, error) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+			 10, types, values, nulls);
+}
+
+/*
+ * queue_put_back -- a claimed job was not done and shall be at due_at.
+ */
+void
+queue_put_back(const Engine *engine, const Job *job, TimestampTz due_at)
+{
+	insert_job(engine, job, due_at, NULL);
+}
+
+/* least(2^n s, 1 h), spread by a quarter either way, the same for the same key. */
+static TimestampTz
+backoff(const char *key, int attempt)
+{
+	double		seconds = Min(ldexp(1, Min(attempt, 30)), LONGEST_BACKOFF);
+	uint32		hash = hash_combine(hash_bytes((const unsigned char *) key, strlen(key)),
+									murmurhash32((uint32) attempt));
+
+	seconds *= 0.75 + 0.5 * (hash / (double) PG_UINT32_MAX);
+	return clock_now() + (int64) (seconds * USECS_PER_SEC);
+}
+
+/*
+ * queue_fail -- a job failed: it comes back after a while, or becomes a dead
+ * letter at its last attempt; true then.
+ */
+bool
+queue_fail(const Engine *engine, const Job *job, const char *error)
+{
+	Job			next = *job;
+	Oid			types[] = {TEXTOID, INT2OID, TEXTOID, INT4OID, TEXTOID, TIMESTAMPTZOID};
+	Datum		values[6];
+
+	next.attempt++;
+	next.lock_tries = 0;
+	if (next.attempt < guc_max_attempts)
+	{
+		insert_job(engine, &next, backoff(job->key, next.attempt), error);
+		return false;
+	}
+
+	values[0] = CStringGetTextDatum(engine->descriptor->name);
+	values[1] = Int16GetDatum(job->kind);
+	values[2] = CStringGetTextDatum(job->key);
+	values[3] = Int32GetDatum(next.attempt);
+	values[4] = CStringGetTextDatum(error);
+	values[5] = TimestampTzGetDatum(clock_now());
+	spi_exec("INSERT INTO reputation.dead_letter (engine, kind, key, attempts, error, failed_at) "
+			 "VALUES ($1, $2, $3, $4, $5, $6)", 6, types, values, NULL);
+	return true;
+}
+
+/*
+ * queue_lock_retry -- when to return to a user whose row is locked: soon at
+ * first, every five seconds at last.
+ */
+TimestampTz
+queue_lock_retry(const Job *job)
+{
+	int			ms = Min(25 << Min(job->lock_tries, 8), 5000);
+
+	return TimestampTzPlusMilliseconds(clock_now(), ms);
+}
+
+/*
+ * queue_open_windows -- the users were computed because of a change: their
+ * debounce windows are open from now on.
+ */
+void
+queue_open_windows(const Engine *engine, char **keys, int count)
+{
+	Oid			types[] = {INT4OID, TEXTARRAYOID, TIMESTAMPTZOID};
+	Datum		values[3];
+
+	if (count == 0 || engine->debounce == 0)
+		return;
+	values[0] = Int32GetDatum(engine->descriptor->id);
+	values[1] = text_array(keys, count);
+	values[2] = TimestampTzGetDatum(TimestampTzPlusMilliseconds(clock_now(), engine->debounce));
+	spi_exec("INSERT INTO reputation.recent_run (engine, key, closes_at) "
+			 "SELECT $1, k, $3 FROM unnest($2) AS k", 3, types, values, NULL);
+}
+
+/*
+ * queue_next_due -- when the next job of any engine is due; DT_NOEND when there
+ * is none. A job further ahead than any window or backoff can have put it (the
+ * clock jumped back) is made due now.
+ */
+TimestampTz
+queue_next_due(void)
+{
+	Oid			types[] = {TIMESTAMPTZOID, TIMESTAMPTZOID};
+	TimestampTz now = clock_now();
+	TimestampTz horizon = TimestampTzPlusMilliseconds(now, 25 * INT64CONST(3600000));
+	Datum		values[] = {TimestampTzGetDatum(now), TimestampTzGetDatum(horizon)};
+	Datum		due;
+	bool		none;
+
+	spi_exec("SELECT min(greatest(j.due_at, e.retry_at)) FROM reputation.engine e "
+			 "CROSS JOIN generate_series(1, 3) AS p CROSS JOIN LATERAL "
+			 "(SELECT due_at FROM reputation.job j WHERE j.engine = e.id AND j.priority = p "
+			 "ORDER BY due_at LIMIT 1) j", 0, NULL, NULL, NULL);
+	due = spi_datum(0, 1, &none);
+	if (none)
+		return DT_NOEND;
+	if (DatumGetTimestampTz(due) <= horizon)
+		return DatumGetTimestampTz(due);
+
+	spi_exec("UPDATE reputation.job SET due_at = $1 WHERE due_at > $2", 2, types, values, NULL);
+	spi_exec("UPDATE reputation.engine SET retry_at = $1 WHERE retry_at > $2", 2, types, values,
+			 NULL);
+	return now;
+}
+
+/* Truncates a table after copying its live rows out, and back in. */
+static void
+compact(const char *name, const char *condition, BlockNumber *pages_before)
+{
+	Oid			oid = get_relname_relid(name, get_namespace_oid("reputation", false));
+	Relation	relation = relation_open(oid, AccessShareLock);
+	BlockNumber pages = RelationGetNumberOfBlocks(relation);
+
+	relation_close(relation, AccessShareLock);
+	if (pages < COMPACT_PAGES || pages < 2 * *pages_before)
+	{
+		*pages_before = Min(*pages_before, pages);
+		return;
+	}
+	if (!lock_relation_within(oid, AccessExclusiveLock, COMPACT_WAIT))
+		return;
+
+	spi_utility(psprintf("INSERT INTO reputation.%1$s_spare SELECT * FROM reputation.%1$s "
+						 "WHERE %2$s", name, condition));
+	spi_utility(psprintf("TRUNCATE reputation.%s", name));
+	spi_utility(psprintf("INSERT INTO reputation.%1$s SELECT * FROM reputation.%1$s_spare", name));
+	spi_utility(psprintf("TRUNCATE reputation.%s_spare", name));
+
+	relation = relation_open(oid, AccessShareLock);
+	*pages_before = RelationGetNumberOfBlocks(relation);
+	relation_close(relation, AccessShareLock);
+}
+
+/*
+ * queue_compact -- keeps the job and the window table small; in a transaction
+ * of its own.
+ */
+void
+queue_compact(void)
+{
+	static BlockNumber job_pages = 0;
+	static BlockNumber window_pages = 0;
+
+	compact("job", "true", &job_pages);
+	compact("recent_run", "closes_at > reputation.clock()", &window_pages);
+}

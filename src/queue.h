@@ -1,0 +1,67 @@
+/*
+ * queue.h
+ *		Due and deferred work: the job table.
+ */
+#ifndef REPUTATION_QUEUE_H
+#define REPUTATION_QUEUE_H
+
+#include "engine.h"
+
+#define PRIORITY_HIGH	1
+#define PRIORITY_MEDIUM	2
+#define PRIORITY_LOW	3
+
+/* Which part of the work, and how. */
+typedef struct DrainScope
+{
+	int			number;			/* of this worker, 0 .. workers - 1 */
+	int			workers;		/* that share the work */
+	bool		wait;			/* a session: waits for locks others hold */
+	int			limit;			/* keys of one unit at most */
+	const struct Job *only;		/* this key alone, or NULL */
+} DrainScope;
+
+/* One key to compute: all its job rows together. */
+typedef struct Job
+{
+	int16		kind;			/* 0: a user; else a lookup */
+	char	   *key;
+	int16		attempt;
+	int16		lock_tries;
+	int16		priority;
+	int64		run_id;			/* of a sweep, or 0 */
+	bool		event;			/* some row came from a change, not from a sweep */
+} Job;
+
+/* What became of a run's jobs in this unit. */
+typedef struct RunTally
+{
+	int64		run_id;
+	int64		done;
+	int64		changed;
+} RunTally;
+
+#define MAX_TALLIES 16
+
+typedef struct Tallies
+{
+	int			count;
+	RunTally	runs[MAX_TALLIES];
+} Tallies;
+
+extern void tally(Tallies *tallies, int64 run_id, int64 done, int64 changed);
+extern void tallies_store(const Tallies *tallies);
+
+extern void queue_enqueue(const Engine *engine, char **keys, int count, int16 priority);
+extern void queue_enqueue_run(const Engine *engine, char **keys, int count, int64 run_id);
+extern int	queue_claim(const Engine *engine, const DrainScope *scope, Job **jobs,
+						Tallies *tallies);
+extern bool queue_peek(const Engine *engine, Job *job);
+extern void queue_put_back(const Engine *engine, const Job *job, TimestampTz due_at);
+extern bool queue_fail(const Engine *engine, const Job *job, const char *error);
+extern TimestampTz queue_lock_retry(const Job *job);
+extern void queue_open_windows(const Engine *engine, char **keys, int count);
+extern TimestampTz queue_next_due(void);
+extern void queue_compact(void);
+
+#endif							/* REPUTATION_QUEUE_H */

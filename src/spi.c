@@ -1,0 +1,233 @@
+/*
+ * spi.c
+ *		The one way to the executor.
+ *
+ * Plans are kept for the life of the backend, found by the text of their
+ * query; the plan cache revalidates them when an object changes. There are as
+ * many as there are statements in this extension times attached engines, so
+ * none is ever thrown away.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "spi.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+typedef struct PlanEntry
+{
+	uint64		hash;			/* of the text; the key */
+	char	   *sql;
+	SPIPlanPtr	plan;
+} PlanEntry;
+
+static HTAB *plans = NULL;
+
+/*
+ * spi_begin, spi_end -- SPI_connect() and SPI_finish() that cannot fail.
+ */
+void
+spi_begin(void)
+{
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "SPI_connect failed");
+}
+
+void
+spi_end(void)
+{
+	if (SPI_finish() != SPI_OK_FINISH)
+		elog(ERROR, "SPI_finish failed");
+}
+
+/*
+ * spi_plan -- the kept plan of a query.
+ */
+SPIPlanPtr
+spi_plan(const char *sql, int nargs, const Oid *types)
+{
+	uint64		hash = hash_bytes_extended((const unsigned char *) sql, strlen(sql), 0);
+	PlanEntry  *entry;
+	SPIPlanPtr	plan;
+	bool		found;
+
+	if (plans == NULL)
+	{
+		HASHCTL		control = {
+			.keysize = sizeof(uint64),
+			.entrysize = sizeof(PlanEntry),
+			.hcxt = CacheMemoryContext
+		};
+
+		plans = hash_create("reputation plans", 64, &control,
+							HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	}
+
+	entry = hash_search(plans, &hash, HASH_FIND, NULL);
+	if (entry != NULL && strcmp(entry->sql, sql) == 0)
+		return entry->plan;
+
+	plan = SPI_prepare(sql, nargs, (Oid *) types);
+	if (plan == NULL)
+		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
+	if (entry != NULL)
+		return plan;			/* two texts with one hash: the second is not kept */
+
+	SPI_keepplan(plan);
+	entry = hash_search(plans, &hash, HASH_ENTER, &found);
+	entry->sql = MemoryContextStrdup(CacheMemoryContext, sql);
+	entry->plan = plan;
+	return plan;
+}
+
+static uint64
+run(const char *sql, int nargs, const Oid *types, const Datum *values, const char *nulls,
+	bool read_only)
+{
+	int			code = SPI_execute_plan(spi_plan(sql, nargs, types), (Datum *) values, nulls,
+										read_only, 0);
+
+	if (code < 0)
+		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(code));
+	return SPI_processed;
+}
+
+/*
+ * spi_exec -- runs a statement with a new snapshot (in READ COMMITTED); the
+ * rows are in SPI_tuptable. Returns their number, or of the rows touched.
+ */
+uint64
+spi_exec(const char *sql, int nargs, const Oid *types, const Datum *values, const char *nulls)
+{
+	return run(sql, nargs, types, values, nulls, false);
+}
+
+/*
+ * spi_read -- runs a query with the calling statement's snapshot.
+ */
+uint64
+spi_read(const char *sql, int nargs, const Oid *types, const Datum *values, const char *nulls)
+{
+	return run(sql, nargs, types, values, nulls, true);
+}
+
+/*
+ * spi_utility -- runs a statement that has no plan worth keeping.
+ */
+void
+spi_utility(const char *sql)
+{
+	int			code = SPI_execute(sql, false, 0);
+
+	if (code < 0)
+		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(code));
+}
+
+/*
+ * spi_text -- a column (from 1) of a result row as palloc'd text, NULL when null.
+ */
+char *
+spi_text(uint64 row, int column)
+{
+	return SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
+}
+
+Datum
+spi_datum(uint64 row, int column, bool *isnull)
+{
+	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, isnull);
+}
+
+/*
+ * spi_int -- a smallint, integer, bigint or oid column; 0 when null.
+ */
+int64
+spi_int(uint64 row, int column, bool *isnull)
+{
+	bool		null;
+	Datum		value = spi_datum(row, column, &null);
+
+	if (isnull != NULL)
+		*isnull = null;
+	if (null)
+		return 0;
+	switch (SPI_gettypeid(SPI_tuptable->tupdesc, column))
+	{
+		case INT2OID:
+			return DatumGetInt16(value);
+		case INT4OID:
+			return DatumGetInt32(value);
+		case INT8OID:
+			return DatumGetInt64(value);
+		default:				/* oid, reg* */
+			return (int64) DatumGetObjectId(value);
+	}
+}
+
+/*
+ * spi_settings_begin, spi_set, spi_settings_end -- settings for the statements
+ * in between; an error resets them with the (sub)transaction.
+ */
+int
+spi_settings_begin(void)
+{
+	return NewGUCNestLevel();
+}
+
+void
+spi_set(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+							 false);
+}
+
+void
+spi_settings_end(int level)
+{
+	AtEOXact_GUC(false, level);
+}
+
+/*
+ * text_array and its kind -- C arrays as array Datums without nulls.
+ */
+Datum
+text_array(char **texts, int count)
+{
+	Datum	   *values = palloc(sizeof(Datum) * Max(count, 1));
+
+	for (int i = 0; i < count; i++)
+		values[i] = CStringGetTextDatum(texts[i]);
+	return PointerGetDatum(construct_array(values, count, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+Datum
+int_array(const int32 *numbers, int count)
+{
+	Datum	   *values = palloc(sizeof(Datum) * Max(count, 1));
+
+	for (int i = 0; i < count; i++)
+		values[i] = Int32GetDatum(numbers[i]);
+	return PointerGetDatum(construct_array(values, count, INT4OID, 4, true, TYPALIGN_INT));
+}
+
+Datum
+smallint_array(const int16 *numbers, int count)
+{
+	Datum	   *values = palloc(sizeof(Datum) * Max(count, 1));
+
+	for (int i = 0; i < count; i++)
+		values[i] = Int16GetDatum(numbers[i]);
+	return PointerGetDatum(construct_array(values, count, INT2OID, 2, true, TYPALIGN_SHORT));
+}
+
+Datum
+bool_array(const bool *flags, int count)
+{
+	Datum	   *values = palloc(sizeof(Datum) * Max(count, 1));
+
+	for (int i = 0; i < count; i++)
+		values[i] = BoolGetDatum(flags[i]);
+	return PointerGetDatum(construct_array(values, count, BOOLOID, 1, true, TYPALIGN_CHAR));
+}

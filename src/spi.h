@@ -1,0 +1,35 @@
+/*
+ * spi.h
+ *		The one way to the executor: cached plans, parameters, planner settings.
+ */
+#ifndef REPUTATION_SPI_H
+#define REPUTATION_SPI_H
+
+#include "postgres.h"
+
+#include "executor/spi.h"
+#include "utils/guc.h"
+
+extern void spi_begin(void);
+extern void spi_end(void);
+extern SPIPlanPtr spi_plan(const char *sql, int nargs, const Oid *types);
+extern uint64 spi_exec(const char *sql, int nargs, const Oid *types, const Datum *values,
+					   const char *nulls);
+extern uint64 spi_read(const char *sql, int nargs, const Oid *types, const Datum *values,
+					   const char *nulls);
+extern void spi_utility(const char *sql);
+
+extern char *spi_text(uint64 row, int column);
+extern int64 spi_int(uint64 row, int column, bool *isnull);
+extern Datum spi_datum(uint64 row, int column, bool *isnull);
+
+extern int	spi_settings_begin(void);
+extern void spi_set(const char *name, const char *value);
+extern void spi_settings_end(int level);
+
+extern Datum text_array(char **texts, int count);
+extern Datum int_array(const int32 *values, int count);
+extern Datum smallint_array(const int16 *values, int count);
+extern Datum bool_array(const bool *values, int count);
+
+#endif							/* REPUTATION_SPI_H */

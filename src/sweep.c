@@ -1,0 +1,205 @@
+/*
+ * sweep.c
+ *		Computing everybody: runs that feed all users into the job table.
+ *
+ * A sweep is a running row of reputation.job_runs whose fed_all is not null.
+ * It is fed in portions, in the order of the users' key, while fewer than a
+ * portion of its jobs are waiting; the cursor and the jobs of a portion are
+ * committed together, so a crash repeats or skips nothing. Its jobs are like
+ * any other, at low priority. It is finished when all were fed and as many
+ * were done.
+ *
+ * Users that appear behind the cursor are captured as events; those that
+ * vanish are computed as gone. Asking for a sweep that is on sets "again": what
+ * changed may concern users it already did, so it starts over at its end.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "capture.h"
+#include "clock.h"
+#include "drain.h"
+#include "guc.h"
+#include "spi.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+
+PG_FUNCTION_INFO_V1(reputation_sweep_start);
+
+typedef struct Sweep
+{
+	int64		id;
+	char	   *cursor;
+	bool		fed_all;
+	bool		again;
+} Sweep;
+
+/*
+ * sweep_start -- starts a sweep, or has the one that is on start over; returns
+ * its run id.
+ */
+int64
+sweep_start(const Engine *engine, const char *job_name, const char *trigger)
+{
+	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, INT4OID, INT8OID};
+	Datum		values[6];
+
+	engine_exec(engine, false, psprintf("SELECT count(*) FROM %s", engine->users_name), 0, NULL,
+				NULL);
+	values[5] = Int64GetDatum(spi_int(0, 1, NULL));
+	values[0] = CStringGetTextDatum(job_name);
+	values[1] = CStringGetTextDatum(trigger);
+	values[2] = CStringGetTextDatum(engine->descriptor->name);
+	values[3] = TimestampTzGetDatum(clock_now());
+	values[4] = Int32GetDatum(engine->version);
+	spi_exec("INSERT INTO reputation.job_runs AS r "
+			 "(job_name, status, trigger, scope, started_at, algorithm_version, total, fed_all) "
+			 "VALUES ($1, 'running', $2, $3, $4, $5, $6, false) "
+			 "ON CONFLICT (job_name, scope) WHERE status = 'running' DO UPDATE SET again = true "
+			 "RETURNING id", 6, types, values, NULL);
+	return spi_int(0, 1, NULL);
+}
+
+/*
+ * reputation.sweep_start(engine, job_name, trigger) -- sweep_start() for SQL.
+ * 55000 when the engine is not attached.
+ */
+Datum
+reputation_sweep_start(PG_FUNCTION_ARGS)
+{
+	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char	   *job_name = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	char	   *trigger = text_to_cstring(PG_GETARG_TEXT_PP(2));
+	int64		id;
+
+	spi_begin();
+	id = sweep_start(engine_get(name), job_name, trigger);
+	spi_end();
+	capture_wake_at_commit();
+	PG_RETURN_INT64(id);
+}
+
+/* Feeds the users after the cursor; the run's row is locked. */
+static void
+feed(const Engine *engine, const Sweep *sweep, int portion)
+{
+	Oid			types[] = {engine->key_type};
+	Datum		cursor;
+	uint64		count;
+	char	  **keys;
+	Oid			run_types[] = {INT8OID, TEXTOID, INT8OID, BOOLOID};
+	Datum		run[4];
+
+	if (sweep->cursor == NULL)
+		count = engine_exec(engine, false,
+							psprintf("SELECT t.%1$s::text FROM %2$s t ORDER BY t.%1$s LIMIT %3$d",
+									 engine->users_key, engine->users_name, portion),
+							0, NULL, NULL);
+	else
+	{
+		cursor = engine_key_datum(engine, sweep->cursor);
+		count = engine_exec(engine, false,
+							psprintf("SELECT t.%1$s::text FROM %2$s t WHERE t.%1$s > $1 "
+									 "ORDER BY t.%1$s LIMIT %3$d",
+									 engine->users_key, engine->users_name, portion),
+							1, types, &cursor);
+	}
+
+	keys = palloc(sizeof(char *) * Max(count, 1));
+	for (uint64 row = 0; row < count; row++)
+		keys[row] = spi_text(row, 1);
+	if (count > 0)
+		queue_enqueue_run(engine, keys, (int) count, sweep->id);
+
+	run[0] = Int64GetDatum(sweep->id);
+	run[1] = CStringGetTextDatum(count > 0 ? keys[count - 1] : "");
+	run[2] = Int64GetDatum((int64) count);
+	run[3] = BoolGetDatum(count < (uint64) portion);
+	spi_exec("UPDATE reputation.job_runs SET cursor = CASE WHEN $3 > 0 THEN $2 ELSE cursor END, "
+			 "fed = fed + $3, fed_all = $4, total = CASE WHEN $4 THEN fed + $3 ELSE total END "
+			 "WHERE id = $1", 4, run_types, run, NULL);
+}
+
+/* All were fed and done: the end, or once more. */
+static void
+finish(Engine *engine, const Sweep *sweep)
+{
+	Oid			types[] = {INT8OID, TIMESTAMPTZOID};
+	Datum		values[] = {Int64GetDatum(sweep->id), TimestampTzGetDatum(clock_now())};
+
+	if (sweep->again)
+	{
+		spi_exec("UPDATE reputation.job_runs SET again = false, fed_all = false, cursor = NULL, "
+				 "fed = 0, done = 0 WHERE id = $1", 1, types, values, NULL);
+		return;
+	}
+	engine_remove_orphans(engine);
+	spi_exec("SELECT reputation.job_run_done($1)", 1, types, values, NULL);
+	if (guc_job_run_retention > 0)
+		spi_exec(psprintf("DELETE FROM reputation.job_runs WHERE status <> 'running' "
+						  "AND started_at < $1 - interval '%d days'", guc_job_run_retention),
+				 1, &types[1], &values[1], NULL);
+}
+
+/*
+ * sweep_feed -- does the next step of a sweep that needs one; false when none
+ * does.
+ */
+bool
+sweep_feed(List *engines)
+{
+	ListCell   *cell;
+	int			portion = Max(guc_batch_size, 1000);
+
+	foreach(cell, engines)
+	{
+		Engine	   *engine = lfirst(cell);
+		Oid			types[] = {TEXTOID, INT8OID};
+		Datum		values[] = {CStringGetTextDatum(engine->descriptor->name),
+		Int64GetDatum(portion)};
+		Sweep		sweep;
+		bool		isnull;
+
+		if (engine->retry_at > clock_now() ||
+			spi_exec("SELECT id, cursor, fed_all, again FROM reputation.job_runs "
+					 "WHERE status = 'running' AND scope = $1 AND fed_all IS NOT NULL "
+					 "AND CASE WHEN fed_all THEN done >= fed ELSE fed - done < $2 END "
+					 "ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED", 2, types, values, NULL) == 0)
+			continue;
+		sweep.id = spi_int(0, 1, NULL);
+		sweep.cursor = spi_text(0, 2);
+		sweep.fed_all = DatumGetBool(spi_datum(0, 3, &isnull));
+		sweep.again = DatumGetBool(spi_datum(0, 4, &isnull));
+		if (sweep.fed_all)
+			finish(engine, &sweep);
+		else
+			feed(engine, &sweep, portion);
+		return true;
+	}
+	return false;
+}
+
+/*
+ * sweep_where_moved -- starts a sweep of every engine whose database is not
+ * the one it was attached in: a dump carries no pending work.
+ */
+void
+sweep_where_moved(List *engines)
+{
+	ListCell   *cell;
+
+	foreach(cell, engines)
+	{
+		Engine	   *engine = lfirst(cell);
+		Oid			types[] = {TEXTOID};
+		Datum		values[] = {CStringGetTextDatum(engine->descriptor->name)};
+
+		if (spi_exec("UPDATE reputation.engine SET home = reputation.home() "
+					 "WHERE name = $1 AND home <> reputation.home()", 1, types, values, NULL) == 0)
+			continue;
+		spi_exec("UPDATE reputation.job_runs SET status = 'cancelled', "
+				 "finished_at = reputation.clock(), error = 'the database was copied' "
+				 "WHERE status = 'running' AND scope = $1", 1, types, values, NULL);
+		sweep_start(engine, "recompute", "resync");
+	}
+}

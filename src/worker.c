@@ -1,0 +1,626 @@
+/*
+ * worker.c
+ *		The background worker that drains one database's work.
+ *
+ * A cycle folds the inbox, works on a batch of each engine, and, when there is
+ * nothing else, feeds a sweep; every step is a unit: one transaction. Before
+ * each the worker takes the extension's object lock, shared, and only if it is
+ * to be had at once; so DROP EXTENSION waits for one unit at most, and while it
+ * is at it the worker keeps away. It also compares the extension's version with
+ * the library's, and idles while they differ.
+ *
+ * Sleeping. At the start of a cycle the latch is reset and the slot's "asleep"
+ * set; a commit that appends keys exchanges it for 0 and sets the latch. So a
+ * commit that the cycle's fold does not see any more has its latch set, and the
+ * wait that follows returns at once. A fold that found several keys means load:
+ * then the next one is held off for reputation.drain_interval, with "asleep"
+ * at 0, so that the writers' commits cost no system call and the worker folds
+ * many changes at once. COMMIT PREPARED wakes nobody; while there are prepared
+ * transactions the worker looks four times a second.
+ *
+ * Crashes. A worker commits a row in reputation.worker_mark when it starts and
+ * removes it when it leaves in good order. One that finds the row of its
+ * predecessor works carefully for a while: one key a unit, with the key in the
+ * mark, durably, before the work. A key that was in the mark of two crashes
+ * becomes a dead letter.
+ *
+ * Commits are asynchronous: what a lost one did is undone as a whole, the keys
+ * are back in the inbox or the job table, and are worked on again.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/twophase.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_type.h"
+#include "clock.h"
+#include "commands/dbcommands.h"
+#include "commands/extension.h"
+#include "drain.h"
+#include "guc.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "shmem.h"
+#include "spi.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lock.h"
+#include "storage/proc.h"
+#include "tcop/tcopprot.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "version.h"
+#include "worker.h"
+
+#define LONGEST_SLEEP		60000	/* ms */
+#define PREPARED_SLEEP		250 /* ms, while there are prepared transactions */
+#define ERROR_SLEEP			1000	/* ms, after a unit failed */
+#define LOAD_KEYS			5	/* a fold that finds so many means load */
+#define CRASHES_TO_GIVE_UP	2
+
+typedef enum UnitStatus
+{
+	UNIT_OK,
+	UNIT_FAILED,				/* an error, reported */
+	UNIT_BUSY,					/* somebody has the extension: DROP or ALTER */
+	UNIT_MISMATCH,				/* the versions differ */
+	UNIT_NO_EXTENSION
+} UnitStatus;
+
+typedef struct Worker
+{
+	WorkerSlot *slot;
+	int			number;
+	MemoryContext context;		/* reset after each unit */
+	Oid			extension;		/* as of the last unit */
+	bool		mismatch_logged;
+	TimestampTz next_fold;		/* held off until then */
+	int			careful;		/* keys still to be worked on one by one */
+	bool		started;		/* the first unit was done */
+	/* what the unit that ran left behind */
+	int			keys;
+	int			jobs;
+	bool		fed;
+	long		sleep_ms;
+} Worker;
+
+typedef void (*Unit) (Worker *worker, List *engines);
+
+/*
+ * What a role's or a database's settings must not change under a worker. The
+ * planner is told to use the internal tables' indexes, whose statistics are
+ * always out of date; engine_enter() gives the engines its full choice.
+ */
+static const char *const pinned[][2] = {
+	{"search_path", "pg_catalog, pg_temp"},
+	{"statement_timeout", "0"},
+	{"idle_in_transaction_session_timeout", "0"},
+	{"lock_timeout", "100ms"},
+	{"deadlock_timeout", "10ms"},
+	{"default_transaction_isolation", "read committed"},
+	{"default_transaction_read_only", "off"},
+	{"default_transaction_deferrable", "off"},
+	{"session_replication_role", "origin"},
+	{"synchronous_commit", "off"},
+	{"client_min_messages", "warning"},
+	{"row_security", "on"},
+	{"jit", "off"},
+	{"enable_seqscan", "off"},
+	{"enable_hashjoin", "off"},
+	{"enable_mergejoin", "off"},
+	{"enable_indexscan", "on"},
+	{"enable_nestloop", "on"},
+	{"enable_bitmapscan", "on"},
+	{"enable_sort", "on"},
+	{"plan_cache_mode", "auto"},
+	{"max_parallel_workers_per_gather", "0"}
+};
+
+static void
+pin_settings(void)
+{
+	for (int i = 0; i < lengthof(pinned); i++)
+		SetConfigOption(pinned[i][0], pinned[i][1], PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+/* Takes the extension's lock and compares versions, inside a transaction. */
+static UnitStatus
+check_extension(Worker *worker)
+{
+	LOCKTAG		tag;
+	Oid			oid = get_extension_oid("reputation", true);
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(oid)};
+
+	if (!OidIsValid(oid))
+		return UNIT_NO_EXTENSION;
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ExtensionRelationId, oid, 0);
+	if (LockAcquire(&tag, AccessShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+		return UNIT_BUSY;
+	AcceptInvalidationMessages();
+	if (get_extension_oid("reputation", true) != oid)
+		return UNIT_BUSY;
+
+	if (spi_exec("SELECT extversion FROM pg_catalog.pg_extension WHERE oid = $1", 1, types,
+				 values, NULL) != 1)
+		return UNIT_BUSY;
+	if (strcmp(spi_text(0, 1), REPUTATION_VERSION) != 0)
+	{
+		if (!worker->mismatch_logged)
+			ereport(WARNING,
+					(errmsg("reputation is loaded in version %s, but the extension in database "
+							"\"%s\" has version %s", REPUTATION_VERSION,
+							get_database_name(MyDatabaseId), spi_text(0, 1)),
+					 errhint("Run ALTER EXTENSION reputation UPDATE, or restart the server with "
+							 "the new library.")));
+		worker->mismatch_logged = true;
+		return UNIT_MISMATCH;
+	}
+	worker->mismatch_logged = false;
+	worker->extension = oid;
+	return UNIT_OK;
+}
+
+/* Runs a unit in a transaction of its own; errors are reported and end here. */
+static UnitStatus
+run_unit(Worker *worker, Unit unit)
+{
+	volatile UnitStatus status = UNIT_OK;
+
+	worker->keys = worker->jobs = 0;
+	worker->fed = false;
+	PG_TRY();
+	{
+		SetCurrentStatementStartTimestamp();
+		StartTransactionCommand();
+		MemoryContextSwitchTo(worker->context);
+		PushActiveSnapshot(GetTransactionSnapshot());
+		spi_begin();
+		status = check_extension(worker);
+		if (status == UNIT_OK)
+		{
+			spi_utility("SET CONSTRAINTS ALL IMMEDIATE");
+			unit(worker, engine_list(NULL));
+		}
+		spi_end();
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		EmitErrorReport();
+		AbortCurrentTransaction();
+		FlushErrorState();
+		RESUME_INTERRUPTS();
+		status = UNIT_FAILED;
+	}
+	PG_END_TRY();
+
+	MemoryContextSwitchTo(TopMemoryContext);
+	MemoryContextReset(worker->context);
+	pg_atomic_fetch_add_u64(&worker->slot->units, 1);
+	pg_atomic_fetch_add_u64(&worker->slot->users, worker->jobs);
+	pgstat_report_stat(false);
+	return status;
+}
+
+static int
+share_of_workers(void)
+{
+	return Max(guc_workers, 1);
+}
+
+static void
+unit_fold(Worker *worker, List *engines)
+{
+	DrainScope	scope = {.number = worker->number, .workers = share_of_workers(),
+	.limit = guc_batch_size};
+
+	worker->keys = fold_inbox(&scope, engines);
+}
+
+static void
+unit_batches(Worker *worker, List *engines)
+{
+	DrainScope	scope = {.number = worker->number, .workers = share_of_workers(),
+	.limit = guc_batch_size};
+	ListCell   *cell;
+
+	/* One engine a unit: the next one's turn comes with the next unit. */
+	foreach(cell, engines)
+	{
+		worker->jobs = drain_batch(lfirst(cell), &scope);
+		if (worker->jobs > 0)
+			return;
+	}
+}
+
+static void
+unit_feed(Worker *worker, List *engines)
+{
+	worker->fed = sweep_feed(engines);
+}
+
+static void
+unit_resync(Worker *worker, List *engines)
+{
+	ListCell   *cell;
+
+	foreach(cell, engines)
+		sweep_start(lfirst(cell), "recompute", "resync");
+}
+
+static void
+unit_notify(Worker *worker, List *engines)
+{
+	notify_send();
+}
+
+static void
+unit_compact(Worker *worker, List *engines)
+{
+	queue_compact();
+}
+
+/* The mark's row, which the start of a worker leaves to its successor. */
+static void
+write_mark(Worker *worker, const Engine *engine, const Job *job)
+{
+	Oid			types[] = {INT4OID, INT4OID, INT4OID, INT2OID, TEXTOID};
+	Datum		values[5] = {Int32GetDatum(worker->number), Int32GetDatum(MyProcPid)};
+	const char *nulls = "  nnn";
+
+	if (job != NULL)
+	{
+		values[2] = Int32GetDatum(engine->descriptor->id);
+		values[3] = Int16GetDatum(job->kind);
+		values[4] = CStringGetTextDatum(job->key);
+		nulls = NULL;
+	}
+	spi_exec("INSERT INTO reputation.worker_mark AS m (slot, pid, started_at, engine, kind, key) "
+			 "VALUES ($1, $2, reputation.clock(), $3, $4, $5) "
+			 "ON CONFLICT (slot) DO UPDATE SET pid = $2, engine = $3, kind = $4, key = $5, "
+			 "crashes = CASE WHEN (m.engine, m.kind, m.key) = ($3, $4, $5) THEN m.crashes ELSE 0 END",
+			 5, types, values, nulls);
+}
+
+/* Gives up the key a predecessor's mark names, at its second crash. */
+static void
+quarantine(Worker *worker, List *engines, int engine_id, Job *job)
+{
+	ListCell   *cell;
+
+	foreach(cell, engines)
+	{
+		Engine	   *engine = lfirst(cell);
+		DrainScope	scope = {.workers = 1, .only = job};
+		Tallies		tallies = {0};
+		Job		   *taken;
+
+		if (engine->descriptor->id != engine_id ||
+			queue_claim(engine, &scope, &taken, &tallies) == 0)
+			continue;
+		taken[0].attempt = guc_max_attempts;
+		queue_fail(engine, &taken[0], "the server process crashed twice while it was computed");
+		tally(&tallies, taken[0].run_id, 1, 0);
+		tallies_store(&tallies);
+		ereport(WARNING,
+				(errmsg("reputation gave up \"%s\" of the engine \"%s\": its computation crashed "
+						"the server process twice", job->key, engine->descriptor->name)));
+	}
+}
+
+/* The first unit: looks for a predecessor's mark, leaves one of its own. */
+static void
+unit_start(Worker *worker, List *engines)
+{
+	Oid			types[] = {INT4OID};
+	Datum		values[] = {Int32GetDatum(worker->number)};
+
+	if (spi_exec("UPDATE reputation.worker_mark SET crashes = crashes + (key IS NOT NULL)::int "
+				 "WHERE slot = $1 RETURNING engine, kind, key, crashes", 1, types, values,
+				 NULL) > 0)
+	{
+		Job			job = {.kind = (int16) spi_int(0, 2, NULL), .key = spi_text(0, 3)};
+		int			engine = (int) spi_int(0, 1, NULL);
+
+		worker->careful = 2 * guc_batch_size;
+		if (spi_int(0, 4, NULL) >= CRASHES_TO_GIVE_UP)
+		{
+			quarantine(worker, engines, engine, &job);
+			write_mark(worker, NULL, NULL);
+		}
+	}
+	else
+		write_mark(worker, NULL, NULL);
+	sweep_where_moved(engines);
+	ForceSyncCommit();
+}
+
+static void
+unit_leave(Worker *worker, List *engines)
+{
+	Oid			types[] = {INT4OID};
+	Datum		values[] = {Int32GetDatum(worker->number)};
+
+	spi_exec("DELETE FROM reputation.worker_mark WHERE slot = $1", 1, types, values, NULL);
+}
+
+/* Between the two units of careful work: which key it is about. */
+static Job	careful_job;
+static int	careful_engine;
+
+static void
+unit_mark(Worker *worker, List *engines)
+{
+	ListCell   *cell;
+
+	careful_engine = 0;
+	foreach(cell, engines)
+	{
+		Engine	   *engine = lfirst(cell);
+		Job			job;
+
+		if (engine->retry_at > clock_now() || !queue_peek(engine, &job))
+			continue;
+		careful_engine = engine->descriptor->id;
+		careful_job = job;
+		careful_job.key = MemoryContextStrdup(TopMemoryContext, job.key);
+		write_mark(worker, engine, &job);
+		ForceSyncCommit();
+		return;
+	}
+}
+
+static void
+unit_careful(Worker *worker, List *engines)
+{
+	DrainScope	scope = {.number = worker->number, .workers = share_of_workers(), .limit = 1,
+	.only = &careful_job};
+	ListCell   *cell;
+
+	foreach(cell, engines)
+	{
+		Engine	   *engine = lfirst(cell);
+
+		if (engine->descriptor->id == careful_engine)
+			worker->jobs = drain_batch(engine, &scope);
+	}
+	write_mark(worker, NULL, NULL);
+}
+
+/* One key, marked durably before it is worked on. */
+static UnitStatus
+work_carefully(Worker *worker)
+{
+	UnitStatus	status = run_unit(worker, unit_mark);
+
+	if (status != UNIT_OK)
+		return status;
+	if (careful_engine == 0)
+	{
+		worker->careful = 0;	/* nothing is due that could have been it */
+		return UNIT_OK;
+	}
+	status = run_unit(worker, unit_careful);
+	pfree(careful_job.key);
+	worker->careful--;
+	return status;
+}
+
+static void
+unit_schedule(Worker *worker, List *engines)
+{
+	spi_exec("SELECT reputation.run_due_jobs()", 0, NULL, NULL, NULL);
+}
+
+/* Until when there is nothing to do. */
+static void
+unit_look_ahead(Worker *worker, List *engines)
+{
+	TimestampTz next = queue_next_due();
+	bool		none;
+	Datum		scheduled;
+
+	spi_exec("SELECT min(next_run_at) FROM reputation.schedule WHERE started_by = 'worker'", 0,
+			 NULL, NULL, NULL);
+	scheduled = spi_datum(0, 1, &none);
+	if (!none && worker->number == 0)
+		next = Min(next, DatumGetTimestampTz(scheduled));
+
+	worker->sleep_ms = LONGEST_SLEEP;
+	if (next != DT_NOEND)
+	{
+		TimestampTz now = clock_now();
+
+		if (next <= now)
+			worker->sleep_ms = 10;	/* due, but somebody else has its lane */
+		else if (!clock_is_set())
+			worker->sleep_ms = Min(LONGEST_SLEEP, (next - now) / 1000 + 1);
+	}
+	if (max_prepared_xacts > 0 &&
+		spi_exec("SELECT 1 FROM pg_catalog.pg_prepared_xacts "
+				 "WHERE database = pg_catalog.current_database() LIMIT 1", 0, NULL, NULL, NULL) > 0)
+		worker->sleep_ms = Min(worker->sleep_ms, PREPARED_SLEEP);
+}
+
+/*
+ * One round of everything; true when there was something to do. The status is
+ * that of the last unit.
+ */
+static bool
+cycle(Worker *worker, UnitStatus *status)
+{
+	bool		worked = false;
+
+	if (!worker->started)
+	{
+		if ((*status = run_unit(worker, unit_start)) != UNIT_OK)
+			return false;
+		worker->started = true;
+	}
+	if (shmem_take_resync() && (*status = run_unit(worker, unit_resync)) != UNIT_OK)
+	{
+		shmem_request_resync();
+		shmem_wake_workers();
+		return false;
+	}
+
+	if (GetCurrentTimestamp() >= worker->next_fold)
+	{
+		if ((*status = run_unit(worker, unit_fold)) != UNIT_OK)
+			return false;
+		worked = worker->keys > 0;
+		if (worker->keys >= LOAD_KEYS)
+			worker->next_fold = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+															guc_drain_interval);
+	}
+
+	*status = worker->careful > 0 ? work_carefully(worker) : run_unit(worker, unit_batches);
+	if (*status != UNIT_OK)
+		return false;
+	if (worker->jobs > 0)
+	{
+		worked = true;
+		if (notify_pending())
+			*status = run_unit(worker, unit_notify);
+	}
+	else
+	{
+		*status = run_unit(worker, unit_feed);
+		worked |= worker->fed;
+	}
+	return worked && *status == UNIT_OK;
+}
+
+/* Before it sleeps: compaction, schedule, and how long it may. */
+static UnitStatus
+look_ahead(Worker *worker)
+{
+	UnitStatus	status = run_unit(worker, unit_compact);
+
+	if (status == UNIT_OK && worker->number == 0)
+		status = run_unit(worker, unit_schedule);
+	if (status == UNIT_OK)
+		status = run_unit(worker, unit_look_ahead);
+	return status;
+}
+
+/* A SIGTERM between two units: leaves in good order. */
+static void
+leave_if_asked(Worker *worker)
+{
+	if (ProcDiePending)
+	{
+		ProcDiePending = false;
+		if (worker->started)
+			(void) run_unit(worker, unit_leave);
+		proc_exit(0);
+	}
+	CHECK_FOR_INTERRUPTS();
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
+}
+
+static void
+wait_for(Worker *worker, long ms)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms,
+					 PG_WAIT_EXTENSION);
+}
+
+/* Waits out a hold-off, whatever the latch says, unless it is to leave. */
+static void
+hold_off(Worker *worker)
+{
+	pg_atomic_write_u32(&worker->slot->asleep, 0);
+	for (;;)
+	{
+		long		ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
+														 worker->next_fold);
+
+		if (ms <= 0)
+			return;
+		wait_for(worker, ms);
+		ResetLatch(MyLatch);
+		leave_if_asked(worker);
+	}
+}
+
+/* After a cycle with nothing to do. */
+static void
+idle(Worker *worker, UnitStatus status)
+{
+	if (status == UNIT_OK && worker->next_fold > GetCurrentTimestamp())
+	{
+		hold_off(worker);
+		return;
+	}
+	if (status == UNIT_OK)
+		status = look_ahead(worker);
+	if (status == UNIT_NO_EXTENSION)
+	{
+		shmem_worker_no_extension();
+		proc_exit(0);
+	}
+	shmem_worker_report(worker->slot, status == UNIT_MISMATCH ? WORKER_MISMATCH : WORKER_IDLE);
+	pgstat_report_stat(true);
+	pgstat_report_activity(STATE_IDLE, status == UNIT_MISMATCH ?
+						   "library and extension versions differ" : NULL);
+	wait_for(worker, status == UNIT_OK ? worker->sleep_ms : ERROR_SLEEP);
+	shmem_worker_report(worker->slot, WORKER_BUSY);
+	pgstat_report_activity(STATE_RUNNING, "draining");
+}
+
+/*
+ * reputation_worker_main -- the worker's life.
+ */
+void
+reputation_worker_main(Datum main_arg)
+{
+	int			index = DatumGetInt32(main_arg);
+	Oid			database = shmem_worker_database(index);
+	Worker		worker = {0};
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	if (!OidIsValid(database))
+		proc_exit(0);			/* the slot was given to another */
+	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
+	pin_settings();
+
+	worker.slot = shmem_worker_attach(index);
+	if (worker.slot == NULL)
+		proc_exit(0);			/* somebody wants the database free of workers */
+	worker.number = worker.slot->number;
+	worker.context = AllocSetContextCreate(TopMemoryContext, "reputation unit",
+										   ALLOCSET_DEFAULT_SIZES);
+	if (run_unit(&worker, unit_look_ahead) == UNIT_NO_EXTENSION)
+	{
+		shmem_worker_no_extension();
+		proc_exit(0);
+	}
+	shmem_worker_has_extension();
+	pgstat_report_activity(STATE_RUNNING, "draining");
+
+	for (;;)
+	{
+		UnitStatus	status;
+
+		ResetLatch(MyLatch);
+		leave_if_asked(&worker);
+		pg_atomic_write_u32(&worker.slot->asleep, 1);
+		pg_memory_barrier();
+		if (!cycle(&worker, &status))
+			idle(&worker, status);
+	}
+}
