@@ -136,6 +136,12 @@ FROM reputation.job_runs
 WHERE status = 'running';
 COMMENT ON VIEW reputation.job_progress IS 'running batch jobs with an estimate of the time left';
 
+-- So that a publication of all tables does not forbid the deletes.
+ALTER TABLE reputation.inbox_0 REPLICA IDENTITY FULL;
+ALTER TABLE reputation.inbox_1 REPLICA IDENTITY FULL;
+ALTER TABLE reputation.inbox_2 REPLICA IDENTITY FULL;
+ALTER TABLE reputation.inbox_3 REPLICA IDENTITY FULL;
+
 -- Due and deferred work. Duplicates of a key are allowed; a claim takes all of them.
 CREATE TABLE reputation.job (
 	engine		int			NOT NULL,
@@ -151,6 +157,7 @@ CREATE TABLE reputation.job (
 );
 CREATE INDEX job_due ON reputation.job (engine, priority, due_at);
 CREATE INDEX job_key ON reputation.job (engine, key, kind);
+ALTER TABLE reputation.job REPLICA IDENTITY FULL;
 COMMENT ON TABLE reputation.job IS 'users (kind 0) and lookup keys to compute, at due_at';
 
 CREATE UNLOGGED TABLE reputation.recent_run (

@@ -288,6 +288,8 @@ reputation_process(PG_FUNCTION_ARGS)
 	engines = engines_named(name);
 	settings = queue_settings();
 	sweep_where_moved(engines);
+	foreach(cell, engines)
+		queue_rebase(lfirst(cell));
 	do
 	{
 		DrainScope	scope = {.workers = 1, .wait = true};

@@ -265,7 +265,8 @@ inbox_take(void)
 
 			if (shmem_inbox_first_segment() == segment)
 				shmem_set_inbox_first_segment((segment + 1) % INBOX_SEGMENTS);
-			if (TimestampDifferenceExceeds(retired_scan[segment], now, RETIRED_INTERVAL))
+			if (now < retired_scan[segment] ||
+				TimestampDifferenceExceeds(retired_scan[segment], now, RETIRED_INTERVAL))
 			{
 				take_by_delete(segment, keys);
 				retired_scan[segment] = now;

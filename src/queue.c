@@ -3,7 +3,7 @@
  *		Due and deferred work: the job table.
  *
  * One job row says: compute this key at due_at. Rows are only inserted and
- * deleted, and a key may have several. Users are spread over LANES lanes by a
+ * deleted (queue_rebase() apart), and a key may have several. Users are spread over LANES lanes by a
  * hash; whoever takes rows of a lane out holds its lock to the end of the
  * transaction (locks.c). So no user is computed by two units at once, and
  * these hold:
@@ -456,16 +456,11 @@ queue_open_windows(const Engine *engine, char **keys, int count)
 
 /*
  * queue_next_due -- when the next job of any engine is due; DT_NOEND when there
- * is none. A job further ahead than any window or backoff can have put it (the
- * clock jumped back) is made due now.
+ * is none.
  */
 TimestampTz
 queue_next_due(void)
 {
-	Oid			types[] = {TIMESTAMPTZOID, TIMESTAMPTZOID};
-	TimestampTz now = clock_now();
-	TimestampTz horizon = TimestampTzPlusMilliseconds(now, 25 * INT64CONST(3600000));
-	Datum		values[] = {TimestampTzGetDatum(now), TimestampTzGetDatum(horizon)};
 	Datum		due;
 	bool		none;
 
@@ -474,15 +469,29 @@ queue_next_due(void)
 			 "(SELECT due_at FROM reputation.job j WHERE j.engine = e.id AND j.priority = p "
 			 "ORDER BY due_at LIMIT 1) j", 0, NULL, NULL, NULL);
 	due = spi_datum(0, 1, &none);
-	if (none)
-		return DT_NOEND;
-	if (DatumGetTimestampTz(due) <= horizon)
-		return DatumGetTimestampTz(due);
+	return none ? DT_NOEND : DatumGetTimestampTz(due);
+}
 
-	spi_exec("UPDATE reputation.job SET due_at = $1 WHERE due_at > $2", 2, types, values, NULL);
-	spi_exec("UPDATE reputation.engine SET retry_at = $1 WHERE retry_at > $2", 2, types, values,
-			 NULL);
-	return now;
+/*
+ * queue_rebase -- makes due what is further ahead than a window, a backoff or a
+ * suspension can have put it: the clock was set back since. Whoever may have
+ * missed that calls it.
+ */
+void
+queue_rebase(const Engine *engine)
+{
+	Oid			types[] = {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
+	TimestampTz now = clock_now();
+	Datum		values[] = {Int32GetDatum(engine->descriptor->id), TimestampTzGetDatum(now),
+		TimestampTzGetDatum(TimestampTzPlusMilliseconds(now, engine->debounce +
+														INT64CONST(60000))),
+	TimestampTzGetDatum(TimestampTzPlusMilliseconds(now, LONGEST_BACKOFF * INT64CONST(1500)))};
+
+	spi_exec("UPDATE reputation.job SET due_at = $2 WHERE engine = $1 "
+			 "AND priority = ANY ('{1,2,3}') AND due_at > $3 AND (attempt = 0 OR due_at > $4)",
+			 4, types, values, NULL);
+	spi_exec("UPDATE reputation.engine SET retry_at = $2 WHERE id = $1 AND retry_at > $3",
+			 3, types, values, NULL);
 }
 
 /* Truncates a table after copying its live rows out, and back in. */

@@ -62,6 +62,7 @@ extern bool queue_fail(const Engine *engine, const Job *job, const char *error);
 extern TimestampTz queue_lock_retry(const Job *job);
 extern void queue_open_windows(const Engine *engine, char **keys, int count);
 extern TimestampTz queue_next_due(void);
+extern void queue_rebase(const Engine *engine);
 extern void queue_compact(void);
 
 #endif							/* REPUTATION_QUEUE_H */

@@ -2,16 +2,16 @@
  * worker.c
  *		The background worker that drains one database's work.
  *
- * A cycle folds the inbox, works on a batch of each engine, and, when there is
- * nothing else, feeds a sweep; every step is a unit: one transaction. Before
- * each the worker takes the extension's object lock, shared, and only if it is
+ * A unit is one transaction: it folds the inbox and works on a batch of one
+ * engine, or, when there is nothing, feeds a sweep, or else looks how long it may
+ * sleep. Before each the worker takes the extension's object lock, shared, and only if it is
  * to be had at once; so DROP EXTENSION waits for one unit at most, and while it
  * is at it the worker keeps away. It also compares the extension's version with
  * the library's, and idles while they differ.
  *
- * Sleeping. At the start of a cycle the latch is reset and the slot's "asleep"
+ * Sleeping. Before each unit the latch is reset and the slot's "asleep"
  * set; a commit that appends keys exchanges it for 0 and sets the latch. So a
- * commit that the cycle's fold does not see any more has its latch set, and the
+ * commit that the unit's fold does not see any more has its latch set, and the
  * wait that follows returns at once. A fold that found several keys means load:
  * then the next one is held off for reputation.drain_interval, with "asleep"
  * at 0, so that the writers' commits cost no system call and the worker folds
@@ -28,6 +28,8 @@
  * are back in the inbox or the job table, and are worked on again.
  */
 #include "postgres.h"
+
+#include <time.h>
 
 #include "access/xact.h"
 #include "access/twophase.h"
@@ -59,6 +61,7 @@
 #define LONGEST_SLEEP		60000	/* ms */
 #define PREPARED_SLEEP		250 /* ms, while there are prepared transactions */
 #define ERROR_SLEEP			1000	/* ms, after a unit failed */
+#define BUSY_LANE_SLEEP		10	/* ms, while another worker has the lane of a due job */
 #define LOAD_KEYS			5	/* a fold that finds so many means load */
 #define CRASHES_TO_GIVE_UP	2
 
@@ -79,6 +82,8 @@ typedef struct Worker
 	Oid			extension;		/* as of the last unit */
 	bool		mismatch_logged;
 	TimestampTz next_fold;		/* held off until then */
+	int64		clock_offset;	/* of the clock from a steady one, in us */
+	int			turn;			/* which engine's is next */
 	int			careful;		/* keys still to be worked on one by one */
 	bool		started;		/* the first unit was done */
 	/* what the unit that ran left behind */
@@ -215,35 +220,98 @@ share_of_workers(void)
 	return Max(guc_workers, 1);
 }
 
-static void
-unit_fold(Worker *worker, List *engines)
+/* How long the next fold is held off, in ms; the clock may have been set back. */
+static long
+held_off(const Worker *worker)
 {
-	DrainScope	scope = {.number = worker->number, .workers = share_of_workers(),
-	.limit = guc_batch_size};
+	int64		ms = (worker->next_fold - GetCurrentTimestamp()) / 1000;
 
-	worker->keys = fold_inbox(&scope, engines);
+	return ms > guc_drain_interval ? 0 : Max(ms, 0);
 }
 
-static void
-unit_batches(Worker *worker, List *engines)
+/* Was the clock set since this was last asked? */
+static bool
+clock_was_set(Worker *worker)
 {
-	DrainScope	scope = {.number = worker->number, .workers = share_of_workers(),
-	.limit = guc_batch_size};
+	struct timespec steady;
+	int64		offset;
+	int64		moved;
+
+	clock_gettime(CLOCK_MONOTONIC, &steady);
+	offset = clock_now() - (steady.tv_sec * USECS_PER_SEC + steady.tv_nsec / 1000);
+	moved = offset - worker->clock_offset;
+	worker->clock_offset = offset;
+	return moved < -USECS_PER_MINUTE || moved > USECS_PER_MINUTE;
+}
+
+/* When this worker has nothing to do: compaction, schedule, how long to sleep. */
+static void
+look_ahead(Worker *worker, List *engines)
+{
+	TimestampTz next;
+	bool		none = true;
+	Datum		scheduled = (Datum) 0;
 	ListCell   *cell;
 
-	/* One engine a unit: the next one's turn comes with the next unit. */
-	foreach(cell, engines)
+	queue_compact();
+	if (clock_was_set(worker))
 	{
-		worker->jobs = drain_batch(lfirst(cell), &scope);
-		if (worker->jobs > 0)
-			return;
+		foreach(cell, engines)
+			queue_rebase(lfirst(cell));
 	}
+	if (worker->number == 0)
+	{
+		spi_exec("SELECT min(next_run_at) FROM reputation.schedule WHERE started_by = 'worker'",
+				 0, NULL, NULL, NULL);
+		scheduled = spi_datum(0, 1, &none);
+	}
+	/* More than a day ahead: the clock was set back; run_due_jobs() sees to it. */
+	if (!none && (DatumGetTimestampTz(scheduled) <= clock_now() ||
+				  DatumGetTimestampTz(scheduled) > clock_now() + 25 * USECS_PER_HOUR))
+	{
+		spi_exec("SELECT reputation.run_due_jobs()", 0, NULL, NULL, NULL);
+		worker->sleep_ms = 0;
+		return;
+	}
+
+	next = queue_next_due();
+	if (!none)
+		next = Min(next, DatumGetTimestampTz(scheduled));
+	worker->sleep_ms = LONGEST_SLEEP;
+	if (next != DT_NOEND)
+	{
+		TimestampTz now = clock_now();
+
+		if (next <= now)
+			worker->sleep_ms = BUSY_LANE_SLEEP;
+		else if (!clock_is_set())
+			worker->sleep_ms = Min(LONGEST_SLEEP, (next - now) / 1000 + 1);
+	}
+	if (max_prepared_xacts > 0 &&
+		spi_exec("SELECT 1 FROM pg_catalog.pg_prepared_xacts "
+				 "WHERE database = pg_catalog.current_database() LIMIT 1", 0, NULL, NULL, NULL) > 0)
+		worker->sleep_ms = Min(worker->sleep_ms, PREPARED_SLEEP);
 }
 
+/*
+ * The unit of all days: folds, works on a batch of one engine (the next unit
+ * begins with the next one), or feeds a sweep, or looks ahead.
+ */
 static void
-unit_feed(Worker *worker, List *engines)
+unit_drain(Worker *worker, List *engines)
 {
-	worker->fed = sweep_feed(engines);
+	DrainScope	scope = {.number = worker->number, .workers = share_of_workers(),
+	.limit = guc_batch_size};
+	int			nengines = list_length(engines);
+
+	if (held_off(worker) == 0)
+		worker->keys = fold_inbox(&scope, engines);
+	for (int i = 0; i < nengines && worker->jobs == 0 && worker->careful == 0; i++)
+		worker->jobs = drain_batch(list_nth(engines, worker->turn++ % nengines), &scope);
+	if (worker->jobs == 0 && worker->careful == 0)
+		worker->fed = sweep_feed(engines);
+	if (worker->keys == 0 && worker->jobs == 0 && worker->careful == 0 && !worker->fed)
+		look_ahead(worker, engines);
 }
 
 static void
@@ -256,15 +324,14 @@ unit_resync(Worker *worker, List *engines)
 }
 
 static void
-unit_notify(Worker *worker, List *engines)
+unit_nothing(Worker *worker, List *engines)
 {
-	notify_send();
 }
 
 static void
-unit_compact(Worker *worker, List *engines)
+unit_notify(Worker *worker, List *engines)
 {
-	queue_compact();
+	notify_send();
 }
 
 /* The mark's row, which the start of a worker leaves to its successor. */
@@ -413,50 +480,14 @@ work_carefully(Worker *worker)
 	return status;
 }
 
-static void
-unit_schedule(Worker *worker, List *engines)
-{
-	spi_exec("SELECT reputation.run_due_jobs()", 0, NULL, NULL, NULL);
-}
-
-/* Until when there is nothing to do. */
-static void
-unit_look_ahead(Worker *worker, List *engines)
-{
-	TimestampTz next = queue_next_due();
-	bool		none;
-	Datum		scheduled;
-
-	spi_exec("SELECT min(next_run_at) FROM reputation.schedule WHERE started_by = 'worker'", 0,
-			 NULL, NULL, NULL);
-	scheduled = spi_datum(0, 1, &none);
-	if (!none && worker->number == 0)
-		next = Min(next, DatumGetTimestampTz(scheduled));
-
-	worker->sleep_ms = LONGEST_SLEEP;
-	if (next != DT_NOEND)
-	{
-		TimestampTz now = clock_now();
-
-		if (next <= now)
-			worker->sleep_ms = 10;	/* due, but somebody else has its lane */
-		else if (!clock_is_set())
-			worker->sleep_ms = Min(LONGEST_SLEEP, (next - now) / 1000 + 1);
-	}
-	if (max_prepared_xacts > 0 &&
-		spi_exec("SELECT 1 FROM pg_catalog.pg_prepared_xacts "
-				 "WHERE database = pg_catalog.current_database() LIMIT 1", 0, NULL, NULL, NULL) > 0)
-		worker->sleep_ms = Min(worker->sleep_ms, PREPARED_SLEEP);
-}
-
 /*
- * One round of everything; true when there was something to do. The status is
- * that of the last unit.
+ * One round; true when there was something to do. The status is that of the
+ * last unit.
  */
 static bool
 cycle(Worker *worker, UnitStatus *status)
 {
-	bool		worked = false;
+	bool		worked;
 
 	if (!worker->started)
 	{
@@ -471,44 +502,22 @@ cycle(Worker *worker, UnitStatus *status)
 		return false;
 	}
 
-	if (GetCurrentTimestamp() >= worker->next_fold)
-	{
-		if ((*status = run_unit(worker, unit_fold)) != UNIT_OK)
-			return false;
-		worked = worker->keys > 0;
-		if (worker->keys >= LOAD_KEYS)
-			worker->next_fold = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-															guc_drain_interval);
-	}
-
-	*status = worker->careful > 0 ? work_carefully(worker) : run_unit(worker, unit_batches);
-	if (*status != UNIT_OK)
+	if ((*status = run_unit(worker, unit_drain)) != UNIT_OK)
 		return false;
-	if (worker->jobs > 0)
+	worked = worker->keys > 0 || worker->jobs > 0 || worker->fed;
+	if (worker->keys >= LOAD_KEYS)
+		worker->next_fold = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+														guc_drain_interval);
+	if (worker->careful > 0)
 	{
-		worked = true;
-		if (notify_pending())
-			*status = run_unit(worker, unit_notify);
+		if ((*status = work_carefully(worker)) != UNIT_OK)
+			return false;
+		worked = worker->jobs > 0 || worker->careful == 0;
+		worker->sleep_ms = BUSY_LANE_SLEEP;
 	}
-	else
-	{
-		*status = run_unit(worker, unit_feed);
-		worked |= worker->fed;
-	}
+	if (notify_pending())
+		*status = run_unit(worker, unit_notify);
 	return worked && *status == UNIT_OK;
-}
-
-/* Before it sleeps: compaction, schedule, and how long it may. */
-static UnitStatus
-look_ahead(Worker *worker)
-{
-	UnitStatus	status = run_unit(worker, unit_compact);
-
-	if (status == UNIT_OK && worker->number == 0)
-		status = run_unit(worker, unit_schedule);
-	if (status == UNIT_OK)
-		status = run_unit(worker, unit_look_ahead);
-	return status;
 }
 
 /* A SIGTERM between two units: leaves in good order. */
@@ -542,14 +551,9 @@ static void
 hold_off(Worker *worker)
 {
 	pg_atomic_write_u32(&worker->slot->asleep, 0);
-	for (;;)
+	while (held_off(worker) > 0)
 	{
-		long		ms = TimestampDifferenceMilliseconds(GetCurrentTimestamp(),
-														 worker->next_fold);
-
-		if (ms <= 0)
-			return;
-		wait_for(worker, ms);
+		wait_for(worker, held_off(worker));
 		ResetLatch(MyLatch);
 		leave_if_asked(worker);
 	}
@@ -559,13 +563,11 @@ hold_off(Worker *worker)
 static void
 idle(Worker *worker, UnitStatus status)
 {
-	if (status == UNIT_OK && worker->next_fold > GetCurrentTimestamp())
+	if (status == UNIT_OK && held_off(worker) > 0)
 	{
 		hold_off(worker);
 		return;
 	}
-	if (status == UNIT_OK)
-		status = look_ahead(worker);
 	if (status == UNIT_NO_EXTENSION)
 	{
 		shmem_worker_no_extension();
@@ -604,7 +606,7 @@ reputation_worker_main(Datum main_arg)
 	worker.number = worker.slot->number;
 	worker.context = AllocSetContextCreate(TopMemoryContext, "reputation unit",
 										   ALLOCSET_DEFAULT_SIZES);
-	if (run_unit(&worker, unit_look_ahead) == UNIT_NO_EXTENSION)
+	if (run_unit(&worker, unit_nothing) == UNIT_NO_EXTENSION)
 	{
 		shmem_worker_no_extension();
 		proc_exit(0);

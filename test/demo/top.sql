@@ -1,8 +1,8 @@
 -- The ten best builders, and how their scores come about.
 SELECT reputation.rank_refresh('builder') \g /dev/null
 SELECT u.builder_rank AS rank, u.username AS builder, u.builder_score AS score,
-	   format('%s own shipped %s + %s shared %s + %s vouches %s + impact %s %s',
-			  s->>'own_shipped', t->>'own', s->>'collab_shipped', t->>'collab',
+	   format('%s own: %s, %s shared: %s, %s vouches: %s, impact %s: %s',
+			  s->>'own_shipped', t->>'own_shipped', s->>'collab_shipped', t->>'collab_shipped',
 			  s->>'vouches', t->>'vouches', s->>'impact', t->>'impact') AS explanation
 FROM (SELECT * FROM users ORDER BY builder_score DESC, id LIMIT 10) u,
 	 LATERAL builder_score_explain(u.id) e,

@@ -1,0 +1,74 @@
+-- The extension, and what the other tests share.
+CREATE EXTENSION reputation;
+SELECT extversion = reputation_version() AS same_version FROM pg_extension WHERE extname = 'reputation';
+
+-- Every public function and procedure says what it gives and what it raises.
+SELECT p.oid::regprocedure FROM pg_proc p JOIN pg_depend d ON d.objid = p.oid AND d.deptype = 'e'
+WHERE d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'reputation')
+	AND d.classid = 'pg_proc'::regclass AND obj_description(p.oid, 'pg_proc') IS NULL;
+
+-- The application: its tables belong to a role without any other right.
+CREATE ROLE regress_app NOLOGIN;
+CREATE SCHEMA test;
+
+-- The three tables under their default names, with the indexes they need.
+CREATE PROCEDURE test.make_tables(schema text, id_type text DEFAULT 'int')
+LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE format('CREATE SCHEMA %I AUTHORIZATION regress_app', schema);
+	PERFORM set_config('search_path', quote_ident(schema) || ', public', false);
+	SET LOCAL ROLE regress_app;
+	EXECUTE format('CREATE TABLE users (id %s PRIMARY KEY, name text)', id_type);
+	EXECUTE format('CREATE TABLE projects (id int PRIMARY KEY, owner_id %s REFERENCES users ON UPDATE CASCADE ON DELETE CASCADE, status text, impact float8, title text)', id_type);
+	EXECUTE format('CREATE TABLE project_collaborators (project_id int REFERENCES projects ON UPDATE CASCADE ON DELETE CASCADE, user_id %s REFERENCES users ON UPDATE CASCADE ON DELETE CASCADE, status text, note text)', id_type);
+	CREATE INDEX ON projects (owner_id);
+	CREATE INDEX ON project_collaborators (project_id);
+	CREATE INDEX ON project_collaborators (user_id);
+	RESET ROLE;
+END
+$$;
+
+-- Everything a test leaves behind goes.
+CREATE PROCEDURE test.clean(schema text)
+LANGUAGE plpgsql AS $$
+BEGIN
+	SET LOCAL client_min_messages = warning;
+	IF EXISTS (SELECT FROM reputation.engine) THEN
+		PERFORM builder_score_detach();
+	END IF;
+	EXECUTE format('DROP SCHEMA IF EXISTS %I CASCADE', schema);
+	DROP VIEW IF EXISTS reputation.builder_signals CASCADE;
+	DELETE FROM reputation.builder_scores;
+	DELETE FROM reputation.job_runs;
+	DELETE FROM reputation.dead_letter;
+	DELETE FROM reputation.schedule;
+	DELETE FROM reputation.algorithm;
+	PERFORM reputation_unschedule();
+END
+$$;
+
+-- The keys that were captured and not folded yet.
+CREATE VIEW test.inbox AS
+SELECT i.source, i.key_no, i.key FROM (
+	TABLE reputation.inbox_0 UNION ALL TABLE reputation.inbox_1
+	UNION ALL TABLE reputation.inbox_2 UNION ALL TABLE reputation.inbox_3) i;
+
+-- The job table, by its distance from now.
+CREATE VIEW test.jobs AS
+SELECT kind, key, priority, due_at - reputation.clock() AS due_in, attempt, error FROM reputation.job;
+
+-- Whom a change concerned: folds, lists the users with their priorities and
+-- the sweeps that are on, then drains. What is left and differs then is a defect.
+CREATE FUNCTION test.concerned(OUT captured bigint, OUT users text, OUT sweeps bigint, OUT pending bigint, OUT drift bigint)
+LANGUAGE plpgsql AS $$
+BEGIN
+	captured := count(*) FROM test.inbox;
+	PERFORM reputation_process(max_users => 0);
+	users := string_agg(format('%s:%s', j.key, j.priority), ' ' ORDER BY j.key COLLATE "C")
+		FROM (SELECT key, min(priority) AS priority FROM reputation.job WHERE kind = 0 GROUP BY key) j;
+	sweeps := count(*) FROM reputation.job_runs WHERE status = 'running';
+	PERFORM reputation_process();
+	pending := (SELECT count(*) FROM reputation.job) + (SELECT count(*) FROM test.inbox);
+	drift := count(*) FROM reputation_verify();
+END
+$$;

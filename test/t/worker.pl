@@ -1,0 +1,142 @@
+# The worker in everyday life: it starts with the extension, computes what
+# changed, says so, and costs nothing while there is nothing to do.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+
+use Reputation;
+use Test::More;
+
+my $node = start_server('main');
+
+create_app($node, 'app', 100);
+is(worker_pid($node, 'app'), '', 'there is no worker without the extension');
+$node->safe_psql('app', 'CREATE EXTENSION reputation');
+my $worker = wait_for_worker($node, 'app', 'CREATE EXTENSION starts a worker');
+$node->safe_psql('app', 'SELECT builder_score_attach()');
+all_computed($node, 'app', 'the backfill is done');
+is($node->safe_psql('app', q{
+	SELECT job_name, status, trigger, done, total, error IS NULL FROM reputation.job_runs}),
+	'backfill|succeeded|attach|100|100|t', 'the backfill is recorded');
+is($node->safe_psql('app', q{
+	SELECT count(*) FROM reputation_status() WHERE check_name IN ('preload', 'workers') AND status = 'OK'}),
+	'2', 'the status says that all is well');
+
+# A change becomes a score without anybody draining.
+$node->safe_psql('app', "UPDATE projects SET status = 'draft' WHERE id = 7");
+wait_until($node, 'app', 'SELECT builder_score = 16 FROM users WHERE id = 7', 'an update becomes a score');
+all_computed($node, 'app', 'after an update');
+
+# Notifications.
+my $listener = $node->background_psql('app');
+$listener->query_safe('LISTEN reputation_scores; LISTEN reputation_work');
+
+# Asks until the pattern was heard or the time is over; returns the channels and
+# payloads since the last time.
+sub hear
+{
+	my ($pattern) = @_;
+	my $text = '';
+	my $left = 10 * $PostgreSQL::Test::Utils::timeout_default;
+
+	while ($text !~ $pattern && $left-- > 0)
+	{
+		$text .= $listener->query_safe('SELECT pg_sleep(0.1)');
+	}
+	my @notifications = $text =~
+		/^Asynchronous notification "(\w+)" (?:with payload "(.*)" )?received/mg;
+	return join("\n", map { $notifications[2 * $_] . ' ' . ($notifications[2 * $_ + 1] // '') }
+		0 .. @notifications / 2 - 1);
+}
+
+$node->safe_psql('app', "UPDATE projects SET status = 'shipped' WHERE id = 7");
+is(hear(qr/Asynchronous/), 'reputation_scores {"engine": "builder", "ids": [7, 8]}',
+	'changed scores are notified');
+is($listener->query_safe('SELECT builder_score FROM users WHERE id = 7'), '35',
+	'the score is visible when the notification comes');
+
+# What is sent for a sentinel comes after everything that was sent before.
+sub sentinel
+{
+	my ($status) = @_;
+
+	wait_computed($node, 'app', 'no work is left before the sentinel');
+	$node->safe_psql('app', "UPDATE projects SET status = '$status' WHERE id = 50");
+	return hear(qr/\[50, 51\]/);
+}
+
+$node->safe_psql('app', "UPDATE projects SET impact = impact + 1 WHERE id = 49");
+is(sentinel('draft'), 'reputation_scores {"engine": "builder", "ids": [50, 51]}',
+	'nothing is sent for an equal score');
+
+reload_with($node, 'reputation.notify' => 'off');
+$node->safe_psql('app', "UPDATE projects SET status = 'draft' WHERE id = 20");
+wait_until($node, 'app', 'SELECT builder_score = 23 FROM users WHERE id = 20', 'it is computed with notify = off');
+wait_computed($node, 'app', 'all of it');
+reload_with($node, 'reputation.notify' => 'worker');
+is(sentinel('shipped'), 'reputation_scores {"engine": "builder", "ids": [50, 51]}',
+	'nothing is sent with notify = off');
+
+reload_with($node, 'reputation.notify' => 'writer');
+is(sentinel('draft'), "reputation_work \nreputation_scores " . '{"engine": "builder", "ids": [50, 51]}',
+	'with notify = writer the commit notifies, too');
+reload_with($node, 'reputation.notify' => 'worker');
+$listener->quit;
+
+# What the server shows of it.
+wait_until($node, 'app', q{
+	SELECT count(*) = 1 AND bool_and(state = 'idle' AND wait_event_type = 'Extension')
+	FROM pg_stat_activity WHERE backend_type = 'reputation worker' AND datname = 'app'},
+	'an idle worker shows as idle');
+make_gate($node, 'app');
+close_gate($node, 'app', 30);
+$node->safe_psql('app', 'UPDATE projects SET impact = impact + 100 WHERE id = 30');
+wait_at_gate($node, 'app', 'a worker is in the middle of a batch');
+is($node->safe_psql('app', q{
+	SELECT state, query FROM pg_stat_activity
+	WHERE backend_type = 'reputation worker' AND datname = 'app'}),
+	'active|draining', 'it shows as active');
+is($node->safe_psql('app', 'SELECT state FROM reputation.workers()'), 'busy', 'and as busy');
+open_gate($node, 'app');
+all_computed($node, 'app', 'after the gate opened');
+
+# A worker with nothing to do runs no transaction: over two seconds, none or the
+# last few of falling asleep.
+my $idle = q{SELECT count(*) = 1 AND bool_and(state = 'idle') FROM reputation.workers()};
+wait_until($node, 'app', $idle, 'the worker sleeps');
+my $units = $node->safe_psql('app', 'SELECT sum(units) FROM reputation.workers()');
+$node->safe_psql('app', 'SELECT pg_sleep(2)');
+my $more = $node->safe_psql('app', 'SELECT sum(units) FROM reputation.workers()') - $units;
+cmp_ok($more, '<=', 3, "an idle worker does no work ($more units)");
+
+# A batch of writers that changes nothing that matters wakes nobody.
+$node->safe_psql('app', "UPDATE users SET name = name || '!'");
+is($node->safe_psql('app', 'SELECT sum(units) FROM reputation.workers()') - $units, $more,
+	'nor for a change that does not matter');
+
+# The number of workers follows the setting.
+my $workers = q{SELECT count(*) = %d FROM pg_stat_activity
+	WHERE backend_type = 'reputation worker' AND datname = 'app'};
+for my $count (3, 1, 0)
+{
+	reload_with($node, 'reputation.workers' => $count);
+	wait_until($node, 'postgres', sprintf($workers, $count), "reputation.workers = $count");
+}
+is($node->safe_psql('app', 'SELECT count(*) FROM reputation.worker_mark'), '0',
+	'workers that were sent away left in good order');
+$node->safe_psql('app', "UPDATE projects SET status = 'draft' WHERE id = 60");
+cmp_ok($node->safe_psql('app', "SELECT @{[work_left()]}"), '>', 0, 'without workers work waits');
+cmp_ok($node->safe_psql('app', 'SELECT reputation_process()'), '>=', 2, 'a session drains it');
+all_computed($node, 'app', 'after reputation_process()');
+$node->safe_psql('app', "UPDATE projects SET status = 'draft' WHERE id = 61");
+reload_with($node, 'reputation.workers' => 1);
+all_computed($node, 'app', 'a worker is back and drains what waited');
+
+# DROP EXTENSION ends it.
+$node->safe_psql('app', 'DROP EXTENSION reputation CASCADE');
+wait_until($node, 'postgres', sprintf($workers, 0), 'DROP EXTENSION ends the worker');
+is(log_count($node, 'ERROR|FATAL|PANIC'), 0, 'the log has no error');
+
+$node->stop;
+done_testing();
