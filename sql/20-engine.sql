@@ -74,3 +74,11 @@ CREATE FUNCTION @extschema@.reputation_repair(engine text DEFAULT NULL) RETURNS 
 LANGUAGE C VOLATILE SECURITY DEFINER AS 'MODULE_PATHNAME', 'reputation_repair';
 COMMENT ON FUNCTION @extschema@.reputation_repair(text) IS
 'Mends every cached value that reputation_verify() would list; returns how many users. 55000 when the engine is not attached.';
+
+CREATE FUNCTION reputation.check_algorithm() RETURNS trigger
+LANGUAGE C AS 'MODULE_PATHNAME', 'reputation_check_algorithm';
+COMMENT ON FUNCTION reputation.check_algorithm() IS
+'Row trigger on reputation.algorithm: refuses parameters the engine cannot read (22023).';
+
+CREATE TRIGGER check_algorithm BEFORE INSERT OR UPDATE ON reputation.algorithm
+FOR EACH ROW EXECUTE FUNCTION reputation.check_algorithm();

@@ -38,8 +38,13 @@ BEGIN
 		ON CONFLICT DO NOTHING
 		RETURNING id INTO run_id;
 		CONTINUE WHEN run_id IS NULL;
-		UPDATE reputation.job_runs SET changed = reputation.rank_refresh(attached.name) WHERE id = run_id;
-		PERFORM reputation.job_run_done(run_id);
+		BEGIN
+			UPDATE reputation.job_runs SET changed = reputation.rank_refresh(attached.name) WHERE id = run_id;
+			PERFORM reputation.job_run_done(run_id);
+		EXCEPTION WHEN OTHERS THEN
+			RAISE WARNING 'the job leaderboards of the engine % failed: %', attached.name, SQLERRM;
+			PERFORM reputation.job_run_done(run_id, SQLERRM);
+		END;
 	END LOOP;
 END
 $$;

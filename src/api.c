@@ -307,7 +307,7 @@ reputation_process(PG_FUNCTION_ARGS)
 			done += count;
 			worked |= count > 0;
 		}
-		worked |= done < limit && sweep_feed(engines);
+		worked |= done < limit && sweep_feed(engines, true);
 	} while (worked && done < limit);
 	spi_settings_end(settings);
 	notify_send();

@@ -18,15 +18,13 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "clock.h"
 #include "drain.h"
 #include "spi.h"
+#include "subxact.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
-#include "utils/resowner.h"
 
 #define SUSPENSION		10000	/* ms until a broken engine is tried again */
 #define TRANSIENT_DELAY	100		/* ms until a batch is tried again */
@@ -164,48 +162,30 @@ probe(Batch *batch, Job *jobs, int count, Outcome *outcomes)
 	engine_compute(batch->engine, NULL, 0, &scores);
 }
 
-/*
- * Makes an attempt in a subtransaction; the error if it failed, which left
- * nothing behind.
- */
+typedef struct AttemptCall
+{
+	Attempt		attempt;
+	Batch	   *batch;
+	Job		   *jobs;
+	int			count;
+	Outcome    *outcomes;
+} AttemptCall;
+
+static void
+call_attempt(void *arg)
+{
+	AttemptCall *call = arg;
+
+	call->attempt(call->batch, call->jobs, call->count, call->outcomes);
+}
+
+/* Makes an attempt in a subtransaction; the error if it failed. */
 static ErrorData *
 try_attempt(Attempt attempt, Batch *batch, Job *jobs, int count, Outcome *outcomes)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData  *volatile error = NULL;
+	AttemptCall call = {attempt, batch, jobs, count, outcomes};
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		attempt(batch, jobs, count, outcomes);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	return error;
-}
-
-/* Does the error say nothing about a user or the engine? */
-static bool
-is_transient(const ErrorData *error)
-{
-	int			category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
-
-	return category == ERRCODE_TO_CATEGORY(ERRCODE_QUERY_CANCELED) ||
-		category == ERRCODE_TO_CATEGORY(ERRCODE_INSUFFICIENT_RESOURCES) ||
-		category == ERRCODE_TO_CATEGORY(ERRCODE_IO_ERROR) ||
-		category == ERRCODE_TO_CATEGORY(ERRCODE_T_R_SERIALIZATION_FAILURE) ||
-		error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
+	return subxact_try(call_attempt, &call);
 }
 
 static void
@@ -217,17 +197,18 @@ put_back(Batch *batch, const Job *jobs, int count, int delay_ms)
 		queue_put_back(batch->engine, &jobs[i], due_at);
 }
 
-/* Suspends the engine; its claimed jobs go back as they were. */
-static void
-suspend(Batch *batch, const ErrorData *error)
+/*
+ * engine_suspend -- the engine as a whole fails: its jobs wait for a while, and
+ * its row says why.
+ */
+void
+engine_suspend(Engine *engine, const ErrorData *error)
 {
-	Engine	   *engine = batch->engine;
 	Oid			types[] = {TEXTOID, TEXTOID, TIMESTAMPTZOID};
+	TimestampTz retry_at = TimestampTzPlusMilliseconds(clock_now(), SUSPENSION);
 	Datum		values[] = {CStringGetTextDatum(engine->descriptor->name),
-		CStringGetTextDatum(error->message),
-	TimestampTzGetDatum(TimestampTzPlusMilliseconds(clock_now(), SUSPENSION))};
+	CStringGetTextDatum(error->message), TimestampTzGetDatum(retry_at)};
 
-	batch->suspended = true;
 	if (engine->suspended_error == NULL || strcmp(engine->suspended_error, error->message) != 0)
 		ereport(WARNING,
 				(errcode(error->sqlerrcode),
@@ -238,6 +219,8 @@ suspend(Batch *batch, const ErrorData *error)
 				 error->hint ? errhint("%s", error->hint) : 0));
 	spi_exec("UPDATE reputation.engine SET suspended_error = $2, retry_at = $3 WHERE name = $1",
 			 3, types, values, NULL);
+	engine->suspended_error = pstrdup(error->message);
+	engine->retry_at = retry_at;
 }
 
 static void
@@ -321,7 +304,7 @@ run_range(Batch *batch, Job *jobs, int count)
 		return;
 	}
 
-	if (is_transient(error))
+	if (error_is_transient(error))
 	{
 		if (batch->scope->wait)
 			ReThrowError(error);
@@ -339,7 +322,8 @@ run_range(Batch *batch, Job *jobs, int count)
 		{
 			if (batch->scope->wait)
 				ReThrowError(broken);
-			suspend(batch, broken);
+			engine_suspend(batch->engine, broken);
+			batch->suspended = true;
 			put_back(batch, jobs, count, 0);
 			return;
 		}

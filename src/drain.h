@@ -11,9 +11,10 @@ extern int	fold_inbox(const DrainScope *scope, List *engines);
 extern int	drain_batch(Engine *engine, const DrainScope *scope);
 extern void drain_jobs(Engine *engine, const DrainScope *scope, Job *jobs, int count,
 					   Tallies *tallies);
+extern void engine_suspend(Engine *engine, const ErrorData *error);
 
 extern int64 sweep_start(const Engine *engine, const char *job_name, const char *trigger);
-extern bool sweep_feed(List *engines);
+extern bool sweep_feed(List *engines, bool raise);
 extern void sweep_where_moved(List *engines);
 
 extern void notify_init(void);

@@ -28,6 +28,7 @@
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "clock.h"
+#include "commands/trigger.h"
 #include "engine.h"
 #include "guc.h"
 #include "miscadmin.h"
@@ -40,10 +41,12 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/regproc.h"
+#include "utils/rel.h"
 #include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(reputation_status_list);
 PG_FUNCTION_INFO_V1(reputation_home);
+PG_FUNCTION_INFO_V1(reputation_check_algorithm);
 
 /* Rows of one step of a scan over all users. */
 #define SCAN_ROWS	5000
@@ -179,6 +182,27 @@ engine_list(const char *name)
 	return engines;
 }
 
+static bool
+is_attached(const EngineDescriptor *descriptor)
+{
+	Oid			types[] = {INT4OID};
+	Datum		values[] = {Int32GetDatum(descriptor->id)};
+
+	return spi_exec("SELECT 1 FROM reputation.engine WHERE id = $1", 1, types, values, NULL) > 0;
+}
+
+/* 42P01 when the users table is gone. */
+static void
+require_users_table(const Engine *engine)
+{
+	if (engine->users_name == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("the users table of the engine \"%s\" no longer exists",
+						engine->descriptor->name),
+				 errhint("Attach it again with %s().", engine->descriptor->attach_function)));
+}
+
 /*
  * engine_get -- the attached engine of that name. 55000 when it is not
  * attached, 42P01 when its users table is gone.
@@ -190,6 +214,11 @@ engine_get(const char *name)
 	List	   *engines = engine_list(name);
 	Engine	   *engine;
 
+	if (engines == NIL && is_attached(descriptor))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the engine \"%s\" has no active algorithm", name),
+				 errhint("Activate a version in reputation.algorithm.")));
 	if (engines == NIL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -197,11 +226,7 @@ engine_get(const char *name)
 				 errhint("Attach it to the application's tables with %s().",
 						 descriptor->attach_function)));
 	engine = linitial(engines);
-	if (engine->users_name == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("the users table of the engine \"%s\" no longer exists", name),
-				 errhint("Attach it again with %s().", descriptor->attach_function)));
+	require_users_table(engine);
 	return engine;
 }
 
@@ -395,6 +420,36 @@ owner_leave(const EngineContext *context)
 }
 
 /*
+ * reputation.check_algorithm() -- row trigger on reputation.algorithm: parameters
+ * that the engine cannot read are refused when they are written. 22023.
+ */
+Datum
+reputation_check_algorithm(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = (TriggerData *) fcinfo->context;
+	TupleDesc	desc;
+	HeapTuple	row;
+	Datum		name;
+	Datum		parameters;
+	bool		name_null;
+	bool		parameters_null;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		elog(ERROR, "reputation.check_algorithm() must be a trigger");
+	desc = RelationGetDescr(data->tg_relation);
+	row = TRIGGER_FIRED_BY_UPDATE(data->tg_event) ? data->tg_newtuple : data->tg_trigtuple;
+	name = heap_getattr(row, 1, desc, &name_null);
+	parameters = heap_getattr(row, 3, desc, &parameters_null);
+	/* A null is refused by its constraint. */
+	if (!name_null && !parameters_null)
+	{
+		(void) engine_descriptor(TextDatumGetCString(name))->parse(DatumGetJsonbP(parameters));
+		(void) debounce_of(DatumGetJsonbP(parameters));
+	}
+	return PointerGetDatum(row);
+}
+
+/*
  * reputation.status_list(engine, name) -- a list parameter, for the engine's
  * views: of the computation that is on, else of the active algorithm.
  */
@@ -500,6 +555,7 @@ run(const Engine *engine, bool uncaptured, bool read_only, const char *sql, int 
 	volatile uint64 count = 0;
 	volatile bool suspended;
 
+	require_users_table(engine);
 	engine_enter(engine, &context);
 	suspended = capture_suspend(uncaptured);
 	PG_TRY();

@@ -13,14 +13,12 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "locks.h"
 #include "miscadmin.h"
 #include "spi.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
-#include "utils/memutils.h"
-#include "utils/resowner.h"
+#include "subxact.h"
 
 /* Unlike the 1 and 2 of pg_advisory_lock(). */
 #define LOCKTAG_FIELD4_REPUTATION	0x5250
@@ -53,6 +51,24 @@ lock_lane(int engine, int lane, bool wait)
 	return lock_tag((uint32) engine, (uint32) lane + 1, wait);
 }
 
+typedef struct LockRequest
+{
+	Oid			relation;
+	LOCKMODE	mode;
+	int			timeout_ms;
+} LockRequest;
+
+static void
+wait_for_lock(void *arg)
+{
+	LockRequest *request = arg;
+	int			level = spi_settings_begin();
+
+	spi_set("lock_timeout", psprintf("%d", request->timeout_ms));
+	LockRelationOid(request->relation, request->mode);
+	spi_settings_end(level);
+}
+
 /*
  * lock_relation_within -- locks a relation unless that takes longer than the
  * time given; false then.
@@ -60,45 +76,16 @@ lock_lane(int engine, int lane, bool wait)
 bool
 lock_relation_within(Oid relation, LOCKMODE mode, int timeout_ms)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool locked = true;
-	char		timeout[32];
+	LockRequest request = {relation, mode, timeout_ms};
+	ErrorData  *error;
 
 	if (ConditionalLockRelationOid(relation, mode))
 		return true;
 	if (timeout_ms <= 0)
 		return false;
-
-	snprintf(timeout, sizeof(timeout), "%d", timeout_ms);
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		int			level = spi_settings_begin();
-
-		spi_set("lock_timeout", timeout);
-		LockRelationOid(relation, mode);
-		spi_settings_end(level);
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
-			ReThrowError(error);
-		FreeErrorData(error);
-		locked = false;
-	}
-	PG_END_TRY();
-	return locked;
+	error = subxact_try(wait_for_lock, &request);
+	if (error != NULL && error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
+		error->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED)
+		ReThrowError(error);
+	return error == NULL;
 }

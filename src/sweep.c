@@ -21,6 +21,7 @@
 #include "drain.h"
 #include "guc.h"
 #include "spi.h"
+#include "subxact.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 
@@ -41,22 +42,16 @@ typedef struct Sweep
 int64
 sweep_start(const Engine *engine, const char *job_name, const char *trigger)
 {
-	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, INT4OID, INT8OID};
-	Datum		values[6];
+	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID, TIMESTAMPTZOID, INT4OID};
+	Datum		values[] = {CStringGetTextDatum(job_name), CStringGetTextDatum(trigger),
+		CStringGetTextDatum(engine->descriptor->name), TimestampTzGetDatum(clock_now()),
+	Int32GetDatum(engine->version)};
 
-	engine_exec(engine, false, psprintf("SELECT count(*) FROM %s", engine->users_name), 0, NULL,
-				NULL);
-	values[5] = Int64GetDatum(spi_int(0, 1, NULL));
-	values[0] = CStringGetTextDatum(job_name);
-	values[1] = CStringGetTextDatum(trigger);
-	values[2] = CStringGetTextDatum(engine->descriptor->name);
-	values[3] = TimestampTzGetDatum(clock_now());
-	values[4] = Int32GetDatum(engine->version);
 	spi_exec("INSERT INTO reputation.job_runs AS r "
-			 "(job_name, status, trigger, scope, started_at, algorithm_version, total, fed_all) "
-			 "VALUES ($1, 'running', $2, $3, $4, $5, $6, false) "
+			 "(job_name, status, trigger, scope, started_at, algorithm_version, fed_all) "
+			 "VALUES ($1, 'running', $2, $3, $4, $5, false) "
 			 "ON CONFLICT (job_name, scope) WHERE status = 'running' DO UPDATE SET again = true "
-			 "RETURNING id", 6, types, values, NULL);
+			 "RETURNING id", 5, types, values, NULL);
 	return spi_int(0, 1, NULL);
 }
 
@@ -87,14 +82,20 @@ feed(const Engine *engine, const Sweep *sweep, int portion)
 	Datum		cursor;
 	uint64		count;
 	char	  **keys;
-	Oid			run_types[] = {INT8OID, TEXTOID, INT8OID, BOOLOID};
-	Datum		run[4];
+	Oid			run_types[] = {INT8OID, TEXTOID, INT8OID, BOOLOID, INT8OID};
+	Datum		run[5];
+	int64		total = 0;
 
 	if (sweep->cursor == NULL)
+	{
+		engine_exec(engine, false, psprintf("SELECT count(*) FROM %s", engine->users_name), 0,
+					NULL, NULL);
+		total = spi_int(0, 1, NULL);
 		count = engine_exec(engine, false,
 							psprintf("SELECT t.%1$s::text FROM %2$s t ORDER BY t.%1$s LIMIT %3$d",
 									 engine->users_key, engine->users_name, portion),
 							0, NULL, NULL);
+	}
 	else
 	{
 		cursor = engine_key_datum(engine, sweep->cursor);
@@ -115,9 +116,11 @@ feed(const Engine *engine, const Sweep *sweep, int portion)
 	run[1] = CStringGetTextDatum(count > 0 ? keys[count - 1] : "");
 	run[2] = Int64GetDatum((int64) count);
 	run[3] = BoolGetDatum(count < (uint64) portion);
+	run[4] = Int64GetDatum(total);
 	spi_exec("UPDATE reputation.job_runs SET cursor = CASE WHEN $3 > 0 THEN $2 ELSE cursor END, "
-			 "fed = fed + $3, fed_all = $4, total = CASE WHEN $4 THEN fed + $3 ELSE total END "
-			 "WHERE id = $1", 4, run_types, run, NULL);
+			 "fed = fed + $3, fed_all = $4, "
+			 "total = CASE WHEN $4 THEN fed + $3 WHEN cursor IS NULL THEN $5 ELSE total END "
+			 "WHERE id = $1", 5, run_types, run, NULL);
 }
 
 /* All were fed and done: the end, or once more. */
@@ -141,40 +144,64 @@ finish(Engine *engine, const Sweep *sweep)
 				 1, &types[1], &values[1], NULL);
 }
 
+typedef struct Step
+{
+	Engine	   *engine;
+	bool		done;			/* there was something to do */
+} Step;
+
+/* The next step of a sweep of the engine, if one needs it. */
+static void
+step(void *arg)
+{
+	Step	   *this = arg;
+	int			portion = Max(guc_batch_size, 1000);
+	Oid			types[] = {TEXTOID, INT8OID};
+	Datum		values[] = {CStringGetTextDatum(this->engine->descriptor->name),
+	Int64GetDatum(portion)};
+	Sweep		sweep;
+	bool		isnull;
+
+	if (spi_exec("SELECT id, cursor, fed_all, again FROM reputation.job_runs "
+				 "WHERE status = 'running' AND scope = $1 AND fed_all IS NOT NULL "
+				 "AND CASE WHEN fed_all THEN done >= fed ELSE fed - done < $2 END "
+				 "ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED", 2, types, values, NULL) == 0)
+		return;
+	sweep.id = spi_int(0, 1, NULL);
+	sweep.cursor = spi_text(0, 2);
+	sweep.fed_all = DatumGetBool(spi_datum(0, 3, &isnull));
+	sweep.again = DatumGetBool(spi_datum(0, 4, &isnull));
+	if (sweep.fed_all)
+		finish(this->engine, &sweep);
+	else
+		feed(this->engine, &sweep, portion);
+	this->done = true;
+}
+
 /*
  * sweep_feed -- does the next step of a sweep that needs one; false when none
- * does.
+ * does. An engine whose users table cannot be read is suspended; in a session
+ * (raise) the error is raised.
  */
 bool
-sweep_feed(List *engines)
+sweep_feed(List *engines, bool raise)
 {
 	ListCell   *cell;
-	int			portion = Max(guc_batch_size, 1000);
 
 	foreach(cell, engines)
 	{
-		Engine	   *engine = lfirst(cell);
-		Oid			types[] = {TEXTOID, INT8OID};
-		Datum		values[] = {CStringGetTextDatum(engine->descriptor->name),
-		Int64GetDatum(portion)};
-		Sweep		sweep;
-		bool		isnull;
+		Step		this = {.engine = lfirst(cell)};
+		ErrorData  *error;
 
-		if (engine->retry_at > clock_now() ||
-			spi_exec("SELECT id, cursor, fed_all, again FROM reputation.job_runs "
-					 "WHERE status = 'running' AND scope = $1 AND fed_all IS NOT NULL "
-					 "AND CASE WHEN fed_all THEN done >= fed ELSE fed - done < $2 END "
-					 "ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED", 2, types, values, NULL) == 0)
+		if (this.engine->retry_at > clock_now() && !raise)
 			continue;
-		sweep.id = spi_int(0, 1, NULL);
-		sweep.cursor = spi_text(0, 2);
-		sweep.fed_all = DatumGetBool(spi_datum(0, 3, &isnull));
-		sweep.again = DatumGetBool(spi_datum(0, 4, &isnull));
-		if (sweep.fed_all)
-			finish(engine, &sweep);
-		else
-			feed(engine, &sweep, portion);
-		return true;
+		error = subxact_try(step, &this);
+		if (error != NULL && raise)
+			ReThrowError(error);
+		if (error != NULL && !error_is_transient(error))
+			engine_suspend(this.engine, error);
+		if (error == NULL && this.done)
+			return true;
 	}
 	return false;
 }

@@ -309,7 +309,7 @@ unit_drain(Worker *worker, List *engines)
 	for (int i = 0; i < nengines && worker->jobs == 0 && worker->careful == 0; i++)
 		worker->jobs = drain_batch(list_nth(engines, worker->turn++ % nengines), &scope);
 	if (worker->jobs == 0 && worker->careful == 0)
-		worker->fed = sweep_feed(engines);
+		worker->fed = sweep_feed(engines, false);
 	if (worker->keys == 0 && worker->jobs == 0 && worker->careful == 0 && !worker->fed)
 		look_ahead(worker, engines);
 }

@@ -12,11 +12,12 @@ use Exporter 'import';
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(
 	start_server create_app attach set_up_app
 	wait_until wait_computed all_computed database_oid
-	worker_pid wait_for_worker reload_with
+	worker_pid wait_for_worker reload_with kill_server
 	work_left log_count
 	make_gate close_gate open_gate wait_at_gate
 );
@@ -218,6 +219,22 @@ sub reload_with
 	{
 		$node->poll_query_until('postgres', "SHOW $name", $settings{$name})
 			or die "$name did not become $settings{$name}";
+	}
+	return;
+}
+
+# Kills the postmaster alone, and starts the server as soon as what it left
+# behind is gone.
+sub kill_server
+{
+	my ($node) = @_;
+	my $left = 10 * $PostgreSQL::Test::Utils::timeout_default;
+
+	$node->kill9;
+	until ($node->start(fail_ok => 1))
+	{
+		die 'the server does not start' if $left-- == 0;
+		usleep(100_000);
 	}
 	return;
 }

@@ -1,0 +1,57 @@
+/*
+ * subxact.c
+ *		Doing something that may fail, in a subtransaction.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "subxact.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+
+/*
+ * subxact_try -- runs the body in a subtransaction; NULL when it succeeded,
+ * else the error, which left nothing behind.
+ */
+ErrorData *
+subxact_try(SubxactBody body, void *arg)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData  *volatile error = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		body(arg);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return error;
+}
+
+/*
+ * error_is_transient -- does the error say nothing about what was tried (a
+ * cancel, a lock, a lack of resources), so that it may work the next time?
+ */
+bool
+error_is_transient(const ErrorData *error)
+{
+	int			category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
+
+	return category == ERRCODE_TO_CATEGORY(ERRCODE_QUERY_CANCELED) ||
+		category == ERRCODE_TO_CATEGORY(ERRCODE_INSUFFICIENT_RESOURCES) ||
+		category == ERRCODE_TO_CATEGORY(ERRCODE_IO_ERROR) ||
+		category == ERRCODE_TO_CATEGORY(ERRCODE_T_R_SERIALIZATION_FAILURE) ||
+		error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
+}
