@@ -157,6 +157,7 @@ CREATE TABLE reputation.job (
 );
 CREATE INDEX job_due ON reputation.job (engine, priority, due_at);
 CREATE INDEX job_key ON reputation.job (engine, key, kind);
+COMMENT ON COLUMN reputation.job.run_id IS 'null: an event; 0: a session stored the user without a claim, look again; else a run in reputation.job_runs';
 ALTER TABLE reputation.job REPLICA IDENTITY FULL;
 COMMENT ON TABLE reputation.job IS 'users (kind 0) and lookup keys to compute, at due_at';
 

@@ -4,8 +4,8 @@
  *		verify, repair.
  *
  * They run in the caller's transaction. recalc, recalc_all and repair store
- * without a claim, so the users table's trigger captures what they write and a
- * worker looks at it once more (queue.c tells why). reputation_process() claims
+ * without a claim, so a worker looks once more at what they wrote (queue.c tells
+ * why). reputation_process() claims
  * like a worker; it needs READ COMMITTED, where every statement has a snapshot
  * of its own, and holds the fold and the lanes until the transaction ends.
  */
@@ -158,8 +158,6 @@ store_scanned(Engine *engine, Score *scores, int count, void *arg)
 			(*changed)++;
 			notify_add(engine, scores[i].user);
 		}
-		else if (!scores[i].stored)
-			queue_enqueue(engine, &scores[i].user, 1, PRIORITY_LOW);
 	}
 }
 

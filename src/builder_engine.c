@@ -50,11 +50,38 @@ weight(Jsonb *parameters, const char *name, double otherwise)
 	return number;
 }
 
+/* 22023 unless a list parameter, if it is given, is an array of strings. */
+static void
+check_list(Jsonb *parameters, const char *name)
+{
+	JsonbValue	value;
+	JsonbIterator *iterator;
+	JsonbIteratorToken token;
+	bool		good;
+
+	if (getKeyJsonValueFromContainer(&parameters->root, name, strlen(name), &value) == NULL)
+		return;
+	good = value.type == jbvBinary && JsonContainerIsArray(value.val.binary.data);
+	if (good)
+	{
+		iterator = JsonbIteratorInit(value.val.binary.data);
+		while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
+			good &= token != WJB_ELEM || value.type == jbvString;
+	}
+	if (!good)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("parameter \"%s\" of the engine \"builder\" must be an array of strings",
+						name)));
+}
+
 static void *
 parse(Jsonb *parameters)
 {
 	BuilderWeights *weights = palloc(sizeof(BuilderWeights));
 
+	check_list(parameters, "shipped");
+	check_list(parameters, "confirmed");
 	*weights = builder_default_weights();
 	weights->own = weight(parameters, "own", weights->own);
 	weights->collab = weight(parameters, "collab", weights->collab);

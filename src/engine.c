@@ -32,6 +32,7 @@
 #include "engine.h"
 #include "guc.h"
 #include "miscadmin.h"
+#include "queue.h"
 #include "spi.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -451,7 +452,8 @@ reputation_check_algorithm(PG_FUNCTION_ARGS)
 
 /*
  * reputation.status_list(engine, name) -- a list parameter, for the engine's
- * views: of the computation that is on, else of the active algorithm.
+ * views: of the computation that is on, else of the active algorithm; the
+ * engine's default when it is not given.
  */
 Datum
 reputation_status_list(PG_FUNCTION_ARGS)
@@ -460,6 +462,7 @@ reputation_status_list(PG_FUNCTION_ARGS)
 	text	   *name = PG_GETARG_TEXT_PP(1);
 	Jsonb	   *parameters = current_parameters;
 	JsonbValue	value;
+	JsonbValue *found;
 	ArrayBuildState *list = initArrayResult(TEXTOID, CurrentMemoryContext, false);
 	EngineContext context;
 
@@ -483,9 +486,17 @@ reputation_status_list(PG_FUNCTION_ARGS)
 		owner_leave(&context);
 	}
 
-	if (getKeyJsonValueFromContainer(&parameters->root, VARDATA_ANY(name),
-									 VARSIZE_ANY_EXHDR(name), &value) != NULL &&
-		value.type == jbvBinary)
+	found = getKeyJsonValueFromContainer(&parameters->root, VARDATA_ANY(name),
+										 VARSIZE_ANY_EXHDR(name), &value);
+	if (found == NULL)
+	{
+		const char *text = engine_descriptor(engine)->default_parameters;
+
+		parameters = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
+		found = getKeyJsonValueFromContainer(&parameters->root, VARDATA_ANY(name),
+											 VARSIZE_ANY_EXHDR(name), &value);
+	}
+	if (found != NULL && found->type == jbvBinary)
 	{
 		JsonbIterator *iterator = JsonbIteratorInit(value.val.binary.data);
 		JsonbIteratorToken token;
@@ -636,6 +647,7 @@ score_row(Engine *engine, SPITupleTable *table, uint64 row, Score *score)
 	score->score = engine->descriptor->score(engine->weights, score->signals, score->nulls);
 	score->stored = false;
 	score->changed = false;
+	score->row_written = false;
 }
 
 /*
@@ -736,10 +748,10 @@ compare_user(const void *key, const void *element)
 
 /*
  * Writes the cached column of the rows that nobody holds locked, and marks
- * those scores as stored.
+ * those scores as stored. Not captured: the claim covers it, or the recheck.
  */
 static void
-store_cached(Engine *engine, Score **scores, int count, bool claimed)
+store_cached(Engine *engine, Score **scores, int count)
 {
 	Oid			types[] = {get_array_type(engine->key_type), INT4ARRAYOID};
 	char	  **keys = palloc(sizeof(char *) * count);
@@ -764,7 +776,7 @@ store_cached(Engine *engine, Score **scores, int count, bool claimed)
 				   "RETURNING t.%2$s::text",
 				   engine->users_name, engine->users_key, engine->cached_column);
 
-	written = engine_exec(engine, claimed, sql, 2, types, values);
+	written = engine_exec(engine, true, sql, 2, types, values);
 	for (uint64 row = 0; row < written; row++)
 	{
 		Score	  **score = bsearch(spi_text(row, 1), scores, count, sizeof(Score *),
@@ -794,6 +806,8 @@ store_rows(Engine *engine, Score **scores, int count)
 	values[1] = int_array(numbers, count);
 	values[2] = Int32GetDatum(engine->version);
 	values[3] = TimestampTzGetDatum(clock_now());
+	for (int i = 0; i < count; i++)
+		scores[i]->row_written = true;
 	spi_exec(psprintf("INSERT INTO reputation.%s AS s "
 					  "SELECT u.id, u.score, $3, $4 FROM unnest($1, $2) AS u(id, score) "
 					  "ON CONFLICT (user_id) DO UPDATE SET score = excluded.score, "
@@ -802,9 +816,30 @@ store_rows(Engine *engine, Score **scores, int count)
 					  engine->descriptor->score_table), 4, types, values, NULL);
 }
 
+/* Has a worker look again at what was written, or should have been, without a claim. */
+static void
+queue_rechecks(Engine *engine, Score *scores, int count)
+{
+	char	  **users = palloc(sizeof(char *) * Max(count, 1));
+	int			nusers = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		if (scores[i].changed || scores[i].row_written || !scores[i].stored)
+			users[nusers++] = scores[i].user;
+	}
+	if (nusers > 0)
+	{
+		queue_enqueue_run(engine, users, nusers, RUN_RECHECK);
+		capture_wake_at_commit();
+	}
+	pfree(users);
+}
+
 /*
- * engine_store -- stores what differs and sets stored and changed. Claimed:
- * the users' lanes are held (queue.c), so the own writes need no capture.
+ * engine_store -- stores what differs and sets stored and changed. Claimed: the
+ * caller holds the users' lanes (queue.c); otherwise what was written is queued
+ * to be looked at once more.
  */
 void
 engine_store(Engine *engine, Score *scores, int count, bool claimed)
@@ -819,7 +854,7 @@ engine_store(Engine *engine, Score *scores, int count, bool claimed)
 			picked[npicked++] = &scores[i];
 	}
 	if (npicked > 0)
-		store_cached(engine, picked, npicked, claimed);
+		store_cached(engine, picked, npicked);
 
 	npicked = 0;
 	for (int i = 0; i < count; i++)
@@ -832,6 +867,8 @@ engine_store(Engine *engine, Score *scores, int count, bool claimed)
 	if (npicked > 0)
 		store_rows(engine, picked, npicked);
 	pfree(picked);
+	if (!claimed)
+		queue_rechecks(engine, scores, count);
 }
 
 /*

@@ -75,6 +75,7 @@ typedef struct Score
 	int32		row_version;
 	bool		stored;			/* set by engine_store: no longer differs */
 	bool		changed;		/* set by engine_store: the cached value was written */
+	bool		row_written;	/* set by engine_store: the score row was written */
 	Datum		signals[MAX_SIGNALS];
 	bool		nulls[MAX_SIGNALS];
 } Score;

@@ -16,10 +16,10 @@
  *	 computes with a later snapshot than the change that is enqueued. Without
  *	 the lane it inserts blindly.
  * - A value stored by a claimed unit is replaced only by a unit with a later
- *	 snapshot, since both held the lane. A value stored by anybody else
- *	 (a session's recalc or repair, the application itself) may come from an
- *	 older snapshot; but then that store was captured by the users table's
- *	 trigger, and its key, committed with it, leads to one more computation.
+ *	 snapshot, since both held the lane. A value stored by anybody else may come
+ *	 from an older snapshot; but with it is committed what leads to one more
+ *	 computation: a job row if a session's recalc or repair stored it, a captured
+ *	 key if the application wrote the cached column itself.
  *
  * Due times are the debounce: an event inside a user's window becomes due when
  * the window closes. They decide when something runs, never whether.
@@ -74,14 +74,14 @@ reputation_lane(PG_FUNCTION_ARGS)
 
 /*
  * tally -- counts jobs of a run that are through, and those that changed a
- * score. 0 is no run.
+ * score. RUN_RECHECK is no run.
  */
 void
 tally(Tallies *tallies, int64 run_id, int64 done, int64 changed)
 {
 	int			i;
 
-	if (run_id == 0)
+	if (run_id == RUN_RECHECK)
 		return;
 	for (i = 0; i < tallies->count; i++)
 	{
@@ -163,7 +163,8 @@ queue_enqueue(const Engine *engine, char **keys, int count, int16 priority)
 }
 
 /*
- * queue_enqueue_run -- queues users of a run: due now, at low priority.
+ * queue_enqueue_run -- queues users of a run, or RUN_RECHECK: due now, at low
+ * priority. Takes no lane.
  */
 void
 queue_enqueue_run(const Engine *engine, char **keys, int count, int64 run_id)
@@ -232,7 +233,7 @@ merge_jobs(Job *rows, int count, Tallies *tallies)
 		job->lock_tries = Max(job->lock_tries, rows[i].lock_tries);
 		job->priority = Min(job->priority, rows[i].priority);
 		job->event |= rows[i].event;
-		if (job->run_id == 0)
+		if (job->run_id == RUN_RECHECK)
 			job->run_id = rows[i].run_id;
 		else
 			tally(tallies, rows[i].run_id, 1, 0);
@@ -363,7 +364,7 @@ insert_job(const Engine *engine, const Job *job, TimestampTz due_at, const char 
 	error ? CStringGetTextDatum(error) : (Datum) 0};
 	char		nulls[] = "          ";
 
-	if (job->run_id == 0)
+	if (job->run_id == RUN_RECHECK && job->event)
 		nulls[8] = 'n';
 	if (error == NULL)
 		nulls[9] = 'n';

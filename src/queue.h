@@ -21,6 +21,12 @@ typedef struct DrainScope
 	const struct Job *only;		/* this key alone, or NULL */
 } DrainScope;
 
+/*
+ * A session stored the user without a claim: somebody with one looks again. In
+ * the job table a run_id of null is an event, 0 a recheck, else a sweep.
+ */
+#define RUN_RECHECK 0
+
 /* One key to compute: all its job rows together. */
 typedef struct Job
 {
@@ -29,8 +35,8 @@ typedef struct Job
 	int16		attempt;
 	int16		lock_tries;
 	int16		priority;
-	int64		run_id;			/* of a sweep, or 0 */
-	bool		event;			/* some row came from a change, not from a sweep */
+	int64		run_id;			/* of a sweep, or RUN_RECHECK */
+	bool		event;			/* some row came from a change */
 } Job;
 
 /* What became of a run's jobs in this unit. */
