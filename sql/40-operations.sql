@@ -116,7 +116,7 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
 	cron oid := (SELECT n.oid FROM pg_extension e JOIN pg_namespace n ON n.nspname = 'cron' WHERE e.extname = 'pg_cron');
 	minutes int := round(extract(epoch FROM leaderboards) / 60);
-	by text := CASE WHEN cron IS NULL THEN 'worker' ELSE 'pg_cron' END;
+	starter text := CASE WHEN cron IS NULL THEN 'worker' ELSE 'pg_cron' END;
 BEGIN
 	IF nightly IS NULL OR leaderboards IS NULL OR minutes NOT BETWEEN 1 AND 60 * 24 THEN
 		RAISE EXCEPTION 'nightly must be a time of day and leaderboards an interval of 1 minute to 1 day'
@@ -124,8 +124,8 @@ BEGIN
 	END IF;
 	PERFORM @extschema@.reputation_unschedule();
 	INSERT INTO reputation.schedule (job_name, at_time, every, next_run_at, started_by)
-	VALUES ('nightly', nightly, NULL, reputation.next_daily(nightly, reputation.clock()), by),
-		('leaderboards', NULL, leaderboards, reputation.clock() + leaderboards, by);
+	VALUES ('nightly', nightly, NULL, reputation.next_daily(nightly, reputation.clock()), starter),
+		('leaderboards', NULL, leaderboards, reputation.clock() + leaderboards, starter);
 	IF cron IS NOT NULL THEN
 		PERFORM cron.schedule('reputation nightly', format('%s %s * * *', extract(minute FROM nightly), extract(hour FROM nightly)),
 			$cron$CALL @extschema@.reputation_run('nightly', 'cron')$cron$);

@@ -23,6 +23,7 @@ CREATE FUNCTION @extschema@.reputation_status()
 RETURNS TABLE (check_name text, status text, detail text, hint text)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+	library text := reputation.library_version();	-- first: it loads the settings
 	preloaded boolean := EXISTS (SELECT FROM unnest(string_to_array(replace(current_setting('shared_preload_libraries'), '"', ''), ',')) l
 								 WHERE trim(l) IN ('reputation', '$libdir/reputation'));
 	wanted int := current_setting('reputation.workers')::int;
@@ -38,9 +39,9 @@ BEGIN
 		CASE WHEN preloaded THEN 'reputation is preloaded' ELSE 'reputation is not preloaded: there are no workers' END,
 		CASE WHEN NOT preloaded THEN 'Add reputation to shared_preload_libraries and restart, or call reputation_process() regularly.' END;
 
-	RETURN QUERY SELECT 'version', CASE WHEN version = reputation.library_version() THEN 'OK' ELSE 'ERROR' END,
-		format('extension %s, library %s', version, reputation.library_version()),
-		CASE WHEN version <> reputation.library_version() THEN 'Run ALTER EXTENSION reputation UPDATE, or restart with the new library.' END;
+	RETURN QUERY SELECT 'version', CASE WHEN version = library THEN 'OK' ELSE 'ERROR' END,
+		format('extension %s, library %s', version, library),
+		CASE WHEN version <> library THEN 'Run ALTER EXTENSION reputation UPDATE, or restart with the new library.' END;
 
 	SELECT count(*) INTO n FROM reputation.workers() w JOIN pg_database d ON d.oid = w.database WHERE d.datname = current_database();
 	RETURN QUERY SELECT 'workers', CASE WHEN n >= wanted THEN 'OK' WHEN n > 0 OR NOT preloaded THEN 'WARN' ELSE 'ERROR' END,

@@ -166,7 +166,7 @@ read_columns(AttachSpec *spec)
 			if (depth == 1 && (table = find_table(spec, name)) == NULL)
 				bad_columns(spec, psprintf("there is no table \"%s\"", name));
 		}
-		else if (token == WJB_VALUE && depth == 2)
+		else if (token == WJB_VALUE && depth == 2 && table != NULL)
 			rename_column(spec, table, name, &value);
 		else
 			bad_columns(spec, psprintf("the value of \"%s\" is not of that shape", name));

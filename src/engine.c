@@ -626,6 +626,7 @@ engine_fetch(const Engine *engine, const char *sql, Portal *portal)
 		engine_failed(engine, &context, capture_suspend(false), memory);
 	}
 	PG_END_TRY();
+	MemoryContextSwitchTo(memory);
 	engine_leave(&context);
 	return SPI_processed;
 }

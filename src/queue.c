@@ -153,7 +153,7 @@ queue_enqueue(const Engine *engine, char **keys, int count, int16 priority)
 	spi_exec("INSERT INTO reputation.job (engine, key, lane, priority, due_at) "
 			 "SELECT $1, n.key, n.lane, $2, w.due_at "
 			 "FROM unnest($3, $4, $5) AS n(key, lane, safe) "
-			 "CROSS JOIN LATERAL (SELECT coalesce(least(max(r.closes_at), $7), $6) AS due_at "
+			 "CROSS JOIN LATERAL (SELECT coalesce(max(least(r.closes_at, $7)), $6) AS due_at "
 			 "FROM reputation.recent_run r "
 			 "WHERE r.engine = $1 AND r.key = n.key AND r.closes_at > $6 AND $7 > $6) w "
 			 "WHERE NOT (n.safe AND EXISTS (SELECT FROM reputation.job j "

@@ -6,6 +6,9 @@
  * query; the plan cache revalidates them when an object changes. There are as
  * many as there are statements in this extension times attached engines, so
  * none is ever thrown away.
+ *
+ * SPI leaves its caller in a memory context of its own; the functions here
+ * leave it where it was, so that what is allocated lives as long as it says.
  */
 #include "postgres.h"
 
@@ -50,6 +53,7 @@ spi_plan(const char *sql, int nargs, const Oid *types)
 {
 	uint64		hash = hash_bytes_extended((const unsigned char *) sql, strlen(sql), 0);
 	PlanEntry  *entry;
+	MemoryContext context;
 	SPIPlanPtr	plan;
 	bool		found;
 
@@ -69,7 +73,9 @@ spi_plan(const char *sql, int nargs, const Oid *types)
 	if (entry != NULL && strcmp(entry->sql, sql) == 0)
 		return entry->plan;
 
+	context = CurrentMemoryContext;
 	plan = SPI_prepare(sql, nargs, (Oid *) types);
+	MemoryContextSwitchTo(context);
 	if (plan == NULL)
 		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
 	if (entry != NULL)
@@ -86,9 +92,11 @@ static uint64
 run(const char *sql, int nargs, const Oid *types, const Datum *values, const char *nulls,
 	bool read_only)
 {
+	MemoryContext context = CurrentMemoryContext;
 	int			code = SPI_execute_plan(spi_plan(sql, nargs, types), (Datum *) values, nulls,
 										read_only, 0);
 
+	MemoryContextSwitchTo(context);
 	if (code < 0)
 		elog(ERROR, "SPI_execute_plan failed: %s", SPI_result_code_string(code));
 	return SPI_processed;
@@ -119,8 +127,10 @@ spi_read(const char *sql, int nargs, const Oid *types, const Datum *values, cons
 void
 spi_utility(const char *sql)
 {
+	MemoryContext context = CurrentMemoryContext;
 	int			code = SPI_execute(sql, false, 0);
 
+	MemoryContextSwitchTo(context);
 	if (code < 0)
 		elog(ERROR, "SPI_execute failed: %s", SPI_result_code_string(code));
 }

@@ -531,6 +531,7 @@ leave_if_asked(Worker *worker)
 			(void) run_unit(worker, unit_leave);
 		proc_exit(0);
 	}
+	QueryCancelPending = false; /* a cancel is for a unit that is over */
 	CHECK_FOR_INTERRUPTS();
 	if (ConfigReloadPending)
 	{
