@@ -26,6 +26,7 @@ REGRESS = $(patsubst test/sql/%.sql,%,$(sort $(wildcard test/sql/*.sql)))
 REGRESS_OPTS = --inputdir=test --outputdir=tmp
 ISOLATION = $(patsubst test/isolation/specs/%.spec,%,$(sort $(wildcard test/isolation/specs/*.spec)))
 ISOLATION_OPTS = --inputdir=test/isolation --outputdir=tmp/isolation
+REGRESS_PREP = tmp/isolation
 
 EXTRA_CLEAN = tmp/results tmp/isolation tmp/regression.*
 
@@ -48,6 +49,9 @@ $(OBJS): $(HEADER_FILES)
 
 $(DATA_built): $(SQL_MODULES)
 	cat $^ > $@
+
+tmp/isolation:
+	mkdir -p $@
 endif
 
 ifneq ($(filter $(TASKS),$(MAKECMDGOALS)),)

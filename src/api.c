@@ -325,8 +325,7 @@ pending_work(const Engine *engine, const char *key, TransactionId horizon)
 		return "changes that were not folded yet";
 
 	/*
-	 * Locked before the snapshot is taken: a compaction leaves an older one
-	 * nothing to see.
+	 * Locked before the snapshot is taken: a compaction leaves an older one nothing to see.
 	 */
 	LockRelationOid(get_relname_relid("job", get_namespace_oid("reputation", false)),
 					AccessShareLock);

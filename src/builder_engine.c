@@ -156,7 +156,11 @@ const EngineDescriptor builder_engine = {
 	.explain = explain
 };
 
-/* The signals view over the three tables. */
+/*
+ * The signals view over the three tables: a union of the users themselves, what
+ * they own and shipped, what they collaborate on (with its owner), and who
+ * collaborates on what they own.
+ */
 static char *
 signals_query(AttachTable *users, AttachTable *projects, AttachTable *collaborators)
 {
@@ -180,16 +184,12 @@ signals_query(AttachTable *users, AttachTable *projects, AttachTable *collaborat
 					"count(DISTINCT e.project) AS collab_shipped, "
 					"count(DISTINCT e.other) AS vouches, "
 					"coalesce(sum(e.impact), 0)::float8 AS impact FROM ("
-					/* the users themselves */
 					"SELECT u.%1$s AS user_id, 0 AS own, NULL::%9$s AS project, "
 					"NULL::%10$s AS other, NULL::float8 AS impact, true AS is_user FROM %2$s u "
-					/* what they own and shipped */
 					"UNION ALL SELECT %3$s, 1, NULL::%9$s, NULL::%10$s, %4$s, false FROM %5$s p "
 					"WHERE %6$s "
-					/* what they collaborate on, and its owner */
 					"UNION ALL SELECT %7$s, 0, CASE WHEN %6$s THEN p.%11$s END, %3$s, NULL::float8, "
 					"false FROM %8$s AND %3$s IS DISTINCT FROM %7$s "
-					/* who collaborates on what they own */
 					"UNION ALL SELECT %3$s, 0, NULL::%9$s, %7$s, NULL::float8, false "
 					"FROM %8$s AND %3$s <> %7$s"
 					") e GROUP BY e.user_id HAVING bool_or(e.is_user)",

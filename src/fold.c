@@ -38,13 +38,13 @@ load_mappings(Mapping **mappings)
 	*mappings = palloc(sizeof(Mapping) * Max(count, 1));
 	for (uint64 row = 0; row < count; row++)
 	{
-		(*mappings)[row] = (Mapping) {
-			.engine = (int) spi_int(row, 1, NULL),
-			.source = (int32) spi_int(row, 2, NULL),
-			.key_no = (int16) spi_int(row, 3, NULL),
-			.kind = (int16) spi_int(row, 4, NULL),
-			.priority = (int16) spi_int(row, 5, NULL)
-		};
+		Mapping    *mapping = &(*mappings)[row];
+
+		mapping->engine = (int) spi_int(row, 1, NULL);
+		mapping->source = (int32) spi_int(row, 2, NULL);
+		mapping->key_no = (int16) spi_int(row, 3, NULL);
+		mapping->kind = (int16) spi_int(row, 4, NULL);
+		mapping->priority = (int16) spi_int(row, 5, NULL);
 	}
 	SPI_freetuptable(SPI_tuptable);
 	return (int) count;

@@ -44,7 +44,7 @@
 #include "launcher.h"
 #include "shmem.h"
 
-#define LAUNCHER_RESTART	1		/* s until the postmaster restarts it */
+#define LAUNCHER_RESTART	1	/* s until the postmaster restarts it */
 #define PASS_INTERVAL		10000	/* ms between passes when nothing happens */
 #define RETRY_INTERVAL		1000	/* ... when a worker could not start yet */
 #define EXHAUSTED_INTERVAL	5000	/* ... when there was no room for a worker */

@@ -155,4 +155,3 @@ notify_send(void)
 	MemoryContextSwitchTo(before);
 	discard();
 }
-

@@ -127,7 +127,7 @@ queue_enqueue(const Engine *engine, char **keys, int count, int16 priority)
 	TIMESTAMPTZOID, TIMESTAMPTZOID};
 	int16	   *lanes = palloc(sizeof(int16) * Max(count, 1));
 	bool	   *safe = palloc(sizeof(bool) * Max(count, 1));
-	int8		got[LANES] = {0};	/* 0 not asked, 1 got, -1 not */
+	int8		got[LANES] = {0}; /* 0 not asked, 1 got, -1 not */
 	TimestampTz now = clock_now();
 	int			window = priority == PRIORITY_HIGH ? 0 : engine->debounce;
 	Datum		values[7];

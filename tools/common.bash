@@ -6,8 +6,12 @@ set -euo pipefail
 shopt -s nullglob
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# Settings of the caller's shell that would lead make or libpq elsewhere.
-unset MAKEFLAGS MAKELEVEL MFLAGS "${!PG@}"
+# Settings of the caller's shell that would lead make or libpq elsewhere;
+# PG_CONFIG is meant for us.
+unset MAKEFLAGS MAKELEVEL MFLAGS
+for name in "${!PG@}"; do
+    [ "$name" = PG_CONFIG ] || unset "$name"
+done
 
 die() {
     printf '%s: %s\n' "${0##*/}" "$*" >&2
