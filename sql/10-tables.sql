@@ -10,6 +10,7 @@ CREATE TABLE reputation.engine (
 	cached_column	name		NOT NULL,
 	rank_column		name,
 	view_definition	text		NOT NULL,
+	view_rule		text		NOT NULL,
 	fire			text		NOT NULL CHECK (fire IN ('origin', 'always')),
 	attached_at		timestamptz	NOT NULL,
 	home			text		NOT NULL,
@@ -18,6 +19,7 @@ CREATE TABLE reputation.engine (
 );
 COMMENT ON TABLE reputation.engine IS 'attached engines: the role they work as, the users table with its key and the cached column';
 COMMENT ON COLUMN reputation.engine.view_definition IS 'the signals view as attach generated it; a view that differs was replaced by its user and is kept';
+COMMENT ON COLUMN reputation.engine.view_rule IS 'a digest of the generated view''s rule, which renaming a column leaves alone';
 COMMENT ON COLUMN reputation.engine.home IS 'system identifier and database it was attached in; elsewhere (a restored dump, a copy) everybody is recomputed';
 COMMENT ON COLUMN reputation.engine.suspended_error IS 'why the engine as a whole cannot compute; its jobs wait';
 
@@ -34,10 +36,12 @@ COMMENT ON TABLE reputation.algorithm IS 'versioned weights and settings of each
 -- The application tables that have capture triggers. An engine watches columns
 -- of a source; the triggers are made from what all engines want of it.
 CREATE TABLE reputation.source (
-	id			int			PRIMARY KEY,
-	relation	regclass	NOT NULL UNIQUE
+	id			int			GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	relation	regclass	NOT NULL UNIQUE,
+	shape		text
 );
-COMMENT ON TABLE reputation.source IS 'application tables with capture triggers; the id is the first argument of the triggers';
+COMMENT ON TABLE reputation.source IS 'application tables with capture triggers; the id is the first argument of the triggers, and never used again';
+COMMENT ON COLUMN reputation.source.shape IS 'of a partitioned table: a digest of its partitions and their files; when it changes everybody is recomputed';
 
 CREATE TABLE reputation.source_key (
 	source		int			NOT NULL REFERENCES reputation.source ON DELETE CASCADE,
@@ -222,7 +226,7 @@ DO $$
 DECLARE
 	name text;
 BEGIN
-	FOREACH name IN ARRAY ARRAY['engine', 'algorithm', 'source', 'source_key', 'capture', 'capture_key',
+	FOREACH name IN ARRAY ARRAY['engine', 'algorithm', 'source', 'source_id_seq', 'source_key', 'capture', 'capture_key',
 		'lookup', 'job_runs', 'job_runs_id_seq', 'dead_letter', 'dead_letter_id_seq', 'schedule',
 		'builder_scores']
 	LOOP

@@ -30,6 +30,17 @@ LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'reputation_wake';
 COMMENT ON FUNCTION reputation.wake() IS
 'Wakes this database''s workers (or has the launcher start them) when the transaction commits.';
 
+CREATE FUNCTION reputation.partition_shape(relation regclass) RETURNS text
+LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT coalesce(md5(string_agg(format('%s:%s', t.relid::oid, pg_relation_filenode(t.relid)), ',' ORDER BY t.relid::oid)), 'empty')
+	FROM pg_class c, pg_partition_tree(c.oid) t
+	WHERE c.oid = relation AND c.relkind = 'p' AND t.isleaf
+	HAVING count(c.oid) > 0 OR EXISTS (SELECT FROM pg_class p WHERE p.oid = relation AND p.relkind = 'p');
+END;
+COMMENT ON FUNCTION reputation.partition_shape(regclass) IS
+'A digest of a partitioned table''s leaf partitions and their files: ATTACH, DETACH, DROP and TRUNCATE of a partition change it, and fire no trigger. Null for any other table.';
+
 CREATE FUNCTION reputation.sweep_start(engine text, job_name text, trigger text) RETURNS bigint
 LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'reputation_sweep_start';
 COMMENT ON FUNCTION reputation.sweep_start(text, text, text) IS
@@ -53,12 +64,14 @@ COMMENT ON FUNCTION reputation.inbox_pages() IS
 'The size of each inbox segment in pages.';
 
 CREATE FUNCTION @extschema@.reputation_process(engine text DEFAULT NULL, max_users bigint DEFAULT NULL) RETURNS bigint
-LANGUAGE C VOLATILE SECURITY DEFINER AS 'MODULE_PATHNAME', 'reputation_process';
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'reputation_process';
 COMMENT ON FUNCTION @extschema@.reputation_process(text, bigint) IS
 'Drains the work that is due in the calling transaction, as a worker would; engine null: every engine; max_users null: all. Returns the number of users computed. 25001 unless READ COMMITTED; 55000 when the engine is not attached.';
 
 CREATE FUNCTION @extschema@.reputation_wait(uid anycompatible, engine text DEFAULT NULL, timeout interval DEFAULT '5 s') RETURNS void
-LANGUAGE C VOLATILE SECURITY DEFINER AS 'MODULE_PATHNAME', 'reputation_wait';
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'reputation_wait';
 COMMENT ON FUNCTION @extschema@.reputation_wait(anycompatible, text, interval) IS
 'Waits until everything that was committed before the call is computed for the user. 55P03 with what is still pending after the timeout; 25001 unless READ COMMITTED; 22P02 malformed id; 55000 not attached.';
 
@@ -66,12 +79,14 @@ CREATE FUNCTION @extschema@.reputation_verify(
 	engine text DEFAULT NULL,
 	OUT engine_name text, OUT user_id text, OUT item text, OUT cached text, OUT expected text)
 RETURNS SETOF record
-LANGUAGE C VOLATILE SECURITY DEFINER AS 'MODULE_PATHNAME', 'reputation_verify';
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'reputation_verify';
 COMMENT ON FUNCTION @extschema@.reputation_verify(text) IS
 'Recomputes every user from the source, in one snapshot, and lists each cached value that differs; stores nothing. 55000 when the engine is not attached.';
 
 CREATE FUNCTION @extschema@.reputation_repair(engine text DEFAULT NULL) RETURNS bigint
-LANGUAGE C VOLATILE SECURITY DEFINER AS 'MODULE_PATHNAME', 'reputation_repair';
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'reputation_repair';
 COMMENT ON FUNCTION @extschema@.reputation_repair(text) IS
 'Mends every cached value that reputation_verify() would list; returns how many users. 55000 when the engine is not attached.';
 

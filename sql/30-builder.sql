@@ -23,16 +23,19 @@ COMMENT ON FUNCTION @extschema@.builder_score(anycompatible) IS
 'The cached builder score of a user (points, >= 0). P0002 unknown user; 22P02 malformed id; 55000 not attached.';
 
 CREATE FUNCTION @extschema@.builder_score_recalc(uid anycompatible) RETURNS int
-LANGUAGE C VOLATILE STRICT SECURITY DEFINER AS 'MODULE_PATHNAME', 'builder_score_recalc';
+LANGUAGE C VOLATILE STRICT SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'builder_score_recalc';
 COMMENT ON FUNCTION @extschema@.builder_score_recalc(anycompatible) IS
 'Computes a user''s builder score now, stores it when it changed, and returns it. P0002 unknown user; 22P02 malformed id; 55000 not attached.';
 
 CREATE FUNCTION @extschema@.builder_score_explain(uid anycompatible) RETURNS jsonb
-LANGUAGE C VOLATILE STRICT SECURITY DEFINER AS 'MODULE_PATHNAME', 'builder_score_explain';
+LANGUAGE C VOLATILE STRICT SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'builder_score_explain';
 COMMENT ON FUNCTION @extschema@.builder_score_explain(anycompatible) IS
 'How a user''s builder score comes about: {user_id, score, cached, signals, terms, algorithm_version, computed_at, age_seconds, pending, due_at}. P0002 unknown user; 22P02 malformed id; 55000 not attached.';
 
 CREATE FUNCTION @extschema@.builder_score_recalc_all() RETURNS bigint
-LANGUAGE C VOLATILE SECURITY DEFINER AS 'MODULE_PATHNAME', 'builder_score_recalc_all';
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'builder_score_recalc_all';
 COMMENT ON FUNCTION @extschema@.builder_score_recalc_all() IS
 'Computes every user''s builder score now, in this transaction, and returns how many changed; rows that others hold locked are left to the workers. 55000 not attached.';

@@ -211,7 +211,8 @@ COMMENT ON FUNCTION reputation.forget_user(text, text) IS
 'The part of reputation_forget() that is done in the extension''s own tables.';
 
 CREATE FUNCTION @extschema@.reputation_forget(uid anycompatible, mode text DEFAULT 'erase') RETURNS bigint
-LANGUAGE C VOLATILE STRICT SECURITY DEFINER AS 'MODULE_PATHNAME', 'reputation_forget';
+LANGUAGE C VOLATILE STRICT SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'reputation_forget';
 COMMENT ON FUNCTION @extschema@.reputation_forget(anycompatible, text) IS
 'Removes all that is kept about a user (erase), or what can be kept without the name (anonymize); returns the number of rows. The cached column of a user that still exists becomes 0 until its next computation, which is queued. Deleting the row of the users table does the same. 22P02 malformed id; 22023 bad mode; 55000 no engine attached.';
 
@@ -221,7 +222,6 @@ COMMENT ON FUNCTION reputation.lane(text) IS
 'The lane of the job table a key belongs to.';
 
 CREATE FUNCTION @extschema@.reputation_version() RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-RETURN reputation.library_version();
+LANGUAGE C STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'reputation_library_version';
 COMMENT ON FUNCTION @extschema@.reputation_version() IS
 'The version of the loaded library.';

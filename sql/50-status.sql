@@ -77,10 +77,16 @@ BEGIN
 	RETURN QUERY SELECT 'dead letters', CASE WHEN n = 0 THEN 'OK' ELSE 'WARN' END, format('%s', n),
 		CASE WHEN n > 0 THEN 'See reputation.dead_letter for the errors; reputation_retry() queues them again.' END;
 
-	FOR e IN SELECT en.name, s.* FROM reputation.engine en, reputation.sample(en.name) s WHERE en.suspended_error IS NULL ORDER BY en.id LOOP
-		RETURN QUERY SELECT 'drift ' || e.name, CASE WHEN e.differing = 0 THEN 'OK' ELSE 'ERROR' END,
-			format('%s of %s sampled users differ with no work pending', e.differing, e.sampled),
-			CASE WHEN e.differing > 0 THEN format('Run reputation_verify(%L) and reputation_repair(%L).', e.name, e.name) END;
+	FOR e IN SELECT en.name FROM reputation.engine en ORDER BY en.id LOOP
+		BEGIN
+			RETURN QUERY SELECT 'drift ' || e.name, CASE WHEN s.differing = 0 THEN 'OK' ELSE 'ERROR' END,
+				format('%s of %s sampled users differ with no work pending', s.differing, s.sampled),
+				CASE WHEN s.differing > 0 THEN format('Run reputation_verify(%L) and reputation_repair(%L).', e.name, e.name) END
+			FROM reputation.sample(e.name) s;
+		EXCEPTION WHEN OTHERS THEN
+			GET STACKED DIAGNOSTICS t = PG_EXCEPTION_HINT;
+			RETURN QUERY SELECT 'drift ' || e.name, 'ERROR', 'a sample cannot be computed: ' || SQLERRM, nullif(t, '');
+		END;
 	END LOOP;
 
 	SELECT max(started_at) INTO oldest FROM reputation.job_runs WHERE job_name = 'nightly' AND job_runs.status = 'succeeded';

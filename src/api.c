@@ -65,17 +65,7 @@ text_argument(FunctionCallInfo fcinfo, int argno)
 static List *
 engines_named(const char *name)
 {
-	List	   *engines;
-
-	if (name != NULL)
-		return list_make1(engine_get(name));
-	engines = engine_list(NULL);
-	if (engines == NIL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("no engine is attached"),
-				 errhint("Attach one, for instance with builder_score_attach().")));
-	return engines;
+	return name != NULL ? list_make1(engine_get(name)) : engine_get_all();
 }
 
 /*
@@ -286,13 +276,14 @@ reputation_process(PG_FUNCTION_ARGS)
 	engines = engines_named(name);
 	settings = queue_settings();
 	sweep_where_moved(engines);
+	sweep_where_reshaped(engine_list(), true);
 	foreach(cell, engines)
 		queue_rebase(lfirst(cell));
 	do
 	{
 		DrainScope	scope = {.workers = 1, .wait = true};
 
-		worked = fold_inbox(&scope, engine_list(NULL)) > 0;
+		worked = fold_inbox(&scope, engine_list()) > 0;
 		foreach(cell, engines)
 		{
 			int			count;

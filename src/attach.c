@@ -276,48 +276,62 @@ check_key_type(AttachSpec *spec)
 				 errhint("Supported are smallint, integer, bigint, uuid, text and varchar.")));
 }
 
-/* 42804 unless a captured column can be compared with the key it refers to. */
+/*
+ * attach_require_comparable -- 42804 unless two columns, of which one refers to
+ * the other, have types that can be compared and cast.
+ */
+void
+attach_require_comparable(AttachTable *table, const char *name, AttachTable *other_table,
+						  const char *other_name)
+{
+	AttachColumn *column = attach_column(table, name);
+	AttachColumn *other = attach_column(other_table, other_name);
+
+	if (column->type == other->type || (is_integer(column->type) && is_integer(other->type)) ||
+		(is_text(column->type) && is_text(other->type)))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_DATATYPE_MISMATCH),
+			 errmsg("%s.%s is of type %s, but %s.%s is of type %s", table->qualified,
+					column->actual, format_type_be(column->type), other_table->qualified,
+					other->actual, format_type_be(other->type))));
+}
+
+/* Every column that is captured as a user must be comparable with the users' key. */
 static void
 check_user_columns(AttachSpec *spec)
 {
-	AttachColumn *key = attach_column(&spec->tables[0], spec->users_key);
-
 	for (int i = 1; i < spec->ntables; i++)
 	{
 		AttachTable *table = &spec->tables[i];
 
-		for (AttachKey *k = table->keys; k->column != NULL; k++)
+		for (AttachKey *key = table->keys; key->column != NULL; key++)
 		{
-			AttachColumn *column = attach_column(table, k->column);
-
-			if (k->kind != 0 || column->type == key->type ||
-				(is_integer(column->type) && is_integer(key->type)) ||
-				(is_text(column->type) && is_text(key->type)))
-				continue;
-			ereport(ERROR,
-					(errcode(ERRCODE_DATATYPE_MISMATCH),
-					 errmsg("%s.%s is of type %s, but user ids are of type %s",
-							table->qualified, column->actual, format_type_be(column->type),
-							format_type_be(key->type))));
+			if (key->kind == 0)
+				attach_require_comparable(table, key->column, &spec->tables[0],
+										  spec->users_key);
 		}
 	}
+}
+
+static Oid
+table_owner(Oid table)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", table);
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
 }
 
 /* The role the engine will work as. */
 static Oid
 engine_role(AttachSpec *spec)
 {
-	HeapTuple	tuple;
-	Oid			owner;
-
-	if (!superuser())
-		return GetUserId();
-	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(spec->tables[0].oid));
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for relation %u", spec->tables[0].oid);
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	return owner;
+	return superuser() ? table_owner(spec->tables[0].oid) : GetUserId();
 }
 
 /* 42501 unless the caller may attach and the role may compute. */
@@ -358,6 +372,35 @@ check_privileges(AttachSpec *spec)
 				 errhint("Grant the privileges, or BYPASSRLS.")));
 }
 
+/* 22023 when a table has two roles, or the rank column another one. */
+static void
+check_distinct(AttachSpec *spec)
+{
+	for (int i = 0; i < spec->ntables; i++)
+	{
+		for (int j = 0; j < i; j++)
+		{
+			if (spec->tables[i].oid == spec->tables[j].oid)
+				ereport(ERROR,
+						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						 errmsg("arguments \"%s\" and \"%s\" are the same table",
+								spec->tables[j].argument, spec->tables[i].argument)));
+		}
+	}
+	if (spec->rank_column == NULL)
+		return;
+	for (AttachColumn *column = spec->tables[0].columns; column->name != NULL; column++)
+	{
+		if (strcmp(spec->rank_column, spec->cached_column) == 0 ||
+			(column->raw != NULL && strcmp(spec->rank_column, column->raw) == 0))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("argument \"rank_column\": the column %s has another purpose",
+							quote_identifier(spec->rank_column)),
+					 errhint("Name a column of its own; it is added when it is missing.")));
+	}
+}
+
 /* 42804 when a column the engine writes is there, but is no integer. */
 static void
 check_written_column(AttachSpec *spec, const char *name)
@@ -366,10 +409,11 @@ check_written_column(AttachSpec *spec, const char *name)
 
 	if (attnum == InvalidAttrNumber)
 		return;
-	if (attnum < 0 || get_atttype(spec->tables[0].oid, attnum) != INT4OID)
+	if (attnum < 0 || get_atttype(spec->tables[0].oid, attnum) != INT4OID ||
+		get_attgenerated(spec->tables[0].oid, attnum) != '\0')
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("column %s of %s is not of type integer", quote_identifier(name),
+				 errmsg("column %s of %s is not a plain integer", quote_identifier(name),
 						spec->tables[0].qualified),
 				 errhint("The engine writes this column. Rename yours, or change its type.")));
 }
@@ -388,6 +432,7 @@ attach_resolve(FunctionCallInfo fcinfo, AttachSpec *spec)
 	read_columns(spec);
 	resolve_tables(spec);
 	resolve_columns(spec);
+	check_distinct(spec);
 	check_key_type(spec);
 	check_user_columns(spec);
 	check_written_column(spec, spec->cached_column);
@@ -416,10 +461,14 @@ void
 attach_advise_index(AttachTable *table, const char *name)
 {
 	AttachColumn *column = attach_column(table, name);
+	int			settings;
 	bool		found;
 
 	spi_begin();
+	settings = spi_settings_begin();
+	spi_set("search_path", "pg_catalog, pg_temp");
 	found = has_index(table->oid, column->raw);
+	spi_settings_end(settings);
 	spi_end();
 	if (!found)
 		ereport(WARNING,
@@ -450,74 +499,100 @@ prepare_users_table(AttachSpec *spec)
 							 quote_identifier(spec->cached_column)));
 }
 
-static char *
-view_definition(const char *view)
+/*
+ * A view as it is: the text of its definition, which survives a dump, and a
+ * digest of its rule, which survives a renamed column.
+ */
+typedef struct ViewState
+{
+	char	   *definition;		/* NULL: there is none */
+	char	   *rule;
+} ViewState;
+
+static ViewState
+view_state(const char *view)
 {
 	Oid			oid = get_relname_relid(view, get_namespace_oid("reputation", false));
 	Oid			types[] = {OIDOID};
 	Datum		values[] = {ObjectIdGetDatum(oid)};
+	ViewState	state = {0};
 
 	if (!OidIsValid(oid) || get_rel_relkind(oid) != RELKIND_VIEW)
-		return NULL;
-	spi_exec("SELECT pg_catalog.pg_get_viewdef($1)", 1, types, values, NULL);
-	return spi_text(0, 1);
+		return state;
+	spi_exec("SELECT pg_catalog.pg_get_viewdef($1), pg_catalog.md5(r.ev_action::text) "
+			 "FROM pg_catalog.pg_rewrite r WHERE r.ev_class = $1", 1, types, values, NULL);
+	state.definition = spi_text(0, 1);
+	state.rule = spi_text(0, 2);
+	return state;
 }
 
 /* Makes a view of the extension's schema and gives it to the engine's role. */
 static void
 make_view(const char *view, const char *query, const char *role)
 {
-	if (view_definition(view) != NULL)
+	if (view_state(view).definition != NULL)
 		spi_utility(psprintf("DROP VIEW reputation.%s", quote_identifier(view)));
 	spi_utility(psprintf("CREATE VIEW reputation.%s AS %s", quote_identifier(view), query));
 	spi_utility(psprintf("ALTER VIEW reputation.%s OWNER TO %s", quote_identifier(view), role));
 }
 
-/* The signals view: made, or kept when its user replaced it. */
-static char *
+/* Is the signals view there, and not as the attach generated it? */
+static bool
+signals_view_replaced(const EngineDescriptor *engine)
+{
+	ViewState	present = view_state(engine->signals_view);
+	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID};
+	Datum		values[3];
+
+	if (present.definition == NULL)
+		return false;
+	values[0] = CStringGetTextDatum(engine->name);
+	values[1] = CStringGetTextDatum(present.definition);
+	values[2] = CStringGetTextDatum(present.rule);
+	return spi_exec("SELECT 1 FROM reputation.engine "
+					"WHERE name = $1 AND (view_definition = $2 OR view_rule = $3)",
+					3, types, values, NULL) == 0;
+}
+
+/*
+ * The signals view: made, or kept when its user replaced it; what was generated
+ * is then empty, so that the next attach keeps it too.
+ */
+static ViewState
 make_signals_view(AttachSpec *spec, const char *role)
 {
-	Oid			types[] = {TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(spec->engine->name)};
-	char	   *present = view_definition(spec->engine->signals_view);
+	ViewState	kept = {"", ""};
 
-	if (present != NULL &&
-		spi_exec("SELECT view_definition FROM reputation.engine WHERE name = $1", 1, types,
-				 values, NULL) > 0)
+	if (!signals_view_replaced(spec->engine))
 	{
-		char	   *generated = spi_text(0, 1);
-
-		if (strcmp(present, generated) != 0)
-		{
-			ereport(NOTICE,
-					(errmsg("the view reputation.%s was replaced; it is kept",
-							spec->engine->signals_view),
-					 errhint("Drop it before you attach to have it made anew.")));
-			spi_utility(psprintf("ALTER VIEW reputation.%s OWNER TO %s",
-								 spec->engine->signals_view, role));
-			return generated;
-		}
+		make_view(spec->engine->signals_view, spec->view_query, role);
+		return view_state(spec->engine->signals_view);
 	}
-	make_view(spec->engine->signals_view, spec->view_query, role);
-	return view_definition(spec->engine->signals_view);
+	ereport(NOTICE,
+			(errmsg("the view reputation.%s was replaced; it is kept",
+					spec->engine->signals_view),
+			 errhint("Drop it before you attach to have it made anew.")));
+	spi_utility(psprintf("ALTER VIEW reputation.%s OWNER TO %s", spec->engine->signals_view,
+						 role));
+	return kept;
 }
 
 /* The engine's row and its first algorithm. */
 static void
-register_engine(AttachSpec *spec, Oid role, const char *definition)
+register_engine(AttachSpec *spec, Oid role, ViewState view)
 {
 	const EngineDescriptor *engine = spec->engine;
 	AttachColumn *key = attach_column(&spec->tables[0], spec->users_key);
 	Oid			types[] = {INT4OID, TEXTOID, OIDOID, OIDOID, TEXTOID, OIDOID, TEXTOID, TEXTOID,
-	TEXTOID, TEXTOID, TIMESTAMPTZOID};
+	TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTOID};
 	Datum		values[] = {Int32GetDatum(engine->id), CStringGetTextDatum(engine->name),
 		ObjectIdGetDatum(role), ObjectIdGetDatum(spec->tables[0].oid),
 		CStringGetTextDatum(key->raw), ObjectIdGetDatum(key->type),
 		CStringGetTextDatum(spec->cached_column),
 		spec->rank_column ? CStringGetTextDatum(spec->rank_column) : (Datum) 0,
-		CStringGetTextDatum(definition), CStringGetTextDatum(spec->fire),
-	TimestampTzGetDatum(clock_now())};
-	char		nulls[] = "           ";
+		CStringGetTextDatum(view.definition), CStringGetTextDatum(spec->fire),
+	TimestampTzGetDatum(clock_now()), CStringGetTextDatum(view.rule)};
+	char		nulls[] = "            ";
 	Oid			algorithm_types[] = {TEXTOID, TEXTOID};
 	Datum		algorithm[] = {CStringGetTextDatum(engine->name),
 	CStringGetTextDatum(engine->default_parameters)};
@@ -526,9 +601,9 @@ register_engine(AttachSpec *spec, Oid role, const char *definition)
 		nulls[7] = 'n';
 	spi_exec("DELETE FROM reputation.engine WHERE id = $1", 1, types, values, NULL);
 	spi_exec("INSERT INTO reputation.engine (id, name, role, users, users_key, key_type, "
-			 "cached_column, rank_column, view_definition, fire, attached_at, home) "
-			 "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, reputation.home())",
-			 11, types, values, nulls);
+			 "cached_column, rank_column, view_definition, fire, attached_at, view_rule, home) "
+			 "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, reputation.home())",
+			 12, types, values, nulls);
 	spi_exec("INSERT INTO reputation.algorithm (engine, version, parameters, active) "
 			 "SELECT $1, 1, $2::jsonb, true WHERE NOT EXISTS "
 			 "(SELECT FROM reputation.algorithm WHERE engine = $1)",
@@ -556,18 +631,17 @@ register_lookups(AttachSpec *spec, const char *role)
 	}
 }
 
-/* The id of a table's row in reputation.source, made when it is missing. */
+/* The id of a table's row in reputation.source, made when it is missing; never reused. */
 static int32
 register_source(Oid table)
 {
 	Oid			types[] = {OIDOID};
 	Datum		values[] = {ObjectIdGetDatum(table)};
 
-	if (spi_exec("SELECT id FROM reputation.source WHERE relation = $1", 1, types, values,
-				 NULL) == 0)
-		spi_exec("INSERT INTO reputation.source (id, relation) "
-				 "SELECT coalesce(max(id), 0) + 1, $1 FROM reputation.source RETURNING id",
-				 1, types, values, NULL);
+	spi_exec("INSERT INTO reputation.source AS s (relation, shape) "
+			 "VALUES ($1, reputation.partition_shape($1)) "
+			 "ON CONFLICT (relation) DO UPDATE SET shape = excluded.shape RETURNING id",
+			 1, types, values, NULL);
 	return (int32) spi_int(0, 1, NULL);
 }
 
@@ -668,34 +742,9 @@ trigger_condition(int32 source)
 	return psprintf("ROW(%s)::record OPERATOR(pg_catalog.*<>) ROW(%s)::record", old_row.data, new_row.data);
 }
 
-/* A partitioned table's partitions have TRUNCATE triggers of their own. */
-static void
-make_truncate_triggers(Oid table, const char *arguments)
-{
-	Oid			types[] = {REGCLASSOID};
-	Datum		values[] = {ObjectIdGetDatum(table)};
-	uint64		count = spi_exec("SELECT relid::regclass::oid FROM pg_catalog.pg_partition_tree($1) "
-								 "UNION SELECT $1::oid", 1, types, values, NULL);
-	SPITupleTable *rows = SPI_tuptable;
-
-	for (uint64 row = 0; row < count; row++)
-	{
-		bool		isnull;
-		Oid			relation = DatumGetObjectId(SPI_getbinval(rows->vals[row], rows->tupdesc, 1,
-															  &isnull));
-
-		spi_utility(psprintf("CREATE OR REPLACE TRIGGER reputation_capture_truncate AFTER TRUNCATE "
-							 "ON %s FOR EACH STATEMENT EXECUTE FUNCTION reputation.capture(%s)",
-							 quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)),
-														get_rel_name(relation)),
-							 arguments));
-	}
-}
-
 /* With the caller's rights: the capture triggers as the registry wants them. */
 static void
-make_triggers(const char *table, Oid oid, const char *arguments, const char *condition,
-			  bool always)
+make_triggers(const char *table, const char *arguments, const char *condition, bool always)
 {
 	static const char *const names[] = {"reputation_capture", "reputation_capture_update",
 	"reputation_capture_truncate"};
@@ -706,42 +755,43 @@ make_triggers(const char *table, Oid oid, const char *arguments, const char *con
 	spi_utility(psprintf("CREATE OR REPLACE TRIGGER reputation_capture_update AFTER UPDATE ON %s "
 						 "FOR EACH ROW WHEN (%s) EXECUTE FUNCTION reputation.capture(%s)",
 						 table, condition, arguments));
-	make_truncate_triggers(oid, arguments);
+	spi_utility(psprintf("CREATE OR REPLACE TRIGGER reputation_capture_truncate AFTER TRUNCATE "
+						 "ON %s FOR EACH STATEMENT EXECUTE FUNCTION reputation.capture(%s)",
+						 table, arguments));
 	for (int i = 0; i < lengthof(names); i++)
 		spi_utility(psprintf("ALTER TABLE %s ENABLE %s TRIGGER %s", table,
 							 always ? "ALWAYS" : "", names[i]));
 }
 
 static void
-drop_triggers(Oid table)
+drop_triggers(const char *table, Oid oid)
 {
 	Oid			types[] = {OIDOID};
-	Datum		values[] = {ObjectIdGetDatum(table)};
-	uint64		count = spi_exec("SELECT t.tgname, t.tgrelid FROM pg_catalog.pg_trigger t "
-								 "WHERE t.tgrelid IN (SELECT relid FROM "
-								 "pg_catalog.pg_partition_tree($1::regclass) UNION SELECT $1) "
-								 "AND t.tgparentid = 0 AND t.tgname IN ('reputation_capture', "
+	Datum		values[] = {ObjectIdGetDatum(oid)};
+	uint64		count = spi_exec("SELECT tgname FROM pg_catalog.pg_trigger WHERE tgrelid = $1 "
+								 "AND tgname IN ('reputation_capture', "
 								 "'reputation_capture_update', 'reputation_capture_truncate')",
 								 1, types, values, NULL);
 	SPITupleTable *rows = SPI_tuptable;
 
 	for (uint64 row = 0; row < count; row++)
-	{
-		bool		isnull;
-		char	   *name = SPI_getvalue(rows->vals[row], rows->tupdesc, 1);
-		Oid			relation = DatumGetObjectId(SPI_getbinval(rows->vals[row], rows->tupdesc, 2,
-															  &isnull));
-
-		spi_utility(psprintf("DROP TRIGGER %s ON %s", name,
-							 quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)),
-														get_rel_name(relation))));
-	}
+		spi_utility(psprintf("DROP TRIGGER %s ON %s",
+							 SPI_getvalue(rows->vals[row], rows->tupdesc, 1), table));
 }
 
-/* What the engine's role needs of the extension. */
+/*
+ * What the engine's role needs of the extension, and a source's owner: making a
+ * partition clones the triggers, for which it must be allowed their function.
+ */
 static void
-grant_to_role(const EngineDescriptor *engine, const char *role)
+grant_to_roles(AttachSpec *spec, const char *role)
 {
+	const EngineDescriptor *engine = spec->engine;
+
+	for (int i = 0; i < spec->ntables; i++)
+		spi_utility(psprintf("GRANT EXECUTE ON FUNCTION reputation.capture() TO %s",
+							 quote_identifier(GetUserNameFromId(table_owner(spec->tables[i].oid),
+																false))));
 	spi_utility(psprintf("GRANT USAGE ON SCHEMA reputation TO %s", role));
 	spi_utility(psprintf("GRANT SELECT ON reputation.%s TO %s", engine->score_table, role));
 	spi_utility(psprintf("GRANT EXECUTE ON FUNCTION reputation.status_list(text, text) TO %s",
@@ -796,9 +846,9 @@ refresh_triggers(FunctionCallInfo fcinfo, Oid table)
 	owner_leave(&caller);
 
 	if (arguments == NULL)
-		drop_triggers(table);
+		drop_triggers(name, table);
 	else
-		make_triggers(name, table, arguments, condition, always);
+		make_triggers(name, arguments, condition, always);
 }
 
 /*
@@ -814,10 +864,12 @@ attach_install(FunctionCallInfo fcinfo, AttachSpec *spec)
 	List	   *tables;
 	ListCell   *cell;
 	Engine	   *engine;
-	Score	   *none;
+	int			settings;
 	int64		run;
 
 	spi_begin();
+	settings = spi_settings_begin();
+	spi_set("search_path", "pg_catalog, pg_temp");
 	prepare_users_table(spec);
 
 	owner_enter(fcinfo, &caller);
@@ -830,7 +882,7 @@ attach_install(FunctionCallInfo fcinfo, AttachSpec *spec)
 		tables = list_append_unique_oid(tables, spec->tables[i].oid);
 	}
 	unregister_unused();
-	grant_to_role(spec->engine, role);
+	grant_to_roles(spec, role);
 	engine_forget_cached();
 	owner_leave(&caller);
 
@@ -839,10 +891,11 @@ attach_install(FunctionCallInfo fcinfo, AttachSpec *spec)
 
 	owner_enter(fcinfo, &caller);
 	engine = engine_get(spec->engine->name);
-	engine_compute(engine, NULL, 0, &none);
+	engine_probe(engine);
 	run = sweep_start(engine, "backfill", "attach");
 	owner_leave(&caller);
 	capture_wake_at_commit();
+	spi_settings_end(settings);
 	spi_end();
 	return run;
 }
@@ -859,24 +912,20 @@ attach_remove(FunctionCallInfo fcinfo, const EngineDescriptor *engine)
 	EngineContext caller;
 	List	   *tables;
 	ListCell   *cell;
-	char	   *present;
 	uint64		nviews;
+	int			settings;
 
 	spi_begin();
+	settings = spi_settings_begin();
+	spi_set("search_path", "pg_catalog, pg_temp");
 	owner_enter(fcinfo, &caller);
-	if (spi_exec("SELECT view_definition FROM reputation.engine WHERE id = $1", 1, types, values,
-				 NULL) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the engine \"%s\" is not attached", engine->name)));
-	present = view_definition(engine->signals_view);
-	spi_exec("SELECT view_definition FROM reputation.engine WHERE id = $1", 1, types, values,
-			 NULL);
-	if (present != NULL && strcmp(present, spi_text(0, 1)) == 0)
-		spi_utility(psprintf("DROP VIEW reputation.%s", engine->signals_view));
-	else if (present != NULL)
+	if (spi_exec("SELECT 1 FROM reputation.engine WHERE id = $1", 1, types, values, NULL) == 0)
+		engine_not_attached(engine);
+	if (signals_view_replaced(engine))
 		ereport(NOTICE, (errmsg("the view reputation.%s was replaced; it is kept",
 								engine->signals_view)));
+	else if (view_state(engine->signals_view).definition != NULL)
+		spi_utility(psprintf("DROP VIEW reputation.%s", engine->signals_view));
 
 	nviews = spi_exec("SELECT v.oid::regclass::text FROM reputation.lookup l "
 					  "JOIN pg_catalog.pg_class v ON v.oid = l.view_name WHERE l.engine = $1",
@@ -902,5 +951,6 @@ attach_remove(FunctionCallInfo fcinfo, const EngineDescriptor *engine)
 
 	foreach(cell, tables)
 		refresh_triggers(fcinfo, lfirst_oid(cell));
+	spi_settings_end(settings);
 	spi_end();
 }

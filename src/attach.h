@@ -67,6 +67,8 @@ typedef struct AttachSpec
 
 extern void attach_resolve(FunctionCallInfo fcinfo, AttachSpec *spec);
 extern AttachColumn *attach_column(AttachTable *table, const char *name);
+extern void attach_require_comparable(AttachTable *table, const char *name,
+									  AttachTable *other_table, const char *other_name);
 extern char *attach_as(const AttachColumn *column, const char *alias, Oid type);
 extern int64 attach_install(FunctionCallInfo fcinfo, AttachSpec *spec);
 extern void attach_advise_index(AttachTable *table, const char *column);

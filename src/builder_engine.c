@@ -26,7 +26,9 @@ PG_FUNCTION_INFO_V1(builder_score_recalc);
 PG_FUNCTION_INFO_V1(builder_score_recalc_all);
 PG_FUNCTION_INFO_V1(builder_score_explain);
 
-#define LOOKUP_PROJECT	1
+/* What a project's key leads to: everybody it counts for, or its owner alone. */
+#define LOOKUP_PROJECT_USERS	1
+#define LOOKUP_PROJECT_OWNER	2
 
 /* A number of the parameters; the default when it is not given. 22023. */
 static double
@@ -199,21 +201,28 @@ signals_query(AttachTable *users, AttachTable *projects, AttachTable *collaborat
 					attach_column(projects, "id")->actual);
 }
 
-/* The lookup view: a project's key -> its owner and confirmed collaborators. */
+/* A lookup view: a project's key -> its owner. */
+static char *
+project_owner_query(AttachTable *users, AttachTable *projects)
+{
+	return psprintf("SELECT p.%s AS key, %s AS user_id FROM %s p",
+					attach_column(projects, "id")->actual,
+					attach_as(attach_column(projects, "owner_id"), "p",
+							  attach_column(users, "id")->type),
+					projects->qualified);
+}
+
+/* The other one: a project's key -> its owner and its confirmed collaborators. */
 static char *
 project_users_query(AttachTable *users, AttachTable *projects, AttachTable *collaborators)
 {
-	Oid			id_type = attach_column(users, "id")->type;
-	Oid			project_type = attach_column(projects, "id")->type;
-
-	return psprintf("SELECT p.%s AS key, %s AS user_id FROM %s p "
-					"UNION ALL SELECT %s, %s FROM %s c WHERE c.%s::text = ANY "
+	return psprintf("%s UNION ALL SELECT %s, %s FROM %s c WHERE c.%s::text = ANY "
 					"((SELECT reputation.status_list('builder', 'confirmed'))::text[])",
-					attach_column(projects, "id")->actual,
-					attach_as(attach_column(projects, "owner_id"), "p", id_type),
-					projects->qualified,
-					attach_as(attach_column(collaborators, "project_id"), "c", project_type),
-					attach_as(attach_column(collaborators, "user_id"), "c", id_type),
+					project_owner_query(users, projects),
+					attach_as(attach_column(collaborators, "project_id"), "c",
+							  attach_column(projects, "id")->type),
+					attach_as(attach_column(collaborators, "user_id"), "c",
+							  attach_column(users, "id")->type),
 					collaborators->qualified,
 					attach_column(collaborators, "status")->actual);
 }
@@ -234,7 +243,8 @@ argument(FunctionCallInfo fcinfo, int argno, const char *name)
  *
  * A deleted user is a priority of its own: what is kept of it goes at once. A
  * project's owner is captured as a user only when it lost the project; the
- * present one is found through the project's key.
+ * present one is found through the project's key. A collaboration concerns its
+ * user and the project's owner, a project everybody it counts for.
  */
 Datum
 builder_score_attach(PG_FUNCTION_ARGS)
@@ -252,13 +262,13 @@ builder_score_attach(PG_FUNCTION_ARGS)
 			.name = argument(fcinfo, 1, "projects"),
 			.columns = {{.name = "id"}, {.name = "owner_id"}, {.name = "status"},
 			{.name = "impact", .optional = true}},
-			.keys = {{"id", 'a', LOOKUP_PROJECT, 2}, {"owner_id", 'o', 0, 2}}
+			.keys = {{"id", 'a', LOOKUP_PROJECT_USERS, 2}, {"owner_id", 'o', 0, 2}}
 		},
 		{
 			.argument = "collaborators",
 			.name = argument(fcinfo, 2, "collaborators"),
 			.columns = {{.name = "project_id"}, {.name = "user_id"}, {.name = "status"}},
-			.keys = {{"user_id", 'a', 0, 2}, {"project_id", 'a', LOOKUP_PROJECT, 2}}
+			.keys = {{"user_id", 'a', 0, 2}, {"project_id", 'a', LOOKUP_PROJECT_OWNER, 2}}
 		}
 	};
 	AttachSpec	spec = {
@@ -271,15 +281,20 @@ builder_score_attach(PG_FUNCTION_ARGS)
 		.fire = argument(fcinfo, 5, "fire"),
 		.columns = PG_ARGISNULL(3) ? NULL : PG_GETARG_JSONB_P(3)
 	};
-	AttachLookup lookup = {.kind = LOOKUP_PROJECT, .view = "builder_project_users"};
+	AttachLookup lookups[] = {
+		{.kind = LOOKUP_PROJECT_USERS, .view = "builder_project_users"},
+		{.kind = LOOKUP_PROJECT_OWNER, .view = "builder_project_owner"}
+	};
 	int64		run;
 
 	attach_resolve(fcinfo, &spec);
 	spec.view_query = signals_query(&tables[0], &tables[1], &tables[2]);
-	lookup.query = project_users_query(&tables[0], &tables[1], &tables[2]);
-	lookup.key_type = attach_column(&tables[1], "id")->type;
-	spec.lookups = &lookup;
-	spec.nlookups = 1;
+	attach_require_comparable(&tables[2], "project_id", &tables[1], "id");
+	lookups[0].query = project_users_query(&tables[0], &tables[1], &tables[2]);
+	lookups[1].query = project_owner_query(&tables[0], &tables[1]);
+	lookups[0].key_type = lookups[1].key_type = attach_column(&tables[1], "id")->type;
+	spec.lookups = lookups;
+	spec.nlookups = lengthof(lookups);
 	run = attach_install(fcinfo, &spec);
 
 	attach_advise_index(&tables[0], "id");

@@ -5,6 +5,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "clock.h"
 #include "fmgr.h"
 #include "guc.h"
@@ -35,6 +36,33 @@ clock_now(void)
 												   CStringGetDatum(guc_clock),
 												   ObjectIdGetDatum(InvalidOid),
 												   Int32GetDatum(-1)));
+}
+
+/*
+ * clock_check -- the check hook of reputation.clock: false when it is no time.
+ * Where no time can be read (outside of a transaction) it is taken as it is.
+ */
+bool
+clock_check(char **text, void **extra, GucSource source)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool good = true;
+
+	if ((*text)[0] == '\0' || !IsTransactionState())
+		return true;
+	PG_TRY();
+	{
+		(void) DirectFunctionCall3(timestamptz_in, CStringGetDatum(*text),
+								   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+		good = false;
+	}
+	PG_END_TRY();
+	return good;
 }
 
 /*

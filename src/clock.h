@@ -8,8 +8,10 @@
 #include "postgres.h"
 
 #include "datatype/timestamp.h"
+#include "utils/guc.h"
 
 extern TimestampTz clock_now(void);
 extern bool clock_is_set(void);
+extern bool clock_check(char **text, void **extra, GucSource source);
 
 #endif							/* REPUTATION_CLOCK_H */

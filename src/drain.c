@@ -157,9 +157,7 @@ resolve_lookups(Batch *batch, Job *jobs, int count, Outcome *outcomes)
 static void
 probe(Batch *batch, Job *jobs, int count, Outcome *outcomes)
 {
-	Score	   *scores;
-
-	engine_compute(batch->engine, NULL, 0, &scores);
+	engine_probe(batch->engine);
 }
 
 typedef struct AttemptCall

@@ -31,6 +31,7 @@
 #include "commands/trigger.h"
 #include "engine.h"
 #include "guc.h"
+#include "keyset.h"
 #include "miscadmin.h"
 #include "queue.h"
 #include "spi.h"
@@ -109,7 +110,13 @@ debounce_of(Jsonb *parameters)
 	interval = DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(text),
 													 ObjectIdGetDatum(InvalidOid),
 													 Int32GetDatum(-1)));
-	return (int) Min((interval->time + interval->day * USECS_PER_DAY) / 1000, 86400000);
+	if (interval->month != 0 || interval->day < 0 || interval->time < 0 ||
+		interval->time + interval->day * USECS_PER_DAY > USECS_PER_DAY)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("parameter \"debounce\" must be an interval from 0 to 1 day, not \"%s\"",
+						text)));
+	return (int) ((interval->time + interval->day * USECS_PER_DAY) / 1000);
 }
 
 static void
@@ -149,9 +156,13 @@ engine_from_row(uint64 row)
 	engine->retry_at = isnull ? 0 : DatumGetTimestampTz(datum);
 	engine->home = spi_text(row, 10);
 	engine->version = (int32) spi_int(row, 11, NULL);
-	engine->parameters = DatumGetJsonbPCopy(spi_datum(row, 12, &isnull));
-	engine->weights = engine->descriptor->parse(engine->parameters);
-	engine->debounce = debounce_of(engine->parameters);
+	datum = spi_datum(row, 12, &isnull);
+	if (!isnull)
+	{
+		engine->parameters = DatumGetJsonbPCopy(datum);
+		engine->weights = engine->descriptor->parse(engine->parameters);
+		engine->debounce = debounce_of(engine->parameters);
+	}
 
 	schema = get_namespace_name(get_rel_namespace(engine->users));
 	if (schema != NULL)
@@ -159,12 +170,9 @@ engine_from_row(uint64 row)
 	return engine;
 }
 
-/*
- * engine_list -- the attached engines, or the one named, in palloc'd memory.
- * Needs SPI and the extension owner's rights.
- */
-List *
-engine_list(const char *name)
+/* The rows of reputation.engine with that name, or all. */
+static List *
+load_engines(const char *name)
 {
 	Oid			types[] = {TEXTOID};
 	Datum		values[] = {name ? CStringGetTextDatum(name) : (Datum) 0};
@@ -173,7 +181,7 @@ engine_list(const char *name)
 								 "e.key_type::oid, e.cached_column, e.rank_column, "
 								 "e.suspended_error, e.retry_at, e.home, a.version, a.parameters "
 								 "FROM reputation.engine e "
-								 "JOIN reputation.algorithm a ON a.engine = e.name AND a.active "
+								 "LEFT JOIN reputation.algorithm a ON a.engine = e.name AND a.active "
 								 "WHERE e.name = $1 OR $1 IS NULL ORDER BY e.id",
 								 1, types, values, name ? NULL : "n");
 
@@ -183,13 +191,23 @@ engine_list(const char *name)
 	return engines;
 }
 
-static bool
-is_attached(const EngineDescriptor *descriptor)
+/*
+ * engine_list -- the attached engines that can compute, in palloc'd memory: not
+ * those without an active algorithm. Needs SPI and the extension owner's
+ * rights.
+ */
+List *
+engine_list(void)
 {
-	Oid			types[] = {INT4OID};
-	Datum		values[] = {Int32GetDatum(descriptor->id)};
+	List	   *engines = NIL;
+	ListCell   *cell;
 
-	return spi_exec("SELECT 1 FROM reputation.engine WHERE id = $1", 1, types, values, NULL) > 0;
+	foreach(cell, load_engines(NULL))
+	{
+		if (((Engine *) lfirst(cell))->weights != NULL)
+			engines = lappend(engines, lfirst(cell));
+	}
+	return engines;
 }
 
 /* 42P01 when the users table is gone. */
@@ -205,30 +223,67 @@ require_users_table(const Engine *engine)
 }
 
 /*
- * engine_get -- the attached engine of that name. 55000 when it is not
- * attached, 42P01 when its users table is gone.
+ * engine_not_attached -- raises 55000 with a hint naming the attach function.
+ */
+void
+engine_not_attached(const EngineDescriptor *descriptor)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the engine \"%s\" is not attached", descriptor->name),
+			 errhint("Attach it to the application's tables with %s().",
+					 descriptor->attach_function)));
+}
+
+/* The attached engine of that name, with or without an active algorithm. */
+static Engine *
+engine_row(const char *name)
+{
+	const EngineDescriptor *descriptor = engine_descriptor(name);
+	List	   *engines = load_engines(name);
+
+	if (engines == NIL)
+		engine_not_attached(descriptor);
+	require_users_table(linitial(engines));
+	return linitial(engines);
+}
+
+/*
+ * engine_get -- the attached engine of that name, able to compute. 55000 when it
+ * is not attached or has no active algorithm, 42P01 when its users table is
+ * gone.
  */
 Engine *
 engine_get(const char *name)
 {
-	const EngineDescriptor *descriptor = engine_descriptor(name);
-	List	   *engines = engine_list(name);
-	Engine	   *engine;
+	Engine	   *engine = engine_row(name);
 
-	if (engines == NIL && is_attached(descriptor))
+	if (engine->weights == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the engine \"%s\" has no active algorithm", name),
 				 errhint("Activate a version in reputation.algorithm.")));
+	return engine;
+}
+
+/*
+ * engine_get_all -- engine_get() of every attached engine. 55000 when there is
+ * none.
+ */
+List *
+engine_get_all(void)
+{
+	List	   *engines = NIL;
+	ListCell   *cell;
+
+	foreach(cell, load_engines(NULL))
+		engines = lappend(engines, engine_get(((Engine *) lfirst(cell))->descriptor->name));
 	if (engines == NIL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the engine \"%s\" is not attached", name),
-				 errhint("Attach it to the application's tables with %s().",
-						 descriptor->attach_function)));
-	engine = linitial(engines);
-	require_users_table(engine);
-	return engine;
+				 errmsg("no engine is attached"),
+				 errhint("Attach one, for instance with builder_score_attach().")));
+	return engines;
 }
 
 static void
@@ -274,7 +329,7 @@ engine_cached(const char *name)
 
 	engine_table = get_relname_relid("engine", get_namespace_oid("reputation", true));
 	before = MemoryContextSwitchTo(cached_context);
-	engine = engine_get(name);
+	engine = engine_row(name);
 	cached_engines = lappend(cached_engines, engine);
 	MemoryContextSwitchTo(before);
 	return engine;
@@ -342,6 +397,10 @@ engine_key_from_argument(FunctionCallInfo fcinfo, int argno, const Engine *engin
 		elog(ERROR, "could not determine the type of the user id");
 	getTypeOutputInfo(type, &output, &varlena);
 	text = OidOutputFunctionCall(output, PG_GETARG_DATUM(argno));
+	if (strlen(text) > MAX_KEY_LENGTH)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
+				 errmsg("the user id is longer than %d bytes", MAX_KEY_LENGTH)));
 	return OutputFunctionCall((FmgrInfo *) &engine->key_output, engine_key_datum(engine, text));
 }
 
@@ -393,8 +452,10 @@ engine_leave(const EngineContext *context)
 
 /*
  * owner_enter -- from here on with the rights of the called function's owner,
- * who owns the extension's tables; for functions that are not SECURITY DEFINER
- * because parts of them act for the caller.
+ * who owns the extension's tables, and with a pinned search_path: with the
+ * caller's own, an operator of the caller's would run with those rights. For
+ * functions that are not SECURITY DEFINER because parts of them act for the
+ * caller.
  */
 void
 owner_enter(FunctionCallInfo fcinfo, EngineContext *context)
@@ -409,6 +470,8 @@ owner_enter(FunctionCallInfo fcinfo, EngineContext *context)
 
 	GetUserIdAndSecContext(&context->user, &context->security);
 	SetUserIdAndSecContext(owner, context->security | SECURITY_LOCAL_USERID_CHANGE);
+	context->settings = spi_settings_begin();
+	spi_set("search_path", "pg_catalog, pg_temp");
 }
 
 /*
@@ -417,6 +480,7 @@ owner_enter(FunctionCallInfo fcinfo, EngineContext *context)
 void
 owner_leave(const EngineContext *context)
 {
+	spi_settings_end(context->settings);
 	SetUserIdAndSecContext(context->user, context->security);
 }
 
@@ -514,18 +578,31 @@ reputation_status_list(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(makeArrayResult(list, CurrentMemoryContext));
 }
 
+/*
+ * engine_short_keys -- a condition on a key column that leaves out ids longer
+ * than MAX_KEY_LENGTH, which are not supported; for queries over all users.
+ */
+const char *
+engine_short_keys(const Engine *engine, const char *column)
+{
+	if (engine->key_type != TEXTOID && engine->key_type != VARCHAROID)
+		return "true";
+	return psprintf("octet_length(%s) <= %d", column, MAX_KEY_LENGTH);
+}
+
 /* The query of the signals and of what is stored, for some keys or for all. */
 static char *
 compute_query(const Engine *engine, bool all)
 {
 	const EngineDescriptor *d = engine->descriptor;
 
+	require_users_table(engine);
 	return psprintf("SELECT v.user_id::text, t.%s, s.score, s.algorithm_version, %s "
 					"FROM reputation.%s v JOIN %s t ON t.%s = v.user_id "
-					"LEFT JOIN reputation.%s s ON s.user_id = v.user_id::text%s",
+					"LEFT JOIN reputation.%s s ON s.user_id = v.user_id::text WHERE %s",
 					engine->cached_column, d->signals, d->signals_view, engine->users_name,
 					engine->users_key, d->score_table,
-					all ? "" : " WHERE v.user_id = ANY ($1)");
+					all ? engine_short_keys(engine, "v.user_id") : "v.user_id = ANY ($1)");
 }
 
 /*
@@ -755,8 +832,8 @@ static void
 store_cached(Engine *engine, Score **scores, int count)
 {
 	Oid			types[] = {get_array_type(engine->key_type), INT4ARRAYOID};
-	char	  **keys = palloc(sizeof(char *) * count);
-	int32	   *numbers = palloc(sizeof(int32) * count);
+	char	  **keys = palloc(sizeof(char *) * Max(count, 1));
+	int32	   *numbers = palloc(sizeof(int32) * Max(count, 1));
 	Datum		values[2];
 	uint64		written;
 	char	   *sql;
@@ -794,8 +871,8 @@ static void
 store_rows(Engine *engine, Score **scores, int count)
 {
 	Oid			types[] = {TEXTARRAYOID, INT4ARRAYOID, INT4OID, TIMESTAMPTZOID};
-	char	  **keys = palloc(sizeof(char *) * count);
-	int32	   *numbers = palloc(sizeof(int32) * count);
+	char	  **keys = palloc(sizeof(char *) * Max(count, 1));
+	int32	   *numbers = palloc(sizeof(int32) * Max(count, 1));
 	Datum		values[4];
 
 	for (int i = 0; i < count; i++)
@@ -870,6 +947,19 @@ engine_store(Engine *engine, Score *scores, int count, bool claimed)
 	pfree(picked);
 	if (!claimed)
 		queue_rechecks(engine, scores, count);
+}
+
+/*
+ * engine_probe -- does for no users what computing and storing does: raises
+ * what is wrong with the engine as such.
+ */
+void
+engine_probe(Engine *engine)
+{
+	Score	   *none;
+
+	engine_compute(engine, NULL, 0, &none);
+	store_cached(engine, NULL, 0);
 }
 
 /*

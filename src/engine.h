@@ -83,9 +83,11 @@ typedef struct Score
 typedef void (*ScoreConsumer) (Engine *engine, Score *scores, int count, void *arg);
 
 extern const EngineDescriptor *engine_descriptor(const char *name);
-extern List *engine_list(const char *name);
+extern List *engine_list(void);
+extern List *engine_get_all(void);
 extern Engine *engine_get(const char *name);
 extern Engine *engine_cached(const char *name);
+extern void engine_not_attached(const EngineDescriptor *descriptor);
 extern void engine_forget_cached(void);
 
 extern char *engine_key_from_argument(FunctionCallInfo fcinfo, int argno, const Engine *engine);
@@ -115,6 +117,8 @@ extern void engine_scan(Engine *engine, ScoreConsumer consumer, void *arg);
 extern void engine_store(Engine *engine, Score *scores, int count, bool claimed);
 extern void engine_remove_users(Engine *engine, char **keys, int count);
 extern int64 engine_remove_orphans(Engine *engine);
+extern void engine_probe(Engine *engine);
+extern const char *engine_short_keys(const Engine *engine, const char *column);
 extern bool engine_row_is_free(Engine *engine, const char *key);
 extern bool score_differs(const Engine *engine, const Score *score);
 

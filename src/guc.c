@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "clock.h"
 #include "guc.h"
 #include "utils/guc.h"
 
@@ -66,7 +67,7 @@ guc_init(void)
 							   "For tests: the time the extension goes by.",
 							   "Empty: the system's.",
 							   &guc_clock, "", PGC_SUSET, GUC_NOT_IN_SAMPLE,
-							   NULL, NULL, NULL);
+							   clock_check, NULL, NULL);
 #if PG_VERSION_NUM >= 150000
 	MarkGUCPrefixReserved("reputation");
 #else

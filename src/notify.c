@@ -63,7 +63,7 @@ finish_payload(Pending *p)
 		return;
 	p->payloads = lappend(p->payloads, payload(p->engine, psprintf("[%s]", p->ids.data)));
 	resetStringInfo(&p->ids);
-	p->overflow = list_length(p->payloads) > MAX_PAYLOADS;
+	p->overflow |= list_length(p->payloads) > MAX_PAYLOADS;
 }
 
 /* Forgets what was remembered: it was sent, or its transaction failed. */
@@ -114,6 +114,8 @@ notify_add(const Engine *engine, const char *key)
 		engine_append_json_key(&id, engine, key);
 		if (p->ids.len + id.len + 2 > PAYLOAD_LENGTH - 64)
 			finish_payload(p);
+		/* An id that long in JSON: the listener must read for itself. */
+		p->overflow |= id.len > PAYLOAD_LENGTH - 64;
 		appendStringInfo(&p->ids, "%s%s", p->ids.len > 0 ? ", " : "", id.data);
 		pfree(id.data);
 	}

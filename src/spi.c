@@ -3,7 +3,7 @@
  *		The one way to the executor.
  *
  * Plans are kept for the life of the backend, found by the text of their
- * query; the plan cache revalidates them when an object changes. There are as
+ * query and its parameters' types; the plan cache revalidates them when an object changes. There are as
  * many as there are statements in this extension times attached engines, so
  * none is ever thrown away.
  *
@@ -21,7 +21,7 @@
 
 typedef struct PlanEntry
 {
-	uint64		hash;			/* of the text; the key */
+	uint64		hash;			/* of the text and the types; the key */
 	char	   *sql;
 	SPIPlanPtr	plan;
 } PlanEntry;
@@ -45,13 +45,28 @@ spi_end(void)
 		elog(ERROR, "SPI_finish failed");
 }
 
+static bool
+same_types(SPIPlanPtr plan, int nargs, const Oid *types)
+{
+	if (SPI_getargcount(plan) != nargs)
+		return false;
+	for (int i = 0; i < nargs; i++)
+	{
+		if (SPI_getargtypeid(plan, i) != types[i])
+			return false;
+	}
+	return true;
+}
+
 /*
- * spi_plan -- the kept plan of a query.
+ * spi_plan -- the kept plan of a query with parameters of these types.
  */
 SPIPlanPtr
 spi_plan(const char *sql, int nargs, const Oid *types)
 {
-	uint64		hash = hash_bytes_extended((const unsigned char *) sql, strlen(sql), 0);
+	uint64		seed = nargs == 0 ? 0 :
+	hash_bytes_extended((const unsigned char *) types, nargs * sizeof(Oid), 0);
+	uint64		hash = hash_bytes_extended((const unsigned char *) sql, strlen(sql), seed);
 	PlanEntry  *entry;
 	MemoryContext context;
 	SPIPlanPtr	plan;
@@ -70,7 +85,7 @@ spi_plan(const char *sql, int nargs, const Oid *types)
 	}
 
 	entry = hash_search(plans, &hash, HASH_FIND, NULL);
-	if (entry != NULL && strcmp(entry->sql, sql) == 0)
+	if (entry != NULL && strcmp(entry->sql, sql) == 0 && same_types(entry->plan, nargs, types))
 		return entry->plan;
 
 	context = CurrentMemoryContext;
@@ -79,7 +94,7 @@ spi_plan(const char *sql, int nargs, const Oid *types)
 	if (plan == NULL)
 		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
 	if (entry != NULL)
-		return plan;			/* two texts with one hash: the second is not kept */
+		return plan;			/* two queries with one hash: the second is not kept */
 
 	SPI_keepplan(plan);
 	entry = hash_search(plans, &hash, HASH_ENTER, &found);

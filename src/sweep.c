@@ -23,6 +23,8 @@
 #include "spi.h"
 #include "subxact.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
 #include "utils/fmgrprotos.h"
 
 PG_FUNCTION_INFO_V1(reputation_sweep_start);
@@ -85,6 +87,7 @@ feed(const Engine *engine, const Sweep *sweep, int portion)
 	Oid			run_types[] = {INT8OID, TEXTOID, INT8OID, BOOLOID, INT8OID};
 	Datum		run[5];
 	int64		total = 0;
+	const char *short_keys = engine_short_keys(engine, psprintf("t.%s", engine->users_key));
 
 	if (sweep->cursor == NULL)
 	{
@@ -92,17 +95,18 @@ feed(const Engine *engine, const Sweep *sweep, int portion)
 					NULL, NULL);
 		total = spi_int(0, 1, NULL);
 		count = engine_exec(engine, false,
-							psprintf("SELECT t.%1$s::text FROM %2$s t ORDER BY t.%1$s LIMIT %3$d",
-									 engine->users_key, engine->users_name, portion),
+							psprintf("SELECT t.%1$s::text FROM %2$s t WHERE %4$s "
+									 "ORDER BY t.%1$s LIMIT %3$d",
+									 engine->users_key, engine->users_name, portion, short_keys),
 							0, NULL, NULL);
 	}
 	else
 	{
 		cursor = engine_key_datum(engine, sweep->cursor);
 		count = engine_exec(engine, false,
-							psprintf("SELECT t.%1$s::text FROM %2$s t WHERE t.%1$s > $1 "
+							psprintf("SELECT t.%1$s::text FROM %2$s t WHERE t.%1$s > $1 AND %4$s "
 									 "ORDER BY t.%1$s LIMIT %3$d",
-									 engine->users_key, engine->users_name, portion),
+									 engine->users_key, engine->users_name, portion, short_keys),
 							1, types, &cursor);
 	}
 
@@ -228,5 +232,79 @@ sweep_where_moved(List *engines)
 				 "finished_at = reputation.clock(), error = 'the database was copied' "
 				 "WHERE status = 'running' AND scope = $1", 1, types, values, NULL);
 		sweep_start(engine, "recompute", "resync");
+	}
+}
+
+/* The partitioned sources and their partitions, as of the last look. */
+static Oid *partitions = NULL;
+static int	npartitions = 0;
+static bool look_at_partitions = true;
+
+static void
+note_relation_change(Datum arg, Oid relation)
+{
+	for (int i = 0; i < npartitions && !look_at_partitions; i++)
+		look_at_partitions = partitions[i] == relation;
+	look_at_partitions |= !OidIsValid(relation);
+}
+
+/* Which relations' changes are worth another look; reputation.engine for attaches. */
+static void
+watch_partitions(void)
+{
+	static bool registered = false;
+	uint64		count = spi_exec("SELECT t.relid::oid FROM reputation.source s "
+								 "JOIN pg_catalog.pg_class c ON c.oid = s.relation AND c.relkind = 'p' "
+								 "CROSS JOIN LATERAL pg_catalog.pg_partition_tree(c.oid) t "
+								 "UNION ALL SELECT 'reputation.engine'::regclass::oid",
+								 0, NULL, NULL, NULL);
+
+	if (!registered)
+		CacheRegisterRelcacheCallback(note_relation_change, (Datum) 0);
+	registered = true;
+	npartitions = 0;
+	if (partitions != NULL)
+		pfree(partitions);
+	partitions = MemoryContextAlloc(TopMemoryContext, sizeof(Oid) * count);
+	for (uint64 row = 0; row < count; row++)
+		partitions[row] = (Oid) spi_int(row, 1, NULL);
+	npartitions = (int) count;
+}
+
+/*
+ * sweep_where_reshaped -- starts a sweep of the engines of every partitioned
+ * source whose partitions came, went or were truncated: none of that fires a
+ * trigger of the parent. Looks when told to, or when a relation concerned was
+ * changed since.
+ */
+void
+sweep_where_reshaped(List *engines, bool look)
+{
+	uint64		count;
+	int		   *ids;
+	ListCell   *cell;
+
+	if (!look && !look_at_partitions)
+		return;
+	look_at_partitions = false;
+	watch_partitions();
+	count = spi_exec("WITH reshaped AS (UPDATE reputation.source s SET shape = n.shape FROM "
+					 "(SELECT id, reputation.partition_shape(relation) AS shape "
+					 "FROM reputation.source) n "
+					 "WHERE n.id = s.id AND n.shape IS DISTINCT FROM s.shape RETURNING s.id) "
+					 "SELECT DISTINCT c.engine FROM reshaped r "
+					 "JOIN reputation.capture c ON c.source = r.id", 0, NULL, NULL, NULL);
+	ids = palloc(sizeof(int) * Max(count, 1));
+	for (uint64 row = 0; row < count; row++)
+		ids[row] = (int) spi_int(row, 1, NULL);
+	foreach(cell, engines)
+	{
+		Engine	   *engine = lfirst(cell);
+
+		for (uint64 i = 0; i < count; i++)
+		{
+			if (ids[i] == engine->descriptor->id)
+				sweep_start(engine, "recompute", "truncate");
+		}
 	}
 }

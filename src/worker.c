@@ -189,7 +189,7 @@ run_unit(Worker *worker, Unit unit)
 		if (status == UNIT_OK)
 		{
 			spi_utility("SET CONSTRAINTS ALL IMMEDIATE");
-			unit(worker, engine_list(NULL));
+			unit(worker, engine_list());
 		}
 		spi_end();
 		PopActiveSnapshot();
@@ -304,6 +304,7 @@ unit_drain(Worker *worker, List *engines)
 	.limit = guc_batch_size};
 	int			nengines = list_length(engines);
 
+	sweep_where_reshaped(engines, false);
 	if (held_off(worker) == 0)
 		worker->keys = fold_inbox(&scope, engines);
 	for (int i = 0; i < nengines && worker->jobs == 0 && worker->careful == 0; i++)
