@@ -34,6 +34,7 @@
 #include "drain.h"
 #include "miscadmin.h"
 #include "spi.h"
+#include "subxact.h"
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -526,14 +527,32 @@ view_state(const char *view)
 	return state;
 }
 
-/* Makes a view of the extension's schema and gives it to the engine's role. */
+static void
+execute(void *sql)
+{
+	spi_utility(sql);
+}
+
+/*
+ * Makes a view of the extension's schema and gives it to the engine's role. One
+ * that is there is replaced, so that views over it stay, unless its columns
+ * have other types.
+ */
 static void
 make_view(const char *view, const char *query, const char *role)
 {
-	if (view_state(view).definition != NULL)
-		spi_utility(psprintf("DROP VIEW reputation.%s", quote_identifier(view)));
-	spi_utility(psprintf("CREATE VIEW reputation.%s AS %s", quote_identifier(view), query));
-	spi_utility(psprintf("ALTER VIEW reputation.%s OWNER TO %s", quote_identifier(view), role));
+	const char *name = quote_identifier(view);
+	ErrorData  *error = subxact_try(execute, psprintf("CREATE OR REPLACE VIEW reputation.%s AS %s",
+													  name, query));
+
+	if (error != NULL && error->sqlerrcode != ERRCODE_INVALID_TABLE_DEFINITION)
+		ReThrowError(error);
+	if (error != NULL)
+	{
+		spi_utility(psprintf("DROP VIEW reputation.%s", name));
+		spi_utility(psprintf("CREATE VIEW reputation.%s AS %s", name, query));
+	}
+	spi_utility(psprintf("ALTER VIEW reputation.%s OWNER TO %s", name, role));
 }
 
 /* Is the signals view there, and not as the attach generated it? */
@@ -798,6 +817,43 @@ grant_to_roles(AttachSpec *spec, const char *role)
 						 role));
 }
 
+/*
+ * Takes back what no attached engine gives any more: from the role of a detached
+ * engine, and from whoever owned a source.
+ */
+static void
+revoke_unused(const EngineDescriptor *engine, Oid role_oid)
+{
+	const char *role = quote_identifier(GetUserNameFromId(role_oid, false));
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(role_oid)};
+	uint64		nowners;
+	SPITupleTable *owners;
+
+	if (spi_exec("SELECT 1 FROM reputation.engine WHERE role = $1", 1, types, values, NULL) == 0)
+	{
+		spi_utility(psprintf("REVOKE EXECUTE ON FUNCTION reputation.status_list(text, text) "
+							 "FROM %s", role));
+		spi_utility(psprintf("REVOKE SELECT ON reputation.%s FROM %s", engine->score_table,
+							 role));
+		spi_utility(psprintf("REVOKE USAGE ON SCHEMA reputation FROM %s", role));
+	}
+
+	nowners = spi_exec("SELECT DISTINCT r.rolname FROM pg_catalog.pg_proc p "
+					   "CROSS JOIN LATERAL pg_catalog.aclexplode(p.proacl) a "
+					   "JOIN pg_catalog.pg_roles r ON r.oid = a.grantee "
+					   "WHERE p.oid = 'reputation.capture()'::regprocedure "
+					   "AND a.grantee <> p.proowner AND r.rolname <> 'reputation_admin' "
+					   "AND NOT EXISTS (SELECT FROM reputation.source s "
+					   "JOIN pg_catalog.pg_class c ON c.oid = s.relation "
+					   "WHERE c.relowner = a.grantee)", 0, NULL, NULL, NULL);
+	owners = SPI_tuptable;
+	for (uint64 row = 0; row < nowners; row++)
+		spi_utility(psprintf("REVOKE EXECUTE ON FUNCTION reputation.capture() FROM %s",
+							 quote_identifier(SPI_getvalue(owners->vals[row], owners->tupdesc,
+														   1))));
+}
+
 /* The sources an engine captures from. */
 static List *
 captured_tables(const EngineDescriptor *engine)
@@ -912,6 +968,7 @@ attach_remove(FunctionCallInfo fcinfo, const EngineDescriptor *engine)
 	EngineContext caller;
 	List	   *tables;
 	ListCell   *cell;
+	Oid			role;
 	uint64		nviews;
 	int			settings;
 
@@ -939,6 +996,8 @@ attach_remove(FunctionCallInfo fcinfo, const EngineDescriptor *engine)
 	}
 
 	tables = captured_tables(engine);
+	spi_exec("SELECT role::oid FROM reputation.engine WHERE id = $1", 1, types, values, NULL);
+	role = (Oid) spi_int(0, 1, NULL);
 	spi_exec("DELETE FROM reputation.engine WHERE id = $1", 1, types, values, NULL);
 	spi_exec("DELETE FROM reputation.job WHERE engine = $1", 1, types, values, NULL);
 	spi_exec("DELETE FROM reputation.recent_run WHERE engine = $1", 1, types, values, NULL);
@@ -946,6 +1005,7 @@ attach_remove(FunctionCallInfo fcinfo, const EngineDescriptor *engine)
 			 "finished_at = reputation.clock(), error = 'the engine was detached' "
 			 "WHERE scope = $1 AND status = 'running'", 1, &types[1], &values[1], NULL);
 	unregister_unused();
+	revoke_unused(engine, role);
 	engine_forget_cached();
 	owner_leave(&caller);
 

@@ -43,6 +43,7 @@ BEGIN
 	DELETE FROM reputation.dead_letter;
 	DELETE FROM reputation.schedule;
 	DELETE FROM reputation.algorithm;
+	TRUNCATE reputation.inbox_0, reputation.inbox_1, reputation.inbox_2, reputation.inbox_3;
 	PERFORM reputation_unschedule();
 END
 $$;
@@ -57,6 +58,11 @@ SELECT i.source, i.key_no, i.key FROM (
 CREATE VIEW test.jobs AS
 SELECT kind, key, priority, due_at - reputation.clock() AS due_in, attempt, error FROM reputation.job;
 
+-- The capture triggers.
+CREATE VIEW test.triggers AS
+SELECT tgrelid::regclass AS relation, tgname, tgenabled FROM pg_trigger
+WHERE NOT tgisinternal AND tgname LIKE 'reputation%';
+
 -- Whom a change concerned: folds, lists the users with their priorities and
 -- the sweeps that are on, then drains. What is left and differs then is a defect.
 CREATE FUNCTION test.concerned(OUT captured bigint, OUT users text, OUT sweeps bigint, OUT pending bigint, OUT drift bigint)
@@ -70,5 +76,20 @@ BEGIN
 	PERFORM reputation_process();
 	pending := (SELECT count(*) FROM reputation.job) + (SELECT count(*) FROM test.inbox);
 	drift := count(*) FROM reputation_verify();
+END
+$$;
+
+-- What a statement raises, without the texts that quote internal queries. It is
+-- undone in any case.
+CREATE FUNCTION test.raised(statement text, OUT state text, OUT hint text)
+LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE statement;
+	RAISE SQLSTATE 'UNDO0';
+EXCEPTION
+	WHEN SQLSTATE 'UNDO0' THEN
+		state := '00000';
+	WHEN OTHERS THEN
+		GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, hint = PG_EXCEPTION_HINT;
 END
 $$;

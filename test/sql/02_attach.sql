@@ -37,14 +37,11 @@ SELECT builder_score_attach() IS NOT NULL AS attached;
 SELECT column_name, data_type, is_nullable, column_default FROM information_schema.columns
 WHERE table_schema = 'attach' AND table_name = 'users' ORDER BY ordinal_position;
 SELECT indexdef FROM pg_indexes WHERE schemaname = 'attach' AND tablename = 'users' ORDER BY 1;
-CREATE VIEW test.triggers AS
-SELECT tgrelid::regclass AS relation, tgname, tgenabled FROM pg_trigger
-WHERE NOT tgisinternal AND tgname LIKE 'reputation%';
 SELECT * FROM test.triggers ORDER BY relation::text, tgname;
 SELECT attname, format_type(atttypid, atttypmod) AS type FROM pg_attribute
 WHERE attrelid = 'reputation.builder_signals'::regclass ORDER BY attnum;
 SELECT name, role, users, users_key, key_type, cached_column, rank_column, fire, attached_at FROM reputation.engine;
-SELECT job_name, status, trigger, scope, started_at, algorithm_version, done, total FROM reputation.job_runs;
+SELECT job_name, status, trigger, scope, started_at, algorithm_version, done FROM reputation.job_runs;
 SELECT engine, version, parameters, active FROM reputation.algorithm;
 
 -- Every existing user is computed at low priority.
@@ -144,8 +141,7 @@ SELECT builder_score_attach('users_text');
 -- A collaboration refers to its project by another type: found late, after the column was added.
 CREATE TABLE text_collaborators (project_id text, user_id int, status text);
 GRANT SELECT ON text_collaborators TO regress_app;
-SELECT builder_score_attach(collaborators => 'text_collaborators', rank_column => 'place');
-\echo SQLSTATE :SQLSTATE
+SELECT state <> '00000' AS refused FROM test.raised($$SELECT builder_score_attach(collaborators => 'text_collaborators', rank_column => 'place')$$);
 DROP TABLE users_numeric, users_date, users_char, users_text, text_collaborators;
 
 -- The columns that the engine writes.
@@ -154,6 +150,9 @@ SELECT builder_score_attach('users_bigint');
 \echo SQLSTATE :SQLSTATE
 SELECT builder_score_attach(rank_column => 'name');
 \echo SQLSTATE :SQLSTATE
+-- The rank must not go into a column that means something else.
+SELECT state <> '00000' AS refused FROM test.raised($$SELECT builder_score_attach(rank_column => 'id')$$);
+SELECT state <> '00000' AS refused FROM test.raised($$SELECT builder_score_attach(rank_column => 'builder_score')$$);
 DROP TABLE users_bigint;
 
 -- After all that the first attachment stands as it was.

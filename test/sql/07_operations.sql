@@ -1,0 +1,225 @@
+-- Verify and repair, batch runs and their schedule, the rank column, forgetting,
+-- and that nothing is written that did not change.
+\set SHOW_CONTEXT never
+SET timezone = 'UTC';
+SET datestyle = 'ISO, MDY';
+SET intervalstyle = 'postgres';
+SET reputation.clock = '2026-01-01 00:00:00+00';
+SET reputation.debounce = 0;
+CALL test.make_tables('operations');
+INSERT INTO users SELECT i FROM generate_series(1, 6) i;
+INSERT INTO projects SELECT i, i % 4 + 1, 'shipped', 0 FROM generate_series(1, 6) i;
+SELECT builder_score_attach(rank_column => 'place') IS NOT NULL AS attached;
+SELECT job_name, scope, trigger, started_at, done FROM reputation.job_progress;
+SELECT reputation_process(max_users => 3);
+SELECT job_name, done, total, percent, time_left IS NOT NULL AS estimated FROM reputation.job_progress;
+SELECT reputation_process();
+SELECT count(*) FROM reputation.job_progress;
+SELECT id, builder_score FROM users ORDER BY id;
+
+-- Verify lists each value that was tampered with behind the triggers; repair mends just those.
+SET session_replication_role = replica;
+UPDATE users SET builder_score = 99 WHERE id = 1;
+ALTER TABLE users ALTER builder_score DROP NOT NULL;
+UPDATE users SET builder_score = NULL WHERE id = 2;
+SET session_replication_role = origin;
+ALTER TABLE projects DISABLE TRIGGER USER;
+UPDATE projects SET status = 'idea' WHERE owner_id = 3;
+ALTER TABLE projects ENABLE TRIGGER USER;
+DELETE FROM reputation.builder_scores WHERE user_id = '4';
+UPDATE reputation.builder_scores SET algorithm_version = 7 WHERE user_id = '5';
+INSERT INTO reputation.builder_scores VALUES ('4711', 10, 1, reputation.clock());
+SELECT * FROM reputation_verify() ORDER BY user_id, item;
+SELECT count(*) FROM reputation_verify('builder');
+SELECT check_name, status, detail, hint FROM reputation_status() WHERE check_name = 'drift builder';
+SELECT xmin AS xmin6 FROM users WHERE id = 6
+\gset
+SELECT reputation_repair();
+SELECT * FROM reputation_verify();
+SELECT id, builder_score, xmin = :xmin6 AS untouched FROM users ORDER BY id;
+SELECT user_id, score, algorithm_version FROM reputation.builder_scores ORDER BY user_id;
+SELECT reputation_repair();
+SELECT reputation_process() >= 0 AS done;
+SELECT status FROM reputation_status() WHERE check_name = 'drift builder';
+
+-- Nothing is written that did not change.
+CREATE TABLE before AS
+SELECT 'users' AS relation, id::text, ctid::text || ' ' || xmin AS place FROM users
+UNION ALL SELECT 'scores', user_id, ctid::text || ' ' || xmin FROM reputation.builder_scores;
+SET reputation.clock = '2026-01-02 00:00:00+00';
+SELECT builder_score_recalc_all();
+SELECT builder_score_recalc(1);
+SELECT reputation_repair();
+UPDATE projects SET status = 'idea' WHERE owner_id = 1;
+UPDATE projects SET status = 'shipped' WHERE owner_id = 1;
+SELECT reputation_process();
+CALL reputation_run('nightly');
+SELECT * FROM before EXCEPT (
+SELECT 'users' AS relation, id::text, ctid::text || ' ' || xmin AS place FROM users
+UNION ALL SELECT 'scores', user_id, ctid::text || ' ' || xmin FROM reputation.builder_scores) ORDER BY 1, 2;
+DROP TABLE before;
+
+-- Batch runs by hand. Nightly heals what no trigger saw.
+SELECT job_name, status, trigger, scope, started_at, finished_at, duration_ms, algorithm_version, attempt, error, metadata, done, total, changed
+FROM reputation.job_runs ORDER BY id DESC LIMIT 1;
+SET session_replication_role = replica;
+UPDATE users SET builder_score = 99 WHERE id = 1;
+SET session_replication_role = origin;
+SET reputation.clock = '2026-01-03 00:00:00+00';
+CALL reputation_run('nightly');
+SELECT * FROM reputation_verify();
+SELECT job_name, status, trigger, started_at, done, total, changed FROM reputation.job_runs ORDER BY id DESC LIMIT 1;
+CALL reputation_run('hourly');
+\echo SQLSTATE :SQLSTATE
+-- One run per job at a time; asked for again it starts over at its end.
+SELECT reputation.sweep_start('builder', 'nightly', 'manual') = reputation.sweep_start('builder', 'nightly', 'manual') AS same;
+SELECT reputation_process();
+SELECT status, done, total FROM reputation.job_runs ORDER BY id DESC LIMIT 1;
+-- Old runs go, running ones do not.
+SET reputation.job_run_retention = 30;
+SET reputation.clock = '2026-03-01 00:00:00+00';
+CALL reputation_run('nightly');
+SELECT job_name, started_at FROM reputation.job_runs ORDER BY id;
+
+-- The rank column: ties share a rank, only rows whose rank changed are written.
+UPDATE projects SET impact = 9 WHERE id = 4;
+SELECT reputation_process();
+CALL reputation_run('leaderboards');
+SELECT id, builder_score, place FROM users ORDER BY id;
+SELECT job_name, status, trigger, changed FROM reputation.job_runs ORDER BY id DESC LIMIT 1;
+CREATE TABLE before AS SELECT id, ctid::text || ' ' || xmin AS place FROM users;
+CALL reputation_run('leaderboards');
+SELECT count(*) FROM test.inbox;
+SELECT changed FROM reputation.job_runs ORDER BY id DESC LIMIT 1;
+-- 6 draws level with 4: 3 and 5 go down by one, the others stay.
+INSERT INTO projects VALUES (100, 6, 'shipped', 0);
+SELECT reputation_process();
+CALL reputation_run('leaderboards');
+SELECT id, builder_score, u.place, u.ctid::text || ' ' || u.xmin = b.place AS untouched FROM users u JOIN before b USING (id) ORDER BY id;
+SELECT changed FROM reputation.job_runs ORDER BY id DESC LIMIT 1;
+SELECT * FROM reputation_verify();
+DROP TABLE before;
+
+-- The schedule, without pg_cron. Attaching with a rank column has made the first entry.
+SELECT job_name, at_time, every, next_run_at, started_by FROM reputation.schedule;
+SELECT reputation_unschedule();
+SELECT status, detail, hint FROM reputation_status() WHERE check_name = 'schedule';
+SELECT * FROM reputation_schedule();
+SELECT job_name, at_time, every, next_run_at, started_by FROM reputation.schedule ORDER BY 1;
+SELECT * FROM reputation_schedule('04:30', '1 hour');
+SELECT job_name, at_time, every, next_run_at, started_by FROM reputation.schedule ORDER BY 1;
+SELECT reputation_schedule(leaderboards => '10 s');
+\echo SQLSTATE :SQLSTATE
+SELECT reputation_schedule(leaderboards => '2 days');
+\echo SQLSTATE :SQLSTATE
+SELECT reputation_schedule(nightly => NULL);
+\echo SQLSTATE :SQLSTATE
+SELECT reputation.run_due_jobs();
+SET reputation.clock = '2026-03-01 01:00:00+00';
+SELECT reputation.run_due_jobs();
+SELECT reputation.run_due_jobs();
+SET reputation.clock = '2026-03-01 04:29:59+00';
+SELECT reputation.run_due_jobs();
+SET reputation.clock = '2026-03-01 04:30:00+00';
+SELECT reputation.run_due_jobs();
+SELECT job_name, trigger, status FROM reputation.job_runs ORDER BY id DESC LIMIT 1;
+SELECT job_name, next_run_at FROM reputation.schedule ORDER BY 1;
+SELECT reputation_process();
+SELECT status, detail, hint FROM reputation_status() WHERE check_name = 'schedule';
+-- A month was missed: once each, and then at the usual times.
+SET reputation.clock = '2026-04-01 12:00:00+00';
+SELECT status, detail FROM reputation_status() WHERE check_name = 'schedule';
+SELECT reputation.run_due_jobs();
+SELECT reputation.run_due_jobs();
+SELECT job_name, next_run_at FROM reputation.schedule ORDER BY 1;
+-- The clock went back: neither starts, both come at their times again.
+SET reputation.clock = '2026-02-01 12:00:00+00';
+SELECT reputation.run_due_jobs();
+SELECT job_name, next_run_at FROM reputation.schedule ORDER BY 1;
+SELECT reputation_unschedule();
+SELECT count(*) FROM reputation.schedule;
+SELECT reputation_process() > 0 AS computed;
+
+-- Forgetting. What is kept about 1: a score row, a window, a dead letter, a job.
+SET reputation.clock = '2026-05-01 00:00:00+00';
+SET reputation.debounce = '5min';
+UPDATE projects SET impact = 99 WHERE owner_id = 1;
+SELECT reputation_process();
+UPDATE projects SET impact = 0 WHERE owner_id = 1;
+SELECT reputation_process();
+INSERT INTO reputation.dead_letter (engine, kind, key, attempts, error, failed_at) VALUES ('builder', 0, '1', 5, 'user 1 is odd', reputation.clock());
+CREATE VIEW test.kept AS
+SELECT key, string_agg(what, ' ' ORDER BY what) AS what FROM (
+	SELECT 'score' AS what, user_id AS key FROM reputation.builder_scores
+	UNION ALL SELECT 'window', key FROM reputation.recent_run
+	UNION ALL SELECT 'letter', key FROM reputation.dead_letter
+	UNION ALL SELECT 'job', key FROM reputation.job) k GROUP BY key;
+SELECT * FROM test.kept WHERE key = '1';
+SELECT reputation_forget(1, 'sometimes');
+\echo SQLSTATE :SQLSTATE
+SELECT reputation_forget('one');
+\echo SQLSTATE :SQLSTATE
+SELECT * FROM test.kept WHERE key = '1';
+SELECT reputation_forget(1);
+SELECT * FROM test.kept WHERE key = '1';
+SELECT builder_score(1);
+-- The user still exists and its next computation was queued.
+SELECT reputation_process();
+SET reputation.clock = '2026-05-01 00:05:00+00';
+SELECT reputation_process() >= 0 AS done;
+SELECT * FROM reputation_verify();
+-- Anonymized: the dead letter stays, without the name.
+INSERT INTO reputation.dead_letter (engine, kind, key, attempts, error, failed_at) VALUES ('builder', 0, '2', 5, 'user 2 is odd', reputation.clock());
+SELECT reputation_forget('2', 'anonymize') > 0 AS removed;
+SELECT key ~ '^anonymous-[0-9a-f-]{36}$' AS anonymous, attempts, error FROM reputation.dead_letter;
+SELECT * FROM test.kept WHERE key = '2';
+DELETE FROM reputation.dead_letter;
+-- Somebody unknown: nothing is kept.
+SELECT reputation_forget(4711);
+-- Deleting the row of the users table does the same.
+INSERT INTO reputation.dead_letter (engine, kind, key, attempts, error, failed_at) VALUES ('builder', 0, '3', 5, 'user 3 is odd', reputation.clock());
+UPDATE projects SET impact = 99 WHERE owner_id = 3;
+SELECT reputation_process() >= 0 AS done;
+DELETE FROM users WHERE id = 3;
+SELECT reputation_process() > 0 AS done;
+SELECT * FROM test.kept WHERE key = '3';
+SELECT * FROM reputation_verify() WHERE user_id = '3';
+DROP VIEW test.kept;
+
+-- Waiting. Nothing is pending; then something is.
+SET reputation.debounce = 0;
+SET reputation.clock = '2026-06-01 00:00:00+00';
+SELECT reputation_process() >= 0 AS done;
+SELECT reputation_wait(1, timeout => '0');
+UPDATE projects SET impact = 9 WHERE owner_id = 1;
+SELECT reputation_wait(1, 'builder', '0');
+\echo SQLSTATE :SQLSTATE
+SELECT reputation_process(max_users => 0);
+SELECT reputation_wait(1, 'builder', '0');
+\echo SQLSTATE :SQLSTATE
+SELECT reputation_wait(2, 'builder', '0');
+SELECT reputation_process();
+SELECT reputation_wait(1, 'builder', '0');
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT reputation_wait(1, 'builder', '0');
+\echo SQLSTATE :SQLSTATE
+ROLLBACK;
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+SELECT reputation_process();
+\echo SQLSTATE :SQLSTATE
+ROLLBACK;
+
+-- The status: everything in order but the workers, of which none is wanted here.
+SELECT count(*) FROM reputation_schedule();
+CALL reputation_run('nightly');
+SELECT check_name, status, regexp_replace(detail, 'inbox of \d+ pages', 'inbox of n pages') AS detail, hint FROM reputation_status();
+UPDATE projects SET impact = 99 WHERE owner_id = 2;
+SELECT reputation_process(max_users => 0);
+SET reputation.clock = '2026-06-01 00:02:00+00';
+SELECT status, hint FROM reputation_status() WHERE check_name = 'queue';
+SET reputation.clock = '2026-06-01 00:11:00+00';
+SELECT status, hint FROM reputation_status() WHERE check_name = 'queue';
+ALTER TABLE projects DISABLE TRIGGER reputation_capture;
+SELECT status, detail, hint FROM reputation_status() WHERE check_name = 'capture';
+CALL test.clean('operations');
+SELECT check_name, status, detail, hint FROM reputation_status() WHERE check_name IN ('engines', 'schedule') ORDER BY 1;
