@@ -1,3 +1,6 @@
+-- No foreign keys between these tables: a parallel restore loads them in any
+-- order.
+
 -- The engines that are attached, and to what. Columns that name objects of the
 -- application are reg* types or names, so that a dump restores them.
 CREATE TABLE reputation.engine (
@@ -44,7 +47,7 @@ COMMENT ON TABLE reputation.source IS 'application tables with capture triggers;
 COMMENT ON COLUMN reputation.source.shape IS 'of a partitioned table: a digest of its partitions and their files; when it changes everybody is recomputed';
 
 CREATE TABLE reputation.source_key (
-	source		int			NOT NULL REFERENCES reputation.source ON DELETE CASCADE,
+	source		int			NOT NULL,
 	key_no		smallint	NOT NULL CHECK (key_no > 0),
 	column_name	name		NOT NULL,
 	mode		"char"		NOT NULL CHECK (mode IN ('a', 'o')),
@@ -54,8 +57,8 @@ CREATE TABLE reputation.source_key (
 COMMENT ON COLUMN reputation.source_key.mode IS 'a: the old and the new value are captured; o: the old value, when it is gone';
 
 CREATE TABLE reputation.capture (
-	engine	int		NOT NULL REFERENCES reputation.engine ON DELETE CASCADE,
-	source	int		NOT NULL REFERENCES reputation.source,
+	engine	int		NOT NULL,
+	source	int		NOT NULL,
 	watched	name[]	NOT NULL,
 	PRIMARY KEY (engine, source)
 );
@@ -67,15 +70,13 @@ CREATE TABLE reputation.capture_key (
 	key_no		smallint	NOT NULL,
 	kind		smallint	NOT NULL CHECK (kind >= 0),
 	priority	smallint	NOT NULL CHECK (priority BETWEEN 1 AND 3),
-	PRIMARY KEY (engine, source, key_no, kind),
-	FOREIGN KEY (engine, source) REFERENCES reputation.capture ON DELETE CASCADE,
-	FOREIGN KEY (source, key_no) REFERENCES reputation.source_key
+	PRIMARY KEY (engine, source, key_no, kind)
 );
 COMMENT ON COLUMN reputation.capture_key.kind IS '0: the key is a user id; otherwise the number of a lookup';
 COMMENT ON COLUMN reputation.capture_key.priority IS '1 high, 2 medium, 3 low';
 
 CREATE TABLE reputation.lookup (
-	engine		int			NOT NULL REFERENCES reputation.engine ON DELETE CASCADE,
+	engine		int			NOT NULL,
 	kind		smallint	NOT NULL CHECK (kind > 0),
 	view_name	regclass	NOT NULL,
 	key_type	regtype		NOT NULL,
@@ -159,8 +160,10 @@ CREATE TABLE reputation.job (
 	run_id		bigint,
 	error		text
 );
-CREATE INDEX job_due ON reputation.job (engine, priority, due_at);
-CREATE INDEX job_key ON reputation.job (engine, key, kind);
+-- Neither index begins with a column that the other's query gives: statistics of
+-- a moment when the table was empty must not make the planner take the wrong one.
+CREATE INDEX job_due ON reputation.job (priority, due_at, engine);
+CREATE INDEX job_key ON reputation.job (key, kind, engine);
 COMMENT ON COLUMN reputation.job.run_id IS 'null: an event; 0: a session stored the user without a claim, look again; else a run in reputation.job_runs';
 ALTER TABLE reputation.job REPLICA IDENTITY FULL;
 COMMENT ON TABLE reputation.job IS 'users (kind 0) and lookup keys to compute, at due_at';
@@ -170,7 +173,7 @@ CREATE UNLOGGED TABLE reputation.recent_run (
 	key			text		NOT NULL,
 	closes_at	timestamptz	NOT NULL
 );
-CREATE INDEX recent_run_key ON reputation.recent_run (engine, key);
+CREATE INDEX recent_run_key ON reputation.recent_run (key, engine);
 -- For compaction: rows are here only inside one transaction.
 CREATE UNLOGGED TABLE reputation.job_spare (LIKE reputation.job);
 COMMENT ON TABLE reputation.job_spare IS 'always empty outside of a compaction of reputation.job';
@@ -196,10 +199,18 @@ CREATE TABLE reputation.worker_mark (
 	started_at	timestamptz	NOT NULL,
 	engine		int,
 	kind		smallint,
-	key			text,
-	crashes		int			NOT NULL DEFAULT 0
+	key			text
 );
 COMMENT ON TABLE reputation.worker_mark IS 'one row per running worker; a leftover row tells the next one that its predecessor crashed, and over which key';
+
+CREATE TABLE reputation.crash (
+	engine		int			NOT NULL,
+	kind		smallint	NOT NULL,
+	key			text		NOT NULL,
+	crashes		int			NOT NULL,
+	PRIMARY KEY (engine, kind, key)
+);
+COMMENT ON TABLE reputation.crash IS 'keys whose computation a process did not survive, until they succeed';
 
 CREATE TABLE reputation.schedule (
 	job_name	text		PRIMARY KEY,

@@ -88,7 +88,7 @@ CREATE FUNCTION @extschema@.reputation_repair(engine text DEFAULT NULL) RETURNS 
 LANGUAGE C VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'reputation_repair';
 COMMENT ON FUNCTION @extschema@.reputation_repair(text) IS
-'Mends every cached value that reputation_verify() would list; returns how many users. 55000 when the engine is not attached.';
+'Mends what reputation_verify() would list: cached values at once, score rows that are missing or nobody''s with the next drain; returns how many users. 55000 when the engine is not attached.';
 
 CREATE FUNCTION reputation.check_algorithm() RETURNS trigger
 LANGUAGE C AS 'MODULE_PATHNAME', 'reputation_check_algorithm';

@@ -164,7 +164,7 @@ api_recalc_all(FunctionCallInfo fcinfo, const char *name)
 	spi_begin();
 	engine = engine_get(name);
 	engine_scan(engine, store_scanned, &changed);
-	engine_remove_orphans(engine);
+	engine_queue_orphans(engine);
 	notify_send();
 	spi_end();
 	PG_RETURN_INT64(changed);
@@ -267,23 +267,26 @@ reputation_process(PG_FUNCTION_ARGS)
 	int64		limit = PG_ARGISNULL(1) ? PG_INT64_MAX : PG_GETARG_INT64(1);
 	int64		done = 0;
 	int			settings;
+	List	   *all;
 	List	   *engines;
 	ListCell   *cell;
 	bool		worked;
 
 	require_read_committed("reputation_process");
 	spi_begin();
-	engines = engines_named(name);
 	settings = queue_settings();
-	sweep_where_moved(engines);
-	sweep_where_reshaped(engine_list(), true);
+	all = engine_list(true);
+	engines = engines_named(name);
+	sweep_where_lost(all);
+	sweep_where_moved(all);
+	sweep_where_reshaped(all, true);
 	foreach(cell, engines)
 		queue_rebase(lfirst(cell));
 	do
 	{
 		DrainScope	scope = {.workers = 1, .wait = true};
 
-		worked = fold_inbox(&scope, engine_list()) > 0;
+		worked = fold_inbox(&scope, all) > 0;
 		foreach(cell, engines)
 		{
 			int			count;
@@ -488,7 +491,7 @@ reputation_repair(PG_FUNCTION_ARGS)
 	foreach(cell, engines_named(name))
 	{
 		engine_scan(lfirst(cell), repair_scanned, &mended);
-		mended += engine_remove_orphans(lfirst(cell));
+		mended += engine_queue_orphans(lfirst(cell));
 	}
 	notify_send();
 	spi_end();

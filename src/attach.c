@@ -32,6 +32,7 @@
 #include "clock.h"
 #include "compat.h"
 #include "drain.h"
+#include "locks.h"
 #include "miscadmin.h"
 #include "spi.h"
 #include "subxact.h"
@@ -43,6 +44,9 @@
 #include "utils/rls.h"
 #include "utils/syscache.h"
 #include "utils/varlena.h"
+
+/* How often an attach locks its tables before it gives up over deadlocks. */
+#define LOCK_ATTEMPTS	100
 
 /* Appends a name to a comma list. */
 static void
@@ -479,20 +483,59 @@ attach_advise_index(AttachTable *table, const char *name)
 						 column->actual)));
 }
 
+static bool
+is_missing(AttachSpec *spec, const char *column)
+{
+	return column != NULL &&
+		get_attnum(spec->tables[0].oid, column) == InvalidAttrNumber;
+}
+
+static bool
+adds_columns(AttachSpec *spec)
+{
+	return is_missing(spec, spec->cached_column) || is_missing(spec, spec->rank_column);
+}
+
+static void
+lock_in_order(void *arg)
+{
+	AttachSpec *spec = arg;
+
+	spi_set("deadlock_timeout", "10ms");
+	for (int i = 0; i < spec->ntables; i++)
+		spi_utility(psprintf("LOCK TABLE %s IN %s MODE", spec->tables[i].qualified,
+							 i == 0 && adds_columns(spec) ? "ACCESS EXCLUSIVE" :
+							 "SHARE ROW EXCLUSIVE"));
+}
+
+/*
+ * Locks the tables against writes. A writer may have them in another order: the
+ * attach is the one to give up, and to try again.
+ */
+static void
+lock_tables(AttachSpec *spec)
+{
+	ErrorData  *error;
+
+	for (int attempt = 0; (error = subxact_try(lock_in_order, spec)) != NULL; attempt++)
+	{
+		if (error->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED || attempt == LOCK_ATTEMPTS)
+			ReThrowError(error);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
 /* With the caller's rights: the columns the engine writes, and the index. */
 static void
 prepare_users_table(AttachSpec *spec)
 {
 	AttachTable *users = &spec->tables[0];
 
-	for (int i = 0; i < spec->ntables; i++)
-		spi_utility(psprintf("LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE",
-							 spec->tables[i].qualified));
-	if (get_attnum(users->oid, spec->cached_column) == InvalidAttrNumber)
+	lock_tables(spec);
+	if (is_missing(spec, spec->cached_column))
 		spi_utility(psprintf("ALTER TABLE %s ADD COLUMN %s integer NOT NULL DEFAULT 0",
 							 users->qualified, quote_identifier(spec->cached_column)));
-	if (spec->rank_column != NULL &&
-		get_attnum(users->oid, spec->rank_column) == InvalidAttrNumber)
+	if (is_missing(spec, spec->rank_column))
 		spi_utility(psprintf("ALTER TABLE %s ADD COLUMN %s integer", users->qualified,
 							 quote_identifier(spec->rank_column)));
 	if (!has_index(users->oid, spec->cached_column))
@@ -596,6 +639,19 @@ make_signals_view(AttachSpec *spec, const char *role)
 	return kept;
 }
 
+/* Everything in the registry that is the engine's own. */
+static void
+unregister_engine(const EngineDescriptor *engine)
+{
+	Oid			types[] = {INT4OID};
+	Datum		values[] = {Int32GetDatum(engine->id)};
+
+	spi_exec("DELETE FROM reputation.capture_key WHERE engine = $1", 1, types, values, NULL);
+	spi_exec("DELETE FROM reputation.capture WHERE engine = $1", 1, types, values, NULL);
+	spi_exec("DELETE FROM reputation.lookup WHERE engine = $1", 1, types, values, NULL);
+	spi_exec("DELETE FROM reputation.engine WHERE id = $1", 1, types, values, NULL);
+}
+
 /* The engine's row and its first algorithm. */
 static void
 register_engine(AttachSpec *spec, Oid role, ViewState view)
@@ -618,7 +674,7 @@ register_engine(AttachSpec *spec, Oid role, ViewState view)
 
 	if (spec->rank_column == NULL)
 		nulls[7] = 'n';
-	spi_exec("DELETE FROM reputation.engine WHERE id = $1", 1, types, values, NULL);
+	unregister_engine(engine);
 	spi_exec("INSERT INTO reputation.engine (id, name, role, users, users_key, key_type, "
 			 "cached_column, rank_column, view_definition, fire, attached_at, view_rule, home) "
 			 "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, reputation.home())",
@@ -737,7 +793,10 @@ trigger_arguments(int32 source)
 	return list.data;
 }
 
-/* ROW(OLD.a, ...) *<> ROW(NEW.a, ...) over the watched columns. */
+/*
+ * Whether a watched column changed. A function, not its operator *<>: between
+ * two ROW(...) a dump would have that compare column by column.
+ */
 static char *
 trigger_condition(int32 source)
 {
@@ -758,7 +817,7 @@ trigger_condition(int32 source)
 		add_name(&old_row, psprintf("OLD.%s", column));
 		add_name(&new_row, psprintf("NEW.%s", column));
 	}
-	return psprintf("ROW(%s)::record OPERATOR(pg_catalog.*<>) ROW(%s)::record", old_row.data, new_row.data);
+	return psprintf("pg_catalog.record_image_ne(ROW(%s), ROW(%s))", old_row.data, new_row.data);
 }
 
 /* With the caller's rights: the capture triggers as the registry wants them. */
@@ -926,6 +985,7 @@ attach_install(FunctionCallInfo fcinfo, AttachSpec *spec)
 	spi_begin();
 	settings = spi_settings_begin();
 	spi_set("search_path", "pg_catalog, pg_temp");
+	(void) lock_engine(spec->engine->id, true, true);
 	prepare_users_table(spec);
 
 	owner_enter(fcinfo, &caller);
@@ -975,6 +1035,7 @@ attach_remove(FunctionCallInfo fcinfo, const EngineDescriptor *engine)
 	spi_begin();
 	settings = spi_settings_begin();
 	spi_set("search_path", "pg_catalog, pg_temp");
+	(void) lock_engine(engine->id, true, true);
 	owner_enter(fcinfo, &caller);
 	if (spi_exec("SELECT 1 FROM reputation.engine WHERE id = $1", 1, types, values, NULL) == 0)
 		engine_not_attached(engine);
@@ -998,7 +1059,7 @@ attach_remove(FunctionCallInfo fcinfo, const EngineDescriptor *engine)
 	tables = captured_tables(engine);
 	spi_exec("SELECT role::oid FROM reputation.engine WHERE id = $1", 1, types, values, NULL);
 	role = (Oid) spi_int(0, 1, NULL);
-	spi_exec("DELETE FROM reputation.engine WHERE id = $1", 1, types, values, NULL);
+	unregister_engine(engine);
 	spi_exec("DELETE FROM reputation.job WHERE engine = $1", 1, types, values, NULL);
 	spi_exec("DELETE FROM reputation.recent_run WHERE engine = $1", 1, types, values, NULL);
 	spi_exec("UPDATE reputation.job_runs SET status = 'cancelled', "

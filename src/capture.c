@@ -36,6 +36,7 @@
 #include "shmem.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
+#include "utils/fmgrprotos.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -73,6 +74,13 @@ static keyset_hash *captured = NULL;	/* lives in captured_context */
 static MemoryContext captured_context = NULL;	/* child of TopTransactionContext */
 static bool wake_at_commit = false;
 static bool suspended = false;
+static int	suspended_depth;	/* of triggers, when it was */
+
+static int
+trigger_depth(void)
+{
+	return DatumGetInt32(DirectFunctionCall1(pg_trigger_depth, (Datum) 0));
+}
 
 /*
  * capture_suspend -- turns capturing off or on in this backend; returns what
@@ -84,6 +92,7 @@ capture_suspend(bool suspend)
 	bool		before = suspended;
 
 	suspended = suspend;
+	suspended_depth = trigger_depth();
 	return before;
 }
 
@@ -311,7 +320,8 @@ reputation_capture(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("reputation.capture() must be an AFTER trigger for each row or for TRUNCATE")));
 
-	if (suspended)
+	/* What the application's triggers write meanwhile counts as ever. */
+	if (suspended && trigger_depth() == suspended_depth + 1)
 		return PointerGetDatum(NULL);
 
 	plan = trigger_plan(data);
@@ -337,7 +347,7 @@ flush_captured(bool preparing)
 	if (captured == NULL)
 		return;
 
-	inbox_append(captured);
+	inbox_append(captured, preparing);
 	wake_at_commit = true;
 	/* A prepared transaction cannot notify. */
 	if (guc_notify == NOTIFY_WRITER && !preparing)

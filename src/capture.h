@@ -10,8 +10,9 @@
 extern void capture_init(void);
 
 /*
- * While on, this backend's own row changes are not captured: a worker's store
- * step is covered by its claim (see queue.c). Returns the former value.
+ * While on, the rows that this backend's next statements change themselves are
+ * not captured: a store step is covered by its claim or a recheck (queue.c).
+ * What triggers change in turn is. Returns the former value.
  */
 extern bool capture_suspend(bool suspended);
 

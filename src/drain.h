@@ -15,7 +15,9 @@ extern void engine_suspend(Engine *engine, const ErrorData *error);
 
 extern int64 sweep_start(const Engine *engine, const char *job_name, const char *trigger);
 extern bool sweep_feed(List *engines, bool raise);
-extern void sweep_where_moved(List *engines);
+extern void sweep_init(void);
+extern void sweep_where_lost(List *engines);
+extern bool sweep_where_moved(List *engines);
 extern void sweep_where_reshaped(List *engines, bool look);
 
 extern void notify_init(void);

@@ -32,6 +32,7 @@
 #include "engine.h"
 #include "guc.h"
 #include "keyset.h"
+#include "locks.h"
 #include "miscadmin.h"
 #include "queue.h"
 #include "spi.h"
@@ -193,19 +194,25 @@ load_engines(const char *name)
 
 /*
  * engine_list -- the attached engines that can compute, in palloc'd memory: not
- * those without an active algorithm. Needs SPI and the extension owner's
- * rights.
+ * those without an active algorithm, nor those that are being attached or
+ * detached (unless it shall wait). They stay as they are until the transaction
+ * ends. Needs SPI and the extension owner's rights.
  */
 List *
-engine_list(void)
+engine_list(bool wait)
 {
 	List	   *engines = NIL;
 	ListCell   *cell;
+	bool		locked[MAX_ENGINE_ID + 1] = {false};
 
+	for (int i = 0; i < lengthof(descriptors); i++)
+		locked[descriptors[i]->id] = lock_engine(descriptors[i]->id, false, wait);
 	foreach(cell, load_engines(NULL))
 	{
-		if (((Engine *) lfirst(cell))->weights != NULL)
-			engines = lappend(engines, lfirst(cell));
+		Engine	   *engine = lfirst(cell);
+
+		if (engine->weights != NULL && locked[engine->descriptor->id])
+			engines = lappend(engines, engine);
 	}
 	return engines;
 }
@@ -725,7 +732,6 @@ score_row(Engine *engine, SPITupleTable *table, uint64 row, Score *score)
 	score->score = engine->descriptor->score(engine->weights, score->signals, score->nulls);
 	score->stored = false;
 	score->changed = false;
-	score->row_written = false;
 }
 
 /*
@@ -761,7 +767,13 @@ engine_compute(Engine *engine, char **keys, int count, Score **scores)
 {
 	Oid			types[] = {get_array_type(engine->key_type)};
 	Datum		values[] = {typed_array(engine->key_type, keys, count)};
-	uint64		found = engine_exec(engine, false, compute_query(engine, false), 1, types, values);
+	uint64		found;
+	int			level = spi_settings_begin();
+
+	/* A thousand keys look like half the table; they never are worth reading it. */
+	spi_set("plan_cache_mode", "force_generic_plan");
+	found = engine_exec(engine, false, compute_query(engine, false), 1, types, values);
+	spi_settings_end(level);
 
 	*scores = palloc(sizeof(Score) * Max(found, 1));
 	for (uint64 row = 0; row < found; row++)
@@ -824,6 +836,23 @@ compare_user(const void *key, const void *element)
 	return strcmp(key, (*(Score *const *) element)->user);
 }
 
+/* Marks the scores of the users in the statement's result, which are sorted. */
+static void
+mark_returned(Score **scores, int count, uint64 returned, bool changed)
+{
+	for (uint64 row = 0; row < returned; row++)
+	{
+		Score	  **score = bsearch(spi_text(row, 1), scores, count, sizeof(Score *),
+									compare_user);
+
+		if (score == NULL)
+			continue;
+		(*score)->stored = true;
+		(*score)->changed |= changed;
+	}
+	SPI_freetuptable(SPI_tuptable);
+}
+
 /*
  * Writes the cached column of the rows that nobody holds locked, and marks
  * those scores as stored. Not captured: the claim covers it, or the recheck.
@@ -855,46 +884,49 @@ store_cached(Engine *engine, Score **scores, int count)
 				   engine->users_name, engine->users_key, engine->cached_column);
 
 	written = engine_exec(engine, true, sql, 2, types, values);
-	for (uint64 row = 0; row < written; row++)
-	{
-		Score	  **score = bsearch(spi_text(row, 1), scores, count, sizeof(Score *),
-									compare_user);
-
-		if (score != NULL)
-			(*score)->stored = (*score)->changed = true;
-	}
-	SPI_freetuptable(SPI_tuptable);
+	mark_returned(scores, count, written, true);
 }
 
-/* Writes the score rows that are missing or differ. */
+/*
+ * Writes score rows: updates those that are there and not locked, or inserts
+ * those that are missing. Marks what it wrote as stored.
+ */
 static void
-store_rows(Engine *engine, Score **scores, int count)
+store_rows(Engine *engine, Score **scores, int count, bool missing)
 {
 	Oid			types[] = {TEXTARRAYOID, INT4ARRAYOID, INT4OID, TIMESTAMPTZOID};
-	char	  **keys = palloc(sizeof(char *) * Max(count, 1));
-	int32	   *numbers = palloc(sizeof(int32) * Max(count, 1));
+	char	  **keys = palloc(sizeof(char *) * count);
+	int32	   *numbers = palloc(sizeof(int32) * count);
 	Datum		values[4];
+	const char *sql;
 
+	qsort(scores, count, sizeof(Score *), compare_users);
 	for (int i = 0; i < count; i++)
 	{
 		keys[i] = scores[i]->user;
 		numbers[i] = scores[i]->score;
+		scores[i]->stored = false;
 	}
 	values[0] = text_array(keys, count);
 	values[1] = int_array(numbers, count);
 	values[2] = Int32GetDatum(engine->version);
 	values[3] = TimestampTzGetDatum(clock_now());
-	for (int i = 0; i < count; i++)
-		scores[i]->row_written = true;
-	spi_exec(psprintf("INSERT INTO reputation.%s AS s "
-					  "SELECT u.id, u.score, $3, $4 FROM unnest($1, $2) AS u(id, score) "
-					  "ON CONFLICT (user_id) DO UPDATE SET score = excluded.score, "
-					  "algorithm_version = excluded.algorithm_version, "
-					  "computed_at = excluded.computed_at",
-					  engine->descriptor->score_table), 4, types, values, NULL);
+	sql = missing ?
+		"INSERT INTO reputation.%1$s AS s SELECT n.id, n.score, $3, $4 "
+		"FROM unnest($1, $2) AS n(id, score) ON CONFLICT (user_id) DO UPDATE "
+		"SET score = excluded.score, algorithm_version = $3, computed_at = $4 "
+		"RETURNING user_id" :
+		"WITH free AS (SELECT s.user_id, n.score FROM reputation.%1$s s "
+		"JOIN unnest($1, $2) AS n(id, score) ON s.user_id = n.id "
+		"FOR NO KEY UPDATE OF s SKIP LOCKED) "
+		"UPDATE reputation.%1$s s SET score = free.score, algorithm_version = $3, "
+		"computed_at = $4 FROM free WHERE s.user_id = free.user_id RETURNING s.user_id";
+	mark_returned(scores, count,
+				  spi_exec(psprintf(sql, engine->descriptor->score_table), 4, types, values, NULL),
+				  false);
 }
 
-/* Has a worker look again at what was written, or should have been, without a claim. */
+/* Has a worker look again at what differed. */
 static void
 queue_rechecks(Engine *engine, Score *scores, int count)
 {
@@ -903,7 +935,7 @@ queue_rechecks(Engine *engine, Score *scores, int count)
 
 	for (int i = 0; i < count; i++)
 	{
-		if (scores[i].changed || scores[i].row_written || !scores[i].stored)
+		if (score_differs(engine, &scores[i]))
 			users[nusers++] = scores[i].user;
 	}
 	if (nusers > 0)
@@ -916,8 +948,9 @@ queue_rechecks(Engine *engine, Score *scores, int count)
 
 /*
  * engine_store -- stores what differs and sets stored and changed. Claimed: the
- * caller holds the users' lanes (queue.c); otherwise what was written is queued
- * to be looked at once more.
+ * caller holds the users' lanes (queue.c). Otherwise what differed is queued to
+ * be looked at by somebody with a claim, who also inserts the score rows that
+ * are missing: an insert of a session's could hold up a worker's.
  */
 void
 engine_store(Engine *engine, Score *scores, int count, bool claimed)
@@ -934,19 +967,24 @@ engine_store(Engine *engine, Score *scores, int count, bool claimed)
 	if (npicked > 0)
 		store_cached(engine, picked, npicked);
 
-	npicked = 0;
-	for (int i = 0; i < count; i++)
+	for (int missing = 0; missing <= claimed; missing++)
 	{
-		if (scores[i].stored &&
-			(!scores[i].has_row || scores[i].row_score != scores[i].score ||
-			 scores[i].row_version != engine->version))
-			picked[npicked++] = &scores[i];
+		npicked = 0;
+		for (int i = 0; i < count; i++)
+		{
+			Score	   *score = &scores[i];
+
+			if (score->stored && score->has_row == !missing &&
+				(missing || score->row_score != score->score ||
+				 score->row_version != engine->version))
+				picked[npicked++] = score;
+		}
+		if (npicked > 0)
+			store_rows(engine, picked, npicked, missing);
 	}
-	if (npicked > 0)
-		store_rows(engine, picked, npicked);
-	pfree(picked);
 	if (!claimed)
 		queue_rechecks(engine, scores, count);
+	pfree(picked);
 }
 
 /*
@@ -996,11 +1034,12 @@ engine_remove_users(Engine *engine, char **keys, int count)
 }
 
 /*
- * engine_remove_orphans -- removes the score rows of users that do not exist;
- * returns how many.
+ * engine_queue_orphans -- queues the score rows of users that do not exist:
+ * whoever claims them removes them, or finds the user there again. Returns how
+ * many.
  */
 int64
-engine_remove_orphans(Engine *engine)
+engine_queue_orphans(Engine *engine)
 {
 	char	   *sql = psprintf("SELECT s.user_id FROM reputation.%s s WHERE NOT EXISTS "
 							   "(SELECT FROM %s t WHERE t.%s::text = s.user_id)",
@@ -1015,6 +1054,7 @@ engine_remove_orphans(Engine *engine)
 	keys = palloc(sizeof(char *) * count);
 	for (uint64 row = 0; row < count; row++)
 		keys[row] = spi_text(row, 1);
-	engine_remove_users(engine, keys, (int) count);
+	queue_enqueue_run(engine, keys, (int) count, RUN_RECHECK);
+	capture_wake_at_commit();
 	return (int64) count;
 }

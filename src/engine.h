@@ -14,6 +14,7 @@
 #include "utils/timestamp.h"
 
 #define MAX_SIGNALS 16
+#define MAX_ENGINE_ID 15
 
 /*
  * What an engine is: fixed at compile time. The signals view has user_id and
@@ -75,15 +76,15 @@ typedef struct Score
 	int32		row_version;
 	bool		stored;			/* set by engine_store: no longer differs */
 	bool		changed;		/* set by engine_store: the cached value was written */
-	bool		row_written;	/* set by engine_store: the score row was written */
 	Datum		signals[MAX_SIGNALS];
 	bool		nulls[MAX_SIGNALS];
 } Score;
 
 typedef void (*ScoreConsumer) (Engine *engine, Score *scores, int count, void *arg);
 
+extern Datum reputation_home(PG_FUNCTION_ARGS);
 extern const EngineDescriptor *engine_descriptor(const char *name);
-extern List *engine_list(void);
+extern List *engine_list(bool wait);
 extern List *engine_get_all(void);
 extern Engine *engine_get(const char *name);
 extern Engine *engine_cached(const char *name);
@@ -116,7 +117,7 @@ extern int	engine_compute(Engine *engine, char **keys, int count, Score **scores
 extern void engine_scan(Engine *engine, ScoreConsumer consumer, void *arg);
 extern void engine_store(Engine *engine, Score *scores, int count, bool claimed);
 extern void engine_remove_users(Engine *engine, char **keys, int count);
-extern int64 engine_remove_orphans(Engine *engine);
+extern int64 engine_queue_orphans(Engine *engine);
 extern void engine_probe(Engine *engine);
 extern const char *engine_short_keys(const Engine *engine, const char *column);
 extern bool engine_row_is_free(Engine *engine, const char *key);

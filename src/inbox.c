@@ -149,11 +149,12 @@ insert_keys(Relation relation, keyset_hash *keys)
  * inbox_append -- appends a transaction's keys; runs right before it commits.
  *
  * When no segment is to be had (the extension is being dropped, or somebody
- * locked all of them) the workers are asked to recompute everybody instead.
+ * locked all of them) the workers are asked to recompute everybody instead; only
+ * PREPARE TRANSACTION waits, whose change may become visible much later.
  * When there is no inbox the extension is gone, and there is nobody to tell.
  */
 void
-inbox_append(keyset_hash *keys)
+inbox_append(keyset_hash *keys, bool preparing)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "reputation append",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -163,6 +164,8 @@ inbox_append(keyset_hash *keys)
 
 	for (int i = 0; i < INBOX_SEGMENTS && relation == NULL; i++)
 		relation = try_open_segment((first + i) % INBOX_SEGMENTS);
+	if (relation == NULL && preparing)
+		relation = try_relation_open(segment_oid(first), RowExclusiveLock);
 
 	if (relation != NULL)
 	{

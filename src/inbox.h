@@ -10,7 +10,7 @@
 #define INBOX_SEGMENTS	4
 
 /* For writers, before their commit. */
-extern void inbox_append(keyset_hash *keys);
+extern void inbox_append(keyset_hash *keys, bool preparing);
 
 /* For the fold, which holds the FOLD lock: takes what is there. */
 extern keyset_hash *inbox_take(void);

@@ -2,14 +2,16 @@
  * locks.c
  *		The extension's own locks, and locks that are only tried.
  *
- * FOLD (one per database) and LANE (per engine and lane) are heavyweight
+ * FOLD (one per database), ENGINE and LANE (per engine and lane) are heavyweight
  * locks of the advisory class with a number of their own in the tag's fourth
  * field, so that they neither meet the application's advisory locks nor need
  * shared memory of ours. They are held to the end of the transaction: whoever
  * gets one next takes a later snapshot than everything its predecessor did.
  *
- * Workers only try; a session that drains may wait. It takes FOLD before any
- * lane and lanes in ascending order, so two sessions cannot deadlock.
+ * Workers only try; a session that drains may wait. It takes ENGINE before FOLD,
+ * that before any lane, and lanes in ascending order, so two sessions cannot
+ * deadlock. A unit holds ENGINE shared, an attach or detach exclusive: no unit
+ * works with an engine that is changed under it.
  */
 #include "postgres.h"
 
@@ -24,12 +26,12 @@
 #define LOCKTAG_FIELD4_REPUTATION	0x5250
 
 static bool
-lock_tag(uint32 key1, uint32 key2, bool wait)
+lock_tag(uint32 key1, uint32 key2, LOCKMODE mode, bool wait)
 {
 	LOCKTAG		tag;
 
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, key1, key2, LOCKTAG_FIELD4_REPUTATION);
-	return LockAcquire(&tag, ExclusiveLock, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
+	return LockAcquire(&tag, mode, false, !wait) != LOCKACQUIRE_NOT_AVAIL;
 }
 
 /*
@@ -38,7 +40,7 @@ lock_tag(uint32 key1, uint32 key2, bool wait)
 bool
 lock_fold(bool wait)
 {
-	return lock_tag(0, 0, wait);
+	return lock_tag(0, 0, ExclusiveLock, wait);
 }
 
 /*
@@ -48,7 +50,17 @@ lock_fold(bool wait)
 bool
 lock_lane(int engine, int lane, bool wait)
 {
-	return lock_tag((uint32) engine, (uint32) lane + 1, wait);
+	return lock_tag((uint32) engine, (uint32) lane + 1, ExclusiveLock, wait);
+}
+
+/*
+ * lock_engine -- the right to use an attached engine, shared, or to attach or
+ * detach it, exclusive, until the transaction ends.
+ */
+bool
+lock_engine(int engine, bool exclusive, bool wait)
+{
+	return lock_tag((uint32) engine, 0, exclusive ? ExclusiveLock : ShareLock, wait);
 }
 
 typedef struct LockRequest

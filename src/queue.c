@@ -281,28 +281,34 @@ queue_peek(const Engine *engine, Job *job)
 	return count > 0;
 }
 
+/*
+ * Takes out users, or lookup keys, of these lanes. A key picked for one of its
+ * rows gives up all of them, deferred ones too.
+ */
 static int
-claim_lanes(const Engine *engine, const DrainScope *scope, int16 *lanes, int nlanes, Job **jobs,
-			Tallies *tallies)
+claim_lanes(const Engine *engine, const DrainScope *scope, int16 *lanes, int nlanes, bool users,
+			Job **jobs, Tallies *tallies)
 {
-	Oid			types[] = {INT4OID, TIMESTAMPTZOID, INT2ARRAYOID, INT8OID};
+	Oid			types[] = {INT4OID, TIMESTAMPTZOID, INT2ARRAYOID, INT8OID, BOOLOID};
 	Datum		values[] = {Int32GetDatum(engine->descriptor->id),
 		TimestampTzGetDatum(clock_now()), smallint_array(lanes, nlanes),
-	Int64GetDatum(scope->limit)};
+	Int64GetDatum(scope->limit), BoolGetDatum(users)};
 	uint64		count;
 
-	/* A key picked for one of its rows gives up all of them, deferred ones too. */
-	count = spi_exec("WITH due AS MATERIALIZED (SELECT kind, key FROM ("
-					 "(SELECT kind, key FROM reputation.job WHERE engine = $1 AND priority = 1 "
-					 "AND due_at <= $2 AND lane = ANY ($3) ORDER BY due_at LIMIT $4) UNION ALL "
-					 "(SELECT kind, key FROM reputation.job WHERE engine = $1 AND priority = 2 "
-					 "AND due_at <= $2 AND lane = ANY ($3) ORDER BY due_at LIMIT $4) UNION ALL "
-					 "(SELECT kind, key FROM reputation.job WHERE engine = $1 AND priority = 3 "
-					 "AND due_at <= $2 AND lane = ANY ($3) ORDER BY due_at LIMIT $4)) d LIMIT $4) "
-					 "DELETE FROM reputation.job j USING (SELECT DISTINCT kind, key FROM due) d "
-					 "WHERE j.engine = $1 AND j.key = d.key AND j.kind = d.kind "
-					 "RETURNING j.kind, j.key, j.attempt, j.lock_tries, j.priority, j.run_id",
-					 4, types, values, NULL);
+	count = spi_exec("WITH due AS MATERIALIZED (SELECT key FROM ("
+					 "(SELECT key FROM reputation.job WHERE engine = $1 AND priority = 1 "
+					 "AND due_at <= $2 AND lane = ANY ($3) AND (kind = 0) = $5 "
+					 "ORDER BY due_at LIMIT $4) UNION ALL "
+					 "(SELECT key FROM reputation.job WHERE engine = $1 AND priority = 2 "
+					 "AND due_at <= $2 AND lane = ANY ($3) AND (kind = 0) = $5 "
+					 "ORDER BY due_at LIMIT $4) UNION ALL "
+					 "(SELECT key FROM reputation.job WHERE engine = $1 AND priority = 3 "
+					 "AND due_at <= $2 AND lane = ANY ($3) AND (kind = 0) = $5 "
+					 "ORDER BY due_at LIMIT $4)) d LIMIT $4) "
+					 "DELETE FROM reputation.job WHERE engine = $1 AND (kind = 0) = $5 "
+					 "AND key = ANY (ARRAY(SELECT key FROM due)) "
+					 "RETURNING kind, key, attempt, lock_tries, priority, run_id",
+					 5, types, values, NULL);
 	*jobs = returned_jobs(count);
 	return merge_jobs(*jobs, (int) count, tallies);
 }
@@ -340,14 +346,14 @@ queue_claim(const Engine *engine, const DrainScope *scope, Job **jobs, Tallies *
 	if (scope->only != NULL)
 		return claim_only(engine, scope, jobs, tallies);
 
-	nlanes = lock_lanes(engine, scope, true, lanes);
-	if (nlanes > 0)
-		count = claim_lanes(engine, scope, lanes, nlanes, jobs, tallies);
-	if (count == 0 && scope->workers > 1)
+	for (int share = 0; share < 2 && count == 0; share++)
 	{
-		nlanes = lock_lanes(engine, scope, false, lanes);
+		/* The own share first; with one worker that is all of them. */
+		nlanes = lock_lanes(engine, scope, share == 0, lanes);
 		if (nlanes > 0)
-			count = claim_lanes(engine, scope, lanes, nlanes, jobs, tallies);
+			count = claim_lanes(engine, scope, lanes, nlanes, true, jobs, tallies);
+		if (nlanes > 0 && count == 0)
+			count = claim_lanes(engine, scope, lanes, nlanes, false, jobs, tallies);
 	}
 	return count;
 }

@@ -33,6 +33,7 @@ _PG_init(void)
 	guc_init();
 	capture_init();
 	notify_init();
+	sweep_init();
 	if (process_shared_preload_libraries_in_progress)
 	{
 		shmem_init();

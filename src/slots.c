@@ -38,6 +38,8 @@
 
 #define RESTART_DELAY		1000	/* ms between two starts of a slot's worker */
 #define MAX_DELAY_DOUBLINGS	5
+/* How often a worker is asked to leave before it is terminated. */
+#define REQUESTS_BEFORE_TERMINATION 50
 #define PROBE_PATIENCE		5000	/* ms until the next probe does not wait */
 
 PG_FUNCTION_INFO_V1(reputation_workers);
@@ -83,6 +85,7 @@ shmem_free_slot(WorkerSlot *slot)
 		pg_atomic_fetch_and_u64(&entry->workers,
 								~(UINT64CONST(1) << (slot - shmem_state->slots)));
 	pg_atomic_write_u32(&slot->asleep, 0);
+	pg_atomic_write_u32(&slot->leave, 0);
 	slot->latch = NULL;
 	slot->pid = 0;
 	slot->state = WORKER_FREE;
@@ -147,6 +150,7 @@ shmem_worker_attach(int slot_index)
 		slot->latch = MyLatch;
 		slot->state = WORKER_IDLE;
 		pg_atomic_write_u32(&slot->asleep, 0);
+		pg_atomic_write_u32(&slot->leave, 0);
 		pg_atomic_write_u64(&slot->units, 0);
 		pg_atomic_write_u64(&slot->users, 0);
 		pg_atomic_fetch_or_u64(&entry->workers, UINT64CONST(1) << slot_index);
@@ -386,7 +390,20 @@ shmem_release_slot(int slot_index, uint64 start_id, bool failed)
 }
 
 /*
- * shmem_stop_workers -- terminates the running workers of the database whose
+ * ask_to_leave -- asks a running worker to leave between two units; terminates
+ * it when it was asked so often already. Under the lock.
+ */
+static void
+ask_to_leave(WorkerSlot *slot, uint32 requests)
+{
+	if (pg_atomic_fetch_add_u32(&slot->leave, 1) >= requests)
+		kill(slot->pid, SIGTERM);
+	else if (slot->latch != NULL)
+		SetLatch(slot->latch);
+}
+
+/*
+ * shmem_stop_workers -- sends away the running workers of the database whose
  * number is not below "keep", and those that run on although somebody found
  * the extension gone.
  */
@@ -405,14 +422,15 @@ shmem_stop_workers(Oid database, int keep)
 			continue;
 		if (slot->number >= keep || entry == NULL ||
 			(entry->state != DATABASE_HAS_EXTENSION && !slot->probe))
-			kill(slot->pid, SIGTERM);
+			ask_to_leave(slot, 1);
 	}
 	LWLockRelease(shmem_state->lock);
 }
 
 /*
- * shmem_send_away -- terminates the database's workers, each once; pids (one
- * for each slot, 0 at first) remembers which. Returns how many slots are still
+ * shmem_send_away -- sends the database's workers away; called every few
+ * milliseconds until they left. pids (one for each slot, 0 at first) remembers
+ * them. Returns how many slots are still
  * in use, starting workers included.
  */
 int
@@ -428,10 +446,10 @@ shmem_send_away(Oid database, int *pids)
 		if (slot->state == WORKER_FREE || slot->database != database)
 			continue;
 		count++;
-		if (slot->pid != 0 && slot->pid != pids[i])
+		if (slot->pid != 0)
 		{
 			pids[i] = slot->pid;
-			kill(slot->pid, SIGTERM);
+			ask_to_leave(slot, REQUESTS_BEFORE_TERMINATION);
 		}
 	}
 	LWLockRelease(shmem_state->lock);

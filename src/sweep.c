@@ -15,11 +15,13 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "capture.h"
 #include "clock.h"
 #include "drain.h"
 #include "guc.h"
+#include "shmem.h"
 #include "spi.h"
 #include "subxact.h"
 #include "utils/builtins.h"
@@ -140,7 +142,7 @@ finish(Engine *engine, const Sweep *sweep)
 				 "fed = 0, done = 0 WHERE id = $1", 1, types, values, NULL);
 		return;
 	}
-	engine_remove_orphans(engine);
+	engine_queue_orphans(engine);
 	spi_exec("SELECT reputation.job_run_done($1)", 1, types, values, NULL);
 	if (guc_job_run_retention > 0)
 		spi_exec(psprintf("DELETE FROM reputation.job_runs WHERE status <> 'running' "
@@ -210,14 +212,70 @@ sweep_feed(List *engines, bool raise)
 	return false;
 }
 
+/* Was a lost change's sweep started in this transaction? */
+static bool lost_taken = false;
+
+static void
+at_transaction_event(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_ABORT && lost_taken)
+	{
+		shmem_request_resync();
+		shmem_wake_workers();
+	}
+	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE)
+		lost_taken = false;
+}
+
 /*
- * sweep_where_moved -- starts a sweep of every engine whose database is not
- * the one it was attached in: a dump carries no pending work.
+ * sweep_init -- called when the library is loaded.
  */
 void
-sweep_where_moved(List *engines)
+sweep_init(void)
+{
+	RegisterXactCallback(at_transaction_event, NULL);
+}
+
+/*
+ * sweep_where_lost -- starts a sweep of every engine when a writer found no inbox
+ * segment to write to (inbox.c). If the transaction fails somebody else will.
+ */
+void
+sweep_where_lost(List *engines)
 {
 	ListCell   *cell;
+
+	if (!shmem_take_resync())
+		return;
+	lost_taken = true;
+	foreach(cell, engines)
+		sweep_start(lfirst(cell), "recompute", "resync");
+}
+
+/* Has this database come out of a dump or a copy, and is all of it there? */
+static bool
+is_restored(void)
+{
+	return spi_exec("SELECT 1 FROM reputation.broken_capture()", 0, NULL, NULL, NULL) == 0;
+}
+
+/*
+ * sweep_where_moved -- starts a sweep of every engine whose database is not
+ * the one it was attached in: a dump carries no pending work. While a restore
+ * is on it waits for the triggers, which come last. True if there is such an
+ * engine still.
+ */
+bool
+sweep_where_moved(List *engines)
+{
+	char	   *home = TextDatumGetCString(DirectFunctionCall1(reputation_home, (Datum) 0));
+	bool		foreign = false;
+	ListCell   *cell;
+
+	foreach(cell, engines)
+		foreign |= strcmp(((Engine *) lfirst(cell))->home, home) != 0;
+	if (!foreign || !is_restored())
+		return foreign;
 
 	foreach(cell, engines)
 	{
@@ -233,6 +291,7 @@ sweep_where_moved(List *engines)
 				 "WHERE status = 'running' AND scope = $1", 1, types, values, NULL);
 		sweep_start(engine, "recompute", "resync");
 	}
+	return false;
 }
 
 /* The partitioned sources and their partitions, as of the last look. */

@@ -21,8 +21,10 @@
  * Crashes. A worker commits a row in reputation.worker_mark when it starts and
  * removes it when it leaves in good order. One that finds the row of its
  * predecessor works carefully for a while: one key a unit, with the key in the
- * mark, durably, before the work. A key that was in the mark of two crashes
- * becomes a dead letter.
+ * mark, durably, before the work. Crashes over a key are counted until it
+ * succeeds; at the second it becomes a dead letter. The launcher and the utility
+ * hook first ask a worker to leave between two units, and terminate it only when
+ * it takes longer.
  *
  * Commits are asynchronous: what a lost one did is undone as a whole, the keys
  * are back in the inbox or the job table, and are worked on again.
@@ -60,9 +62,11 @@
 
 #define LONGEST_SLEEP		60000	/* ms */
 #define PREPARED_SLEEP		250 /* ms, while there are prepared transactions */
+#define RESTORE_SLEEP		1000	/* ms, while a restore is on */
 #define ERROR_SLEEP			1000	/* ms, after a unit failed */
 #define BUSY_LANE_SLEEP		10	/* ms, while another worker has the lane of a due job */
 #define LOAD_KEYS			5	/* a fold that finds so many means load */
+#define COMPACT_INTERVAL	16	/* busy units between two looks at the tables' sizes */
 #define CRASHES_TO_GIVE_UP	2
 
 typedef enum UnitStatus
@@ -84,6 +88,7 @@ typedef struct Worker
 	TimestampTz next_fold;		/* held off until then */
 	int64		clock_offset;	/* of the clock from a steady one, in us */
 	int			turn;			/* which engine's is next */
+	unsigned	busy_units;		/* units with something to do */
 	int			careful;		/* keys still to be worked on one by one */
 	bool		started;		/* the first unit was done */
 	/* what the unit that ran left behind */
@@ -101,6 +106,7 @@ typedef void (*Unit) (Worker *worker, List *engines);
  * always out of date; engine_enter() gives the engines its full choice.
  */
 static const char *const pinned[][2] = {
+	{"role", "none"},
 	{"search_path", "pg_catalog, pg_temp"},
 	{"statement_timeout", "0"},
 	{"idle_in_transaction_session_timeout", "0"},
@@ -189,7 +195,7 @@ run_unit(Worker *worker, Unit unit)
 		if (status == UNIT_OK)
 		{
 			spi_utility("SET CONSTRAINTS ALL IMMEDIATE");
-			unit(worker, engine_list());
+			unit(worker, engine_list(false));
 		}
 		spi_end();
 		PopActiveSnapshot();
@@ -304,6 +310,9 @@ unit_drain(Worker *worker, List *engines)
 	.limit = guc_batch_size};
 	int			nengines = list_length(engines);
 
+	bool		foreign = sweep_where_moved(engines);
+
+	sweep_where_lost(engines);
 	sweep_where_reshaped(engines, false);
 	if (held_off(worker) == 0)
 		worker->keys = fold_inbox(&scope, engines);
@@ -312,16 +321,11 @@ unit_drain(Worker *worker, List *engines)
 	if (worker->jobs == 0 && worker->careful == 0)
 		worker->fed = sweep_feed(engines, false);
 	if (worker->keys == 0 && worker->jobs == 0 && worker->careful == 0 && !worker->fed)
+	{
 		look_ahead(worker, engines);
-}
-
-static void
-unit_resync(Worker *worker, List *engines)
-{
-	ListCell   *cell;
-
-	foreach(cell, engines)
-		sweep_start(lfirst(cell), "recompute", "resync");
+		if (foreign)
+			worker->sleep_ms = Min(worker->sleep_ms, RESTORE_SLEEP);
+	}
 }
 
 static void
@@ -330,12 +334,18 @@ unit_nothing(Worker *worker, List *engines)
 }
 
 static void
+unit_compact(Worker *worker, List *engines)
+{
+	queue_compact();
+}
+
+static void
 unit_notify(Worker *worker, List *engines)
 {
 	notify_send();
 }
 
-/* The mark's row, which the start of a worker leaves to its successor. */
+/* The worker's mark, with the key it is about to work on alone, or none. */
 static void
 write_mark(Worker *worker, const Engine *engine, const Job *job)
 {
@@ -350,16 +360,41 @@ write_mark(Worker *worker, const Engine *engine, const Job *job)
 		values[4] = CStringGetTextDatum(job->key);
 		nulls = NULL;
 	}
-	spi_exec("INSERT INTO reputation.worker_mark AS m (slot, pid, started_at, engine, kind, key) "
+	spi_exec("INSERT INTO reputation.worker_mark (slot, pid, started_at, engine, kind, key) "
 			 "VALUES ($1, $2, reputation.clock(), $3, $4, $5) "
-			 "ON CONFLICT (slot) DO UPDATE SET pid = $2, engine = $3, kind = $4, key = $5, "
-			 "crashes = CASE WHEN (m.engine, m.kind, m.key) = ($3, $4, $5) THEN m.crashes ELSE 0 END",
+			 "ON CONFLICT (slot) DO UPDATE SET pid = $2, engine = $3, kind = $4, key = $5",
 			 5, types, values, nulls);
 }
 
-/* Gives up the key a predecessor's mark names, at its second crash. */
+/* Counts a crash over a key; how many there were since it last succeeded. */
+static int
+count_crash(int engine, const Job *job)
+{
+	Oid			types[] = {INT4OID, INT2OID, TEXTOID};
+	Datum		values[] = {Int32GetDatum(engine), Int16GetDatum(job->kind),
+	CStringGetTextDatum(job->key)};
+
+	spi_exec("INSERT INTO reputation.crash AS c (engine, kind, key, crashes) "
+			 "VALUES ($1, $2, $3, 1) "
+			 "ON CONFLICT (engine, kind, key) DO UPDATE SET crashes = c.crashes + 1 "
+			 "RETURNING crashes", 3, types, values, NULL);
+	return (int) spi_int(0, 1, NULL);
+}
+
 static void
-quarantine(Worker *worker, List *engines, int engine_id, Job *job)
+forget_crashes(int engine, const Job *job)
+{
+	Oid			types[] = {INT4OID, INT2OID, TEXTOID};
+	Datum		values[] = {Int32GetDatum(engine), Int16GetDatum(job->kind),
+	CStringGetTextDatum(job->key)};
+
+	spi_exec("DELETE FROM reputation.crash WHERE engine = $1 AND kind = $2 AND key = $3",
+			 3, types, values, NULL);
+}
+
+/* Gives up a key that crashed the process too often. */
+static void
+quarantine(List *engines, int engine_id, Job *job)
 {
 	ListCell   *cell;
 
@@ -381,6 +416,7 @@ quarantine(Worker *worker, List *engines, int engine_id, Job *job)
 				(errmsg("reputation gave up \"%s\" of the engine \"%s\": its computation crashed "
 						"the server process twice", job->key, engine->descriptor->name)));
 	}
+	forget_crashes(engine_id, job);
 }
 
 /* The first unit: looks for a predecessor's mark, leaves one of its own. */
@@ -390,23 +426,17 @@ unit_start(Worker *worker, List *engines)
 	Oid			types[] = {INT4OID};
 	Datum		values[] = {Int32GetDatum(worker->number)};
 
-	if (spi_exec("UPDATE reputation.worker_mark SET crashes = crashes + (key IS NOT NULL)::int "
-				 "WHERE slot = $1 RETURNING engine, kind, key, crashes", 1, types, values,
-				 NULL) > 0)
+	if (spi_exec("SELECT engine, kind, key FROM reputation.worker_mark WHERE slot = $1", 1, types,
+				 values, NULL) > 0)
 	{
 		Job			job = {.kind = (int16) spi_int(0, 2, NULL), .key = spi_text(0, 3)};
 		int			engine = (int) spi_int(0, 1, NULL);
 
 		worker->careful = 2 * guc_batch_size;
-		if (spi_int(0, 4, NULL) >= CRASHES_TO_GIVE_UP)
-		{
-			quarantine(worker, engines, engine, &job);
-			write_mark(worker, NULL, NULL);
-		}
+		if (job.key != NULL && count_crash(engine, &job) >= CRASHES_TO_GIVE_UP)
+			quarantine(engines, engine, &job);
 	}
-	else
-		write_mark(worker, NULL, NULL);
-	sweep_where_moved(engines);
+	write_mark(worker, NULL, NULL);
 	ForceSyncCommit();
 }
 
@@ -459,6 +489,7 @@ unit_careful(Worker *worker, List *engines)
 		if (engine->descriptor->id == careful_engine)
 			worker->jobs = drain_batch(engine, &scope);
 	}
+	forget_crashes(careful_engine, &careful_job);
 	write_mark(worker, NULL, NULL);
 }
 
@@ -496,13 +527,6 @@ cycle(Worker *worker, UnitStatus *status)
 			return false;
 		worker->started = true;
 	}
-	if (shmem_take_resync() && (*status = run_unit(worker, unit_resync)) != UNIT_OK)
-	{
-		shmem_request_resync();
-		shmem_wake_workers();
-		return false;
-	}
-
 	if ((*status = run_unit(worker, unit_drain)) != UNIT_OK)
 		return false;
 	worked = worker->keys > 0 || worker->jobs > 0 || worker->fed;
@@ -516,16 +540,21 @@ cycle(Worker *worker, UnitStatus *status)
 		worked = worker->jobs > 0 || worker->careful == 0;
 		worker->sleep_ms = BUSY_LANE_SLEEP;
 	}
+	/* There is more than one can do: wake another, if there is one. */
+	if (worker->jobs >= guc_batch_size && guc_workers > 1)
+		shmem_wake_workers();
 	if (notify_pending())
 		*status = run_unit(worker, unit_notify);
+	if (worked && ++worker->busy_units % COMPACT_INTERVAL == 0 && *status == UNIT_OK)
+		*status = run_unit(worker, unit_compact);
 	return worked && *status == UNIT_OK;
 }
 
-/* A SIGTERM between two units: leaves in good order. */
+/* A SIGTERM between two units, or a request to leave: leaves in good order. */
 static void
 leave_if_asked(Worker *worker)
 {
-	if (ProcDiePending)
+	if (ProcDiePending || pg_atomic_read_u32(&worker->slot->leave) != 0)
 	{
 		ProcDiePending = false;
 		if (worker->started)

@@ -15,10 +15,10 @@ use Test::More;
 use Time::HiRes qw(usleep);
 
 our @EXPORT = qw(
-	start_server create_app attach set_up_app
+	start_server create_app attach set_up_app open_session
 	wait_until wait_computed all_computed database_oid
 	worker_pid wait_for_worker reload_with kill_server
-	work_left log_count
+	work_left drifted log_count
 	make_gate close_gate open_gate wait_at_gate
 );
 
@@ -55,6 +55,13 @@ WITH own AS (
 	FROM users u LEFT JOIN own USING (id) LEFT JOIN collab USING (id) LEFT JOIN vouch USING (id)
 )
 SELECT id, cached, score FROM expected WHERE cached IS DISTINCT FROM score ORDER BY id LIMIT 5};
+
+sub drifted
+{
+	my ($node, $database) = @_;
+
+	return $node->safe_psql($database, $drift);
+}
 
 sub work_left
 {
@@ -137,6 +144,16 @@ sub set_up_app
 	return;
 }
 
+# A session that stays, for locks and open transactions.
+sub open_session
+{
+	my ($node, $database) = @_;
+	my $session = $node->background_psql($database);
+
+	$session->set_query_timer_restart;
+	return $session;
+}
+
 # Waits until the query gives true: a test.
 sub wait_until
 {
@@ -171,7 +188,7 @@ sub all_computed
 	wait_computed($node, $database, $name);
 	is($node->safe_psql($database, 'SELECT * FROM reputation_verify() LIMIT 5'), '',
 		"$name: verify finds nothing");
-	is($node->safe_psql($database, $drift), '', "$name: the scores are those of the formula");
+	is(drifted($node, $database), '', "$name: the scores are those of the formula");
 	is($node->safe_psql($database, 'SELECT key, error FROM reputation.dead_letter'), '',
 		"$name: no dead letter");
 	return;
@@ -235,6 +252,7 @@ sub kill_server
 	{
 		die 'the server does not start' if $left-- == 0;
 		usleep(100_000);
+		$node->stop('fast', fail_ok => 1);
 	}
 	return;
 }

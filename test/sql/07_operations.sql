@@ -35,6 +35,9 @@ SELECT check_name, status, detail, hint FROM reputation_status() WHERE check_nam
 SELECT xmin AS xmin6 FROM users WHERE id = 6
 \gset
 SELECT reputation_repair();
+-- Cached values are mended at once; score rows that are missing or nobody's, by the drain.
+SELECT * FROM reputation_verify() WHERE item = 'builder_score';
+SELECT reputation_process();
 SELECT * FROM reputation_verify();
 SELECT id, builder_score, xmin = :xmin6 AS untouched FROM users ORDER BY id;
 SELECT user_id, score, algorithm_version FROM reputation.builder_scores ORDER BY user_id;

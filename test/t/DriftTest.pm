@@ -1,0 +1,611 @@
+# The randomised drift test: clients write in every way the product has to
+# follow, the server is shaken meanwhile, and in the end every cached score must
+# equal a recomputation from the source, by the extension and by SQL of our own.
+#
+# Everything is drawn from one seed, which is printed and can be given in
+# REPUTATION_SEED. How the clients interleave is not: a seed repeats what is
+# done, not the race.
+#
+# A drift shows only as long as nothing else has the user computed again. So
+# the run goes through phases, each with a check at its end; the ids are drawn
+# so that some users are hot and most are seldom touched; and what computes
+# everybody happens in the first third of a phase only.
+
+package DriftTest;
+
+use strict;
+use warnings;
+
+use IO::Select;
+use IPC::Run ();
+use POSIX ();
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(usleep);
+
+# The ids that the clients draw from.
+use constant USERS    => 200;
+use constant PROJECTS => 300;
+
+# How many transactions a client sends in one session.
+use constant CHUNK => 25;
+
+# Errors that the application's own statements may meet, by SQLSTATE: conflicts
+# with each other, and the ends of sessions that the test itself brings about.
+my %expected = map { $_ => 1 } (
+	'23503',    # foreign key
+	'23505',    # unique
+	'25P02',    # in failed transaction
+	'3B001',    # savepoint of a failed transaction
+	'40001',    # serialization
+	'40P01',    # deadlock
+	'42704',    # prepared transaction gone
+	'55000',    # prepared transaction belongs to a busy session
+	'55P03',    # lock timeout
+	'57014',    # cancelled
+	'57P01',    # terminated
+	'57P02',    # crash of another
+	'57P03',    # starting up
+	'P0002');   # recalculation of a user that is gone
+
+# The schemas: each has its database. A key is an integer, a bigint or a text.
+my %variants = (
+	plain => {
+		clients  => 4,
+		debounce => '50 ms',
+		uid      => sub { $_[0] },
+		copy_uid => sub { $_[0] },
+		tables   => q{
+			CREATE TABLE users (id int PRIMARY KEY, name text);
+			CREATE TABLE projects (id int PRIMARY KEY,
+				owner_id int REFERENCES users ON UPDATE CASCADE ON DELETE SET NULL,
+				status text, impact int);
+			CREATE TABLE project_collaborators (
+				project_id int REFERENCES projects ON UPDATE CASCADE ON DELETE CASCADE,
+				user_id int REFERENCES users ON UPDATE CASCADE ON DELETE CASCADE,
+				status text, PRIMARY KEY (project_id, user_id));}
+	},
+	# Rows move between partitions when their id changes.
+	partitioned => {
+		clients  => 2,
+		debounce => '0',
+		uid      => sub { $_[0] },
+		copy_uid => sub { $_[0] },
+		tables   => q{
+			CREATE TABLE users (id bigint PRIMARY KEY, name text) PARTITION BY HASH (id);
+			CREATE TABLE users_0 PARTITION OF users FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+			CREATE TABLE users_1 PARTITION OF users FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+			CREATE TABLE projects (id bigint PRIMARY KEY,
+				owner_id bigint REFERENCES users ON UPDATE CASCADE ON DELETE CASCADE,
+				status text, impact numeric) PARTITION BY RANGE (id);
+			CREATE TABLE projects_low PARTITION OF projects FOR VALUES FROM (MINVALUE) TO (40);
+			CREATE TABLE projects_mid PARTITION OF projects FOR VALUES FROM (40) TO (80);
+			CREATE TABLE projects_high PARTITION OF projects DEFAULT;
+			CREATE TABLE project_collaborators (
+				project_id bigint REFERENCES projects ON UPDATE CASCADE ON DELETE CASCADE,
+				user_id bigint REFERENCES users ON UPDATE CASCADE ON DELETE CASCADE,
+				status text, PRIMARY KEY (project_id, user_id));}
+	},
+	# No foreign keys: rows are left dangling. Partitions by what the score
+	# depends on.
+	loose => {
+		clients  => 2,
+		debounce => '200 ms',
+		uid      => sub { "'u$_[0]'" },
+		copy_uid => sub { "u$_[0]" },
+		tables   => q{
+			CREATE TABLE users (id text PRIMARY KEY, name text);
+			CREATE TABLE projects (id int, owner_id text, status text, impact float8)
+				PARTITION BY LIST (status);
+			CREATE TABLE projects_shipped PARTITION OF projects FOR VALUES IN ('shipped');
+			CREATE TABLE projects_other PARTITION OF projects DEFAULT;
+			CREATE TABLE project_collaborators (project_id int, user_id text, status text);
+			CREATE INDEX ON projects (id);
+			CREATE INDEX ON project_collaborators (project_id);}
+	});
+
+# The score as the product's contract words it, for every user.
+my $recomputed = q{
+	WITH edge AS (
+		SELECT p.id AS project, p.status, p.owner_id AS owner, c.user_id AS collaborator
+		FROM projects p JOIN project_collaborators c ON c.project_id = p.id
+		WHERE c.status = 'confirmed'
+	), signals AS (
+		SELECT u.id, u.builder_score,
+			(SELECT count(*) FROM projects p
+			 WHERE p.owner_id = u.id AND p.status = 'shipped') AS own_shipped,
+			(SELECT count(DISTINCT e.project) FROM edge e WHERE e.collaborator = u.id
+			 AND e.status = 'shipped' AND e.owner IS DISTINCT FROM u.id) AS collab_shipped,
+			(SELECT count(*) FROM (
+				SELECT e.owner FROM edge e WHERE e.collaborator = u.id AND e.owner <> u.id
+				UNION
+				SELECT e.collaborator FROM edge e WHERE e.owner = u.id AND e.collaborator <> u.id
+			 ) AS other) AS v,
+			(SELECT coalesce(sum(p.impact), 0)::numeric FROM projects p
+			 WHERE p.owner_id = u.id AND p.status = 'shipped') AS impact
+		FROM users u)
+	SELECT id, builder_score, 10 * own_shipped + 6 * collab_shipped + 5 * least(v, 10)
+		+ greatest(v - 10, 0) + least(50, round(10 * log(1 + impact))) AS score
+	FROM signals};
+
+sub pick    { return $_[ int(rand(@_)) ]; }
+sub number  { return int(rand($_[0])) + 1; }
+sub user    { return int(USERS * rand()**2) + 1; }
+sub project { return int(PROJECTS * rand()**2) + 1; }
+sub status  { return pick(qw('shipped' 'shipped' 'draft' 'archived')); }
+sub role    { return pick(qw('confirmed' 'confirmed' 'invited' 'declined')); }
+sub impact  { return pick('NULL', 0, number(9), number(1000), number(100000)); }
+
+# A range of ids of some rows.
+sub range
+{
+	my $from = project();
+	return "BETWEEN $from AND " . ($from + number(12));
+}
+
+# COPY of some rows; ids that are taken make it fail as a whole.
+sub copy_rows
+{
+	my $variant = shift;
+	my @rows = map { join "\t", $variant->{copy_uid}->(USERS + number(2000)), 'copied' } 1 .. number(5);
+	return join "\n", 'COPY users (id, name) FROM stdin;', @rows, '\\.';
+}
+
+# The statements of the application. Each gives one at random.
+my @statements = (
+	sub { my $u = shift; sprintf 'INSERT INTO users (id, name) VALUES (%s, $$new$$);', $u->(user()) },
+	sub {
+		my $u = shift;
+		'INSERT INTO users (id, name) VALUES ' .
+		  join(', ', map { '(' . $u->($_) . ', $$many$$)' } map { $_ .. $_ + 9 } number(USERS - 9)) .
+		  ' ON CONFLICT (id) DO UPDATE SET name = excluded.name;';
+	},
+	sub { my $u = shift; sprintf 'UPDATE users SET name = $$%d$$ WHERE id = %s;', number(99), $u->(user()) },
+	sub { my $u = shift; sprintf 'UPDATE users SET builder_score = %d WHERE id = %s;', number(99), $u->(user()) },
+	sub { my $u = shift; sprintf 'UPDATE users SET builder_score = builder_score + 1 WHERE id IN (%s, %s);', $u->(user()), $u->(user()) },
+	sub { my $u = shift; sprintf 'UPDATE users SET id = %s WHERE id = %s;', $u->(user()), $u->(user()) },
+	sub { my $u = shift; sprintf 'DELETE FROM users WHERE id = %s;', $u->(user()) },
+	(sub {
+		my $u = shift;
+		sprintf 'INSERT INTO projects SELECT %d, %s, %s, %s WHERE EXISTS (SELECT FROM users WHERE id = %2$s);',
+		  project(), $u->(user()), status(), impact();
+	}) x 3,
+	sub {
+		my $u = shift;
+		sprintf 'INSERT INTO projects SELECT g, %s, %s, %s FROM generate_series(%d, %d) AS g
+			WHERE NOT EXISTS (SELECT FROM projects p WHERE p.id = g);',
+		  $u->(user()), status(), impact(), (sort { $a <=> $b } project(), project());
+	},
+	(sub { sprintf 'UPDATE projects SET status = %s WHERE id = %d;', status(), project() }) x 3,
+	(sub { sprintf 'UPDATE projects SET status = %s, impact = %s WHERE id %s;', status(), impact(), range() }) x 2,
+	(sub { sprintf 'UPDATE projects SET impact = %s WHERE id = %d;', impact(), project() }) x 2,
+	(sub { my $u = shift; sprintf 'UPDATE projects SET owner_id = %s WHERE id = %d;', $u->(user()), project() }) x 2,
+	sub { my $u = shift; sprintf 'UPDATE projects SET owner_id = %s WHERE id %s;', pick('NULL', $u->(user())), range() },
+	sub { sprintf 'UPDATE projects SET id = %d WHERE id = %d;', project(), project() },
+	(sub { sprintf 'DELETE FROM projects WHERE id = %d;', project() }) x 2,
+	sub { sprintf 'DELETE FROM projects WHERE id %s AND status <> $$shipped$$;', range() },
+	(sub {
+		my $u = shift;
+		sprintf 'INSERT INTO project_collaborators VALUES (%d, %s, %s);', project(), $u->(user()), role();
+	}) x 4,
+	sub {
+		my $u = shift;
+		sprintf 'INSERT INTO project_collaborators SELECT p.id, u.id, %s FROM projects p, users u
+			WHERE p.id %s AND u.id IN (%s, %s) AND NOT EXISTS (SELECT FROM project_collaborators c
+			WHERE c.project_id = p.id AND c.user_id = u.id);',
+		  role(), range(), $u->(user()), $u->(user());
+	},
+	(sub { sprintf 'UPDATE project_collaborators SET status = %s WHERE project_id = %d;', role(), project() }) x 3,
+	sub { sprintf 'UPDATE project_collaborators SET status = %s WHERE project_id %s;', role(), range() },
+	sub { my $u = shift; sprintf 'UPDATE project_collaborators SET user_id = %s WHERE project_id = %d;', $u->(user()), project() },
+	sub { sprintf 'UPDATE project_collaborators SET project_id = %d WHERE project_id = %d;', project(), project() },
+	(sub { my $u = shift; sprintf 'DELETE FROM project_collaborators WHERE user_id = %s;', $u->(user()) }) x 2,
+	sub { sprintf 'DELETE FROM project_collaborators WHERE project_id %s;', range() });
+
+sub statement { return pick(@statements)->($_[0]->{uid}); }
+sub statements { my $variant = shift; return map { statement($variant) } 1 .. number(4); }
+
+sub recalc { return sprintf 'SELECT builder_score_recalc(%s);', $_[0]->{uid}->(user()); }
+
+my $prepared = 0;
+
+# What has everybody computed again.
+my @sweeps = (
+	q{SELECT reputation.run_job('nightly', 'manual');},
+	'SELECT builder_score_recalc_all();',
+	'SELECT reputation_repair();',
+	'UPDATE users SET builder_score = builder_score + 1;',
+	'TRUNCATE project_collaborators;',
+	'TRUNCATE projects, project_collaborators;');
+
+# One transaction of a client, of a random shape.
+sub transaction
+{
+	my ($variant, $client, $may_sweep) = @_;
+	my $shape = rand($may_sweep ? 103 : 100);
+	my $isolation =
+	  pick('READ COMMITTED', 'READ COMMITTED', 'REPEATABLE READ', 'SERIALIZABLE');
+	my @begin = ("BEGIN ISOLATION LEVEL $isolation;");
+
+	return (statement($variant)) if $shape < 45;
+	return (@begin, statements($variant), 'COMMIT;') if $shape < 60;
+	return (@begin, statements($variant), 'ROLLBACK;') if $shape < 64;
+	return (@begin, statement($variant), 'SAVEPOINT a;', statements($variant), 'ROLLBACK TO a;',
+		statement($variant), 'SAVEPOINT b;', statement($variant), 'RELEASE b;', 'COMMIT;')
+	  if $shape < 74;
+	if ($shape < 82)
+	{
+		my $gid = sprintf 'c%d_%d', $client, ++$prepared;
+		return (@begin, statements($variant), "PREPARE TRANSACTION '$gid';",
+			(map { statement($variant) } 1 .. number(3)),
+			pick('COMMIT', 'COMMIT', 'ROLLBACK') . " PREPARED '$gid';");
+	}
+	return (copy_rows($variant)) if $shape < 85;
+	return (q{DELETE FROM users WHERE name = 'copied';}) if $shape < 86;
+	return (recalc($variant)) if $shape < 90;
+	return (@begin, statement($variant), recalc($variant), statement($variant), recalc($variant),
+		pick('COMMIT;', 'COMMIT;', 'ROLLBACK;'))
+	  if $shape < 96;
+	return ('BEGIN;', 'SAVEPOINT a;', statement($variant), recalc($variant), 'ROLLBACK TO a;',
+		recalc($variant), 'COMMIT;')
+	  if $shape < 98.5;
+	return ('SELECT reputation_process();') if $shape < 99.2;
+	return (sprintf 'SELECT reputation_forget(%s);', $variant->{uid}->(user())) if $shape < 100;
+	return (pick(@sweeps)) if $shape < 102;
+	return (@begin, statement($variant), pick(@sweeps), statement($variant), pick('COMMIT;', 'ROLLBACK;'));
+}
+
+# Some rows, where they are missing.
+sub populate
+{
+	my $u = $_[0]->{uid};
+	my ($user, $project) = (number(USERS - 10), number(PROJECTS));
+
+	return ((map { sprintf 'INSERT INTO users VALUES (%s, $$filled$$) ON CONFLICT DO NOTHING;', $u->($_) } $user .. $user + 10),
+		(map {
+			sprintf 'INSERT INTO projects SELECT %d, u.id, %s, %s FROM users u WHERE u.id = %s
+				AND NOT EXISTS (SELECT FROM projects p WHERE p.id = %1$d);',
+			  $_, status(), impact(), $u->($user + $_ % 10)
+		} $project .. $project + 8));
+}
+
+sub script
+{
+	my ($variant, $client, $may_sweep) = @_;
+	my @lines = ('\set VERBOSITY verbose', q{SET lock_timeout = '1 s';}, q{SET statement_timeout = '20 s';},
+		q{SET application_name = 'drift';}, populate($variant));
+
+	push @lines, transaction($variant, $client, $may_sweep) for 1 .. CHUNK;
+	return join("\n", @lines) . "\n";
+}
+
+# Runs psql, with its errors appended to a file. From a file: psql may be gone
+# before it has read its input.
+sub psql
+{
+	my ($node, $database, $script, $errors) = @_;
+	my $file = "$errors.sql";
+	my ($out, $err) = ('', '');
+
+	open my $handle, '>', $file or die "$file: $!";
+	print $handle $script;
+	close $handle;
+	IPC::Run::run([ 'psql', '-XqAt', '-f', $file, '-d', $node->connstr($database) ],
+		'<', \undef, '>', \$out, '2>', \$err);
+	append_to_file($errors, $err);
+	return;
+}
+
+# Waits until the server accepts connections; dies when that takes a minute.
+sub wait_for_server
+{
+	my ($node, $database) = @_;
+
+	for (1 .. 600)
+	{
+		my ($out, $err) = ('', '');
+		return if IPC::Run::run([ 'psql', '-XqAt', '-c', 'SELECT 1', '-d', $node->connstr($database) ],
+			'<', \undef, '>', \$out, '2>', \$err);
+		usleep(100_000);
+	}
+	die "the server does not come back";
+}
+
+# Ends the prepared transactions that a crash left to a client, or to everybody.
+sub resolve_prepared
+{
+	my ($node, $database, $like, $errors) = @_;
+
+	psql($node, $database,
+		"SELECT CASE WHEN random() < 0.7 THEN 'COMMIT' ELSE 'ROLLBACK' END || ' PREPARED ' || quote_literal(gid)
+		 FROM pg_prepared_xacts WHERE database = current_database() AND gid LIKE '$like' \\gexec\n", $errors);
+	return;
+}
+
+# A client's life, in a process of its own.
+sub client_main
+{
+	my ($node, $database, $client, $chunks, $seed, $progress, $errors) = @_;
+
+	srand($seed + $client);
+	for my $chunk (1 .. $chunks)
+	{
+		my $script = script($variants{$database}, $client, $chunk <= $chunks / 3);
+
+		wait_for_server($node, $database);
+		resolve_prepared($node, $database, "c${client}\\_%", $errors);
+		psql($node, $database, $script, $errors);
+		syswrite $progress, 'x';
+	}
+	return;
+}
+
+sub start_client
+{
+	my ($progress, @arguments) = @_;
+	my $pid = fork();
+
+	die "fork: $!" if !defined $pid;
+	if ($pid == 0)
+	{
+		# Without the parent's END blocks, which would stop the server.
+		my $ok = eval { client_main(@arguments); 1 };
+		print STDERR $@ if !$ok;
+		POSIX::_exit($ok ? 0 : 1);
+	}
+	return $pid;
+}
+
+# What is done to the server while the clients are at it.
+sub signal_backend
+{
+	my ($node, $database, $function, $whom) = @_;
+	my $condition = $whom eq 'worker'
+	  ? 'pid IN (SELECT w.pid FROM reputation.workers() w)' : q{application_name = 'drift'};
+
+	$node->psql($database, "SELECT $function(pid) FROM pg_stat_activity WHERE $condition
+		AND datname = current_database() ORDER BY random() LIMIT 1", on_error_stop => 0);
+	return;
+}
+
+sub kill_process
+{
+	my ($node, $database, $query) = @_;
+	my ($status, $pid) = $node->psql($database, $query, on_error_stop => 0);
+
+	return if $status != 0 || $pid !~ /^\d+$/;
+	kill 'KILL', $pid;
+	return;
+}
+
+my @sweeping_trouble = ('lock of the inbox', 'old snapshot');
+my %trouble = (
+	'kill -9 of a worker' => sub {
+		kill_process(@_, q{SELECT pid FROM reputation.workers() ORDER BY random() LIMIT 1});
+	},
+	'kill -9 of a client' => sub {
+		kill_process(@_, q{SELECT pid FROM pg_stat_activity WHERE application_name = 'drift' ORDER BY random() LIMIT 1});
+	},
+	'immediate stop' => sub { $_[0]->stop('immediate'); $_[0]->start; },
+	'restart' => sub { $_[0]->restart; },
+	'termination of a worker' => sub { signal_backend(@_, 'pg_terminate_backend', 'worker') },
+	'cancel of a worker' => sub { signal_backend(@_, 'pg_cancel_backend', 'worker') for 1 .. 20; },
+	'termination of a client' => sub { signal_backend(@_, 'pg_terminate_backend', 'client') },
+	'cancel of a client' => sub { signal_backend(@_, 'pg_cancel_backend', 'client') for 1 .. 5; },
+	'lock of the inbox' => sub {
+		$_[0]->psql($_[1], q{BEGIN; LOCK TABLE reputation.inbox_0, reputation.inbox_1, reputation.inbox_2, reputation.inbox_3;
+			SELECT count(*) FROM generate_series(1, 3000000); COMMIT;}, on_error_stop => 0);
+	},
+	'lock of the jobs' => sub {
+		$_[0]->psql($_[1], q{BEGIN; LOCK TABLE reputation.job; SELECT count(*) FROM generate_series(1, 3000000); COMMIT;},
+			on_error_stop => 0);
+	},
+	'old snapshot' => sub {
+		$_[0]->psql($_[1], q{BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM users, generate_series(1, 30000);
+			SELECT builder_score_recalc_all(); COMMIT;}, on_error_stop => 0);
+	});
+
+sub start_server
+{
+	my $node = PostgreSQL::Test::Cluster->new('drift');
+
+	$node->init;
+	$node->append_conf('postgresql.conf', q{
+		shared_preload_libraries = 'reputation'
+		reputation.workers = 2
+		max_worker_processes = 20
+		max_connections = 60
+		max_prepared_transactions = 30
+		restart_after_crash = on
+		synchronous_commit = on
+		autovacuum_naptime = 1
+		log_line_prefix = '%m [%p] %b %d '
+		log_statement = none});
+	$node->start;
+	foreach my $database (sort keys %variants)
+	{
+		$node->safe_psql('postgres', "CREATE DATABASE $database");
+		$node->safe_psql($database, qq{
+			SET client_min_messages = error;
+			CREATE EXTENSION reputation;
+			$variants{$database}->{tables}
+			CREATE INDEX ON projects (owner_id);
+			CREATE INDEX ON project_collaborators (user_id);
+			SELECT builder_score_attach();
+			UPDATE reputation.algorithm
+			SET parameters = parameters || '{"debounce": "$variants{$database}->{debounce}"}';});
+	}
+	return $node;
+}
+
+# Lets the clients run and makes trouble each time they got another $every
+# chunks done.
+sub shake
+{
+	my ($node, $progress, $total, $every, $patience) = @_;
+	my $select = IO::Select->new($progress);
+	my @databases = sort keys %variants;
+	my $done = 0;
+
+	while ($done < $total)
+	{
+		my $byte;
+
+		die "the clients got stuck after $done of $total chunks" if !$select->can_read($patience);
+		last if !sysread $progress, $byte, 1;
+		next if ++$done % $every != 0;
+
+		my $kind = pick(sort keys %trouble);
+		$kind = 'kill -9 of a worker' if $done > $total / 3 && grep { $_ eq $kind } @sweeping_trouble;
+		note "after $done of $total chunks: $kind";
+		$trouble{$kind}->($node, pick(@databases));
+		wait_for_server($node, 'postgres');
+	}
+	return $done;
+}
+
+# One phase: starts the clients, shakes the server, waits for the clients'
+# ends, and ends what they left prepared.
+sub phase
+{
+	my ($node, $phase, $seed, $option) = @_;
+	my ($progress, $report);
+	my (@pids, @errors);
+
+	pipe($progress, $report) or die "pipe: $!";
+	foreach my $database (sort keys %variants)
+	{
+		for (1 .. $variants{$database}->{clients})
+		{
+			my $client = @pids + 1;
+
+			push @errors, "$PostgreSQL::Test::Utils::tmp_check/client_${phase}_$client.log";
+			append_to_file($errors[-1], '');
+			push @pids, start_client($report, $node, $database, $client, $option->{chunks},
+				1000 * $seed + 20 * $phase, $report, $errors[-1]);
+		}
+	}
+	close $report;
+
+	my $total = @pids * $option->{chunks};
+	is(shake($node, $progress, $total, $option->{every}, $option->{patience}), $total,
+		"phase $phase: the clients did their work");
+	my $failed = 0;
+	foreach my $pid (@pids)
+	{
+		waitpid $pid, 0;
+		$failed++ if $? != 0;
+	}
+	is($failed, 0, "phase $phase: every client ended well");
+
+	foreach my $database (sort keys %variants)
+	{
+		resolve_prepared($node, $database, '%', $errors[0]);
+		$node->safe_psql($database, $option->{sabotage}) if $option->{sabotage};
+	}
+	return @errors;
+}
+
+# Errors of the clients that no statement of theirs should have met.
+sub unexpected_errors
+{
+	my @lines;
+
+	foreach my $file (@_)
+	{
+		foreach my $line (split /\n/, slurp_file($file))
+		{
+			next if $line !~ /(ERROR|FATAL|PANIC|WARNING):  (\w{5}): (.*)/;
+			my ($level, $code, $message) = ($1, $2, $3);
+
+			next if $level eq 'WARNING' && $code !~ /^(XX|53)/ && $message !~ /reputation/;
+			next if $expected{$code} && $message !~ /reputation|inbox|builder_scores/;
+			push @lines, $line;
+		}
+	}
+	return @lines;
+}
+
+# Deadlocks with a worker that an application's transaction had to give up in.
+sub lost_deadlocks
+{
+	my $node = shift;
+	my @lost;
+
+	foreach my $entry (split /\n(?=\d{4}-)/, slurp_file($node->logfile))
+	{
+		push @lost, $entry
+		  if $entry =~ / client backend .*DETAIL:  Process \d+ waits for/ && $entry =~ /: draining$/m;
+	}
+	return @lost;
+}
+
+sub is_none
+{
+	my ($node, $database, $query, $name) = @_;
+
+	return is($node->safe_psql($database, $query), '', $name);
+}
+
+# What must hold when nobody writes any more.
+sub check
+{
+	my ($node, $database, $when) = @_;
+
+	ok($node->poll_query_until($database, q{
+		SELECT NOT EXISTS (SELECT FROM reputation.inbox_0) AND NOT EXISTS (SELECT FROM reputation.inbox_1)
+			AND NOT EXISTS (SELECT FROM reputation.inbox_2) AND NOT EXISTS (SELECT FROM reputation.inbox_3)
+			AND NOT EXISTS (SELECT FROM reputation.job)
+			AND NOT EXISTS (SELECT FROM reputation.job_runs WHERE status = 'running')}), "$when: drained")
+	  or diag $node->safe_psql($database, 'SELECT * FROM reputation.job LIMIT 20; SELECT * FROM reputation.job_runs ORDER BY id DESC LIMIT 5');
+
+	is_none($node, $database, q{SELECT * FROM reputation_verify('builder')}, "$when: verify finds nothing");
+	is_none($node, $database, "SELECT * FROM ($recomputed) r WHERE builder_score IS DISTINCT FROM score",
+		"$when: every cached score is the recomputed one");
+	is_none($node, $database, q{SELECT u.id, s.user_id FROM users u
+		FULL JOIN reputation.builder_scores s ON s.user_id = u.id::text
+		WHERE s.score IS DISTINCT FROM u.builder_score}, "$when: a score row for each user and no other");
+	is_none($node, $database, 'SELECT * FROM reputation.dead_letter', "$when: no dead letter");
+	is_none($node, $database, q{SELECT * FROM reputation.job_runs WHERE status <> 'succeeded'},
+		"$when: every run came to its end");
+	is_none($node, $database, 'SELECT * FROM reputation.broken_capture()', "$when: the triggers are there");
+	cmp_ok($node->safe_psql($database, 'SELECT count(*) FROM users WHERE builder_score > 0'), '>', 5,
+		"$when: there are scores to be wrong about");
+	return;
+}
+
+# run(phases, chunks => of each client in a phase, every => chunks between two
+# troubles, patience => seconds that a chunk may take, sabotage => SQL): the whole
+# test. The sabotage, for trying whether the test can fail, is done at the end of
+# each phase in every database.
+sub run
+{
+	my %option = @_;
+	my $seed = $ENV{REPUTATION_SEED} // int(rand(1_000_000));
+	my @errors;
+
+	diag "REPUTATION_SEED=$seed";
+	srand($seed);
+	my $node = start_server();
+
+	for my $phase (1 .. $option{phases})
+	{
+		push @errors, phase($node, $phase, $seed, \%option);
+		check($node, $_, "phase $phase, $_") foreach sort keys %variants;
+	}
+
+	my @unexpected = unexpected_errors(@errors);
+	is(scalar(@unexpected), 0, 'no client met an error of the extension');
+	diag join "\n", @unexpected[ 0 .. ($#unexpected < 20 ? $#unexpected : 20) ] if @unexpected;
+	my @lost = lost_deadlocks($node);
+	is(scalar(@lost), 0, 'no client gave up in a deadlock with a worker');
+	diag join "\n", @lost if @lost;
+	unlike(slurp_file($node->logfile), qr/TRAP:|PANIC:|was terminated by signal (?!9:|3:)/,
+		'no process crashed by itself');
+	$node->stop;
+	done_testing();
+	return;
+}
+
+1;

@@ -1,0 +1,11 @@
+# No drift: whatever the application does and whatever happens to the server,
+# in the end every cached score equals a recomputation (a minute of it).
+
+use strict;
+use warnings;
+
+use FindBin;
+use lib $FindBin::RealBin;
+use DriftTest;
+
+DriftTest::run(phases => 4, chunks => 25, every => 16, patience => 120);

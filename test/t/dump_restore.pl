@@ -1,0 +1,123 @@
+# pg_dump carries the engine, its triggers and views, and the scores; whatever
+# was pending is made up for by computing everybody in the restored database.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+
+use IPC::Run ();
+use Reputation;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $node = start_server('main');
+
+set_up_app($node, 'app', 2000);
+my $dump = $node->basedir . '/app.dump';
+
+sub command
+{
+	my ($name, @command) = @_;
+	my ($out, $error) = run_command([ @command ]);
+
+	is($error, '', $name);
+	return;
+}
+
+# Restored, a database has all that belongs to the engine, and everybody is
+# computed, by a run of its own.
+sub restored
+{
+	my ($database, $name) = @_;
+
+	wait_for_worker($node, $database, "$name: there is a worker");
+	wait_until($node, $database, q{SELECT EXISTS (SELECT FROM reputation.job_runs
+		WHERE trigger = 'resync' AND status = 'succeeded' AND done = 2000)}, "$name: everybody is computed");
+	all_computed($node, $database, $name);
+	is($node->safe_psql($database, q{
+		SELECT name, role, users, cached_column, home = reputation.home() FROM reputation.engine}),
+		'builder|app|users|builder_score|t', "$name: the engine is attached");
+	is($node->safe_psql($database, q{SELECT status FROM reputation_status() WHERE check_name = 'capture'}),
+		'OK', "$name: the triggers are there");
+	is($node->safe_psql($database, q{SELECT count(*) FROM reputation.builder_scores}), '2000',
+		"$name: the score rows are there");
+	is($node->safe_psql($database, q{
+		SELECT count(*) FROM reputation.job_runs WHERE job_name = 'backfill' AND status = 'succeeded'}), '1',
+		"$name: the history is there");
+
+	# Capture works as the application.
+	$node->safe_psql($database, q{
+		SET SESSION AUTHORIZATION app;
+		UPDATE projects SET status = 'draft' WHERE id = 5;
+		DELETE FROM users WHERE id = 10;
+		INSERT INTO users VALUES (3000, 'new')});
+	all_computed($node, $database, "$name: after changes");
+	$node->safe_psql($database, 'SELECT builder_score_attach()');
+	all_computed($node, $database, "$name: attached once more");
+	return;
+}
+
+# A dump taken while work is pending: the scores in it are not those of its rows.
+reload_with($node, 'reputation.workers' => 0);
+wait_until($node, 'app', 'SELECT count(*) = 0 FROM reputation.workers()', 'there is no worker');
+$node->safe_psql('app', 'UPDATE projects SET impact = impact + 500 WHERE id > 1000');
+cmp_ok($node->safe_psql('app', "SELECT @{[work_left()]}"), '>', 0, 'work is pending');
+command('pg_dump', 'pg_dump', '-Fc', '-f', $dump, $node->connstr('app'));
+reload_with($node, 'reputation.workers' => 1);
+all_computed($node, 'app', 'the original');
+
+$node->safe_psql('postgres', 'CREATE DATABASE one OWNER app');
+command('pg_restore, in one transaction', 'pg_restore', '-1', '-d', $node->connstr('one'), $dump);
+restored('one', 'in one transaction');
+
+# Not in one transaction: the worker is there from CREATE EXTENSION on.
+$node->safe_psql('postgres', 'CREATE DATABASE two OWNER app');
+command('pg_restore, step by step', 'pg_restore', '-d', $node->connstr('two'), $dump);
+restored('two', 'step by step');
+
+# With parallel jobs, and as text.
+$node->safe_psql('postgres', 'CREATE DATABASE three OWNER app');
+command('pg_restore, parallel', 'pg_restore', '-j', '3', '-d', $node->connstr('three'), $dump);
+restored('three', 'parallel');
+
+is($node->safe_psql('app', q{SELECT count(*) FROM reputation.job_runs WHERE trigger = 'resync'}), '0',
+	'the original was not computed for that');
+
+# The dump of a restored database is as good.
+command('pg_dump of a restored database', 'pg_dump', '-Fc', '-f', $dump, $node->connstr('one'));
+$node->safe_psql('postgres', 'CREATE DATABASE four OWNER app');
+command('pg_restore of that', 'pg_restore', '-d', $node->connstr('four'), $dump);
+wait_for_worker($node, 'four', 'a worker in the restored database of a restored database');
+all_computed($node, 'four', 'restored twice');
+
+# A pg_dump that takes long: it has its snapshot and all its locks but the last,
+# for which it waits. Writers and the worker go on, and the inbox stays small.
+$node->safe_psql('app', 'CREATE TABLE the_last ()');
+my $holder = open_session($node, 'app');
+$holder->query_safe('BEGIN; LOCK TABLE the_last IN ACCESS EXCLUSIVE MODE');
+my ($out, $error) = ('', '');
+my $dumping = IPC::Run::start([ 'pg_dump', '-Fc', '-f', $dump, $node->connstr('app') ],
+	'>', \$out, '2>', \$error);
+my $waiting = q{SELECT EXISTS (SELECT FROM pg_stat_activity
+	WHERE query LIKE 'LOCK TABLE %' AND wait_event_type = 'Lock')};
+wait_until($node, 'app', $waiting, 'a pg_dump is under way');
+$node->safe_psql('app', q{
+	DO $$
+	BEGIN
+		FOR i IN 1 .. 100 LOOP
+			UPDATE projects SET impact = impact + 1;
+			COMMIT;
+		END LOOP;
+	END $$});
+all_computed($node, 'app', 'during pg_dump');
+my $pages = $node->safe_psql('app', 'SELECT sum(pages) FROM reputation.inbox_pages()');
+cmp_ok($pages, '<', 4 * 128, "the inbox was truncated during pg_dump ($pages pages)");
+is($node->safe_psql('app', $waiting), 't', 'which still waits');
+$holder->query_safe('COMMIT');
+$holder->quit;
+$dumping->finish;
+is($error, '', 'pg_dump ends well');
+is(log_count($node, 'PANIC|TRAP|terminated by signal'), 0, 'nothing crashed');
+
+$node->stop;
+done_testing();

@@ -1,0 +1,100 @@
+# The application holds locks: the worker never makes it wait, computes whom it
+# can, and returns to the others.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+
+use Reputation;
+use Test::More;
+
+my $node = start_server('main');
+
+set_up_app($node, 'app', 300);
+
+# A row of the users table, held by an open transaction.
+my $holder = open_session($node, 'app');
+for my $lock ('SELECT 1 FROM users WHERE id = 10 FOR UPDATE', "UPDATE users SET name = name || '!' WHERE id = 10",
+	'SELECT 1 FROM users WHERE id = 10 FOR SHARE')
+{
+	$holder->query_safe("BEGIN; $lock");
+	$node->safe_psql('app', 'UPDATE projects SET impact = impact + 1 + impact * 3');
+	wait_until($node, 'app', q{SELECT count(*) = 1 FROM reputation.job}, 'one user is left');
+	like(drifted($node, 'app'), qr/^(10\|\d+\|\d+)?$/, 'all others are computed');
+	$node->safe_psql('app', "UPDATE projects SET status = 'draft' WHERE id = 20");
+	wait_until($node, 'app', q{SELECT count(*) = 1 FROM reputation.job}, 'later changes are computed, too');
+	$holder->query_safe('COMMIT');
+	all_computed($node, 'app', "after $lock");
+	$node->safe_psql('app', "UPDATE projects SET status = 'shipped' WHERE id = 20");
+	wait_computed($node, 'app', 'and back');
+}
+
+# A lock that does not concern the update is not in its way.
+$holder->query_safe('BEGIN; SELECT 1 FROM users WHERE id = 10 FOR KEY SHARE');
+$node->safe_psql('app', 'UPDATE projects SET impact = impact + 1 + impact * 3 WHERE id = 10');
+wait_computed($node, 'app', 'computed despite a foreign key\'s lock');
+$holder->query_safe('COMMIT');
+
+# Many rows, for so long that the worker comes back often.
+$holder->query_safe('BEGIN; SELECT count(*) FROM (SELECT 1 FROM users WHERE id <= 200 FOR UPDATE) x');
+$node->safe_psql('app', q{UPDATE projects SET status = 'draft'});
+wait_until($node, 'app', q{SELECT count(*) = 200 AND min(lock_tries) >= 5 FROM reputation.job},
+	'the worker has tried five times');
+like(drifted($node, 'app'), qr/^(1?\d?\d\|\d+\|\d+\n?)+$/, 'all others are computed');
+$holder->query_safe('ROLLBACK');
+all_computed($node, 'app', 'after many rows');
+
+# The whole table: the worker gives way, and what it holds meanwhile is in
+# nobody's way.
+$holder->query_safe('BEGIN; LOCK TABLE users IN ACCESS EXCLUSIVE MODE');
+my $units = $node->safe_psql('app', 'SELECT units FROM reputation.workers()');
+$node->safe_psql('app', q{UPDATE projects SET status = 'shipped'});
+wait_until($node, 'app', "SELECT units > $units + 5 FROM reputation.workers()", 'the worker tries');
+$holder->query_safe(q{
+	SET lock_timeout = '5s';
+	UPDATE users SET name = 'x' WHERE id <= 50;
+	UPDATE projects SET impact = 7 WHERE id <= 50;
+	ALTER TABLE users ADD COLUMN more int});
+$node->safe_psql('app', 'UPDATE projects SET impact = 700 WHERE id > 50');
+$holder->query_safe('COMMIT');
+all_computed($node, 'app', 'after LOCK TABLE');
+
+# A table that only the views read.
+$holder->query_safe('BEGIN; LOCK TABLE project_collaborators IN ACCESS EXCLUSIVE MODE');
+$units = $node->safe_psql('app', 'SELECT units FROM reputation.workers()');
+$node->safe_psql('app', q{UPDATE projects SET impact = impact + 3});
+wait_until($node, 'app', "SELECT units > $units + 5 FROM reputation.workers()", 'the worker tries');
+$holder->query_safe('TRUNCATE project_collaborators');
+$holder->query_safe('COMMIT');
+all_computed($node, 'app', 'after TRUNCATE');
+is($node->safe_psql('app', 'SELECT suspended_error FROM reputation.engine'), '', 'the engine is not suspended');
+
+# All of the inbox: writers do not wait, everybody is computed afterwards.
+$holder->query_safe(q{BEGIN;
+	LOCK TABLE reputation.inbox_0, reputation.inbox_1, reputation.inbox_2, reputation.inbox_3 IN ACCESS EXCLUSIVE MODE});
+$node->safe_psql('app', q{SET statement_timeout = '20s'; UPDATE projects SET impact = impact + 31 WHERE id <= 100});
+$holder->query_safe('COMMIT');
+wait_until($node, 'app', q{SELECT EXISTS (SELECT FROM reputation.job_runs
+	WHERE trigger = 'resync' AND status = 'succeeded')}, 'everybody was computed');
+all_computed($node, 'app', 'after a locked inbox');
+
+# Transactions that lock users in opposite orders while the worker stores.
+$node->safe_psql('app', q{
+	CREATE PROCEDURE shuffle(up boolean) LANGUAGE plpgsql AS $$
+	BEGIN
+		FOR i IN 1 .. 100 LOOP
+			PERFORM FROM (SELECT id FROM users WHERE id % 10 = i % 10
+						  ORDER BY CASE WHEN up THEN id ELSE -id END FOR UPDATE) x;
+			UPDATE projects SET impact = (impact + i) % 1000 WHERE id % 10 = i % 10;
+			COMMIT;
+		END LOOP;
+	END $$});
+my $offset = -s $node->logfile;
+$node->safe_psql('app', 'CALL shuffle(true)');
+$node->safe_psql('app', 'CALL shuffle(false)');
+all_computed($node, 'app', 'after transactions that lock users');
+is(log_count($node, 'deadlock detected', $offset), 0, 'no deadlock');
+
+$holder->quit;
+$node->stop;
+done_testing();
