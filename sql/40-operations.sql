@@ -190,12 +190,7 @@ BEGIN
 	DELETE FROM reputation.recent_run r WHERE r.key = forget_user.user_id;
 	GET DIAGNOSTICS n = ROW_COUNT;
 	removed := removed + n;
-	-- A run that is on counts what it was fed.
-	WITH jobs AS (DELETE FROM reputation.job j WHERE j.kind = 0 AND j.key = forget_user.user_id RETURNING j.run_id),
-		runs AS (UPDATE reputation.job_runs r SET done = r.done + c.count
-				 FROM (SELECT run_id, count(*) FROM jobs WHERE run_id IS NOT NULL GROUP BY 1) c WHERE r.id = c.run_id)
-	SELECT count(*) FROM jobs INTO n;
-	removed := removed + n;
+	DELETE FROM reputation.crash c WHERE c.kind = 0 AND c.key = forget_user.user_id;
 	UPDATE reputation.job_runs r SET cursor = NULL WHERE r.cursor = forget_user.user_id AND r.status <> 'running';
 	IF mode = 'erase' THEN
 		DELETE FROM reputation.dead_letter d WHERE d.kind = 0 AND d.key = forget_user.user_id;
@@ -214,7 +209,7 @@ CREATE FUNCTION @extschema@.reputation_forget(uid anycompatible, mode text DEFAU
 LANGUAGE C VOLATILE STRICT SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'reputation_forget';
 COMMENT ON FUNCTION @extschema@.reputation_forget(anycompatible, text) IS
-'Removes all that is kept about a user (erase), or what can be kept without the name (anonymize); returns the number of rows. The cached column of a user that still exists becomes 0 until its next computation, which is queued. Deleting the row of the users table does the same. 22P02 malformed id; 22023 bad mode; 55000 no engine attached.';
+'Removes all that is kept about a user (erase), or what can be kept without the name (anonymize); returns the number of rows. The cached column of a user that still exists becomes 0 until its next computation, which is queued and takes everything along that waits for the user. Deleting the row of the users table does the same. 22P02 malformed id; 22023 bad mode; 55000 no engine attached.';
 
 CREATE FUNCTION reputation.lane(key text) RETURNS smallint
 LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'reputation_lane';

@@ -15,6 +15,7 @@
 #include "access/transam.h"
 #include "access/xact.h"
 #include "api.h"
+#include "capture.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "clock.h"
@@ -558,7 +559,10 @@ reputation_forget(PG_FUNCTION_ARGS)
 											"AND %2$s IS DISTINCT FROM 0",
 											engine->users_name, engine->cached_column,
 											engine->users_key), 1, &key_type, &id);
+		/* Takes what is queued for the user along; who is still there starts anew. */
+		queue_enqueue_run(engine, &key, 1, RUN_RECHECK);
 	}
+	capture_wake_at_commit();
 	spi_end();
 	PG_RETURN_INT64(removed);
 }
