@@ -542,7 +542,10 @@ cycle(Worker *worker, UnitStatus *status)
 	}
 	/* There is more than one can do: wake another, if there is one. */
 	if (worker->jobs >= guc_batch_size && guc_workers > 1)
+	{
+		pg_atomic_write_u32(&worker->slot->asleep, 0);
 		shmem_wake_workers();
+	}
 	if (notify_pending())
 		*status = run_unit(worker, unit_notify);
 	if (worked && ++worker->busy_units % COMPACT_INTERVAL == 0 && *status == UNIT_OK)
