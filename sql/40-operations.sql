@@ -40,7 +40,7 @@ BEGIN
 		CONTINUE WHEN run_id IS NULL;
 		BEGIN
 			UPDATE reputation.job_runs SET changed = reputation.rank_refresh(attached.name) WHERE id = run_id;
-			PERFORM reputation.job_run_done(run_id);
+			PERFORM reputation.job_run_done(run_id, NULL::text);
 		EXCEPTION WHEN OTHERS THEN
 			RAISE WARNING 'the job leaderboards of the engine % failed: %', attached.name, SQLERRM;
 			PERFORM reputation.job_run_done(run_id, SQLERRM);
@@ -100,7 +100,7 @@ BEGIN
 		RETURN;
 	END IF;
 	LOOP
-		computed := @extschema@.reputation_process(NULL, 1000);
+		computed := @extschema@.reputation_process(NULL::text, 1000::bigint);
 		COMMIT;
 		EXIT WHEN computed = 0;
 	END LOOP;

@@ -13,7 +13,8 @@ $$;
 
 -- Internals are nobody's, but an administrator may look at them.
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA reputation FROM PUBLIC;
-GRANT USAGE, CREATE ON SCHEMA reputation TO reputation_admin;
+-- No CREATE: whoever can make functions here can have the extension's owner run them.
+GRANT USAGE ON SCHEMA reputation TO reputation_admin;
 GRANT USAGE ON SCHEMA reputation TO reputation_reader;
 GRANT SELECT ON ALL TABLES IN SCHEMA reputation TO reputation_admin;
 GRANT SELECT, INSERT, UPDATE, DELETE ON reputation.algorithm TO reputation_admin;

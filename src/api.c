@@ -107,6 +107,8 @@ api_recalc(FunctionCallInfo fcinfo, const char *name)
 {
 	Engine	   *engine;
 	char	   *key;
+	Oid			type;
+	Datum		id;
 	Score	   *score;
 	int32		result;
 
@@ -116,13 +118,14 @@ api_recalc(FunctionCallInfo fcinfo, const char *name)
 	if (engine_compute(engine, &key, 1, &score) == 0)
 		unknown_user(engine, key);
 	engine_store(engine, score, 1, false);
+	type = engine->key_type;
+	id = engine_key_datum(engine, key);
 	/* Somebody holds the row: that is no reason not to store what was asked for. */
 	if (!score->stored)
 	{
 		engine_exec(engine, false,
-					psprintf("SELECT 1 FROM %s WHERE %s = %s FOR NO KEY UPDATE",
-							 engine->users_name, engine->users_key,
-							 quote_literal_cstr(key)), 0, NULL, NULL);
+					psprintf("SELECT 1 FROM %s WHERE %s = $1 FOR NO KEY UPDATE",
+							 engine->users_name, engine->users_key), 1, &type, &id);
 		if (engine_compute(engine, &key, 1, &score) == 0)
 			unknown_user(engine, key);
 		engine_store(engine, score, 1, false);
@@ -271,14 +274,16 @@ reputation_process(PG_FUNCTION_ARGS)
 	List	   *all;
 	List	   *engines;
 	ListCell   *cell;
+	bool		skipped;
 	bool		worked;
 
 	require_read_committed("reputation_process");
 	spi_begin();
 	settings = queue_settings();
-	all = engine_list(true);
+	all = engine_list(true, &skipped);
 	engines = engines_named(name);
-	sweep_where_lost(all);
+	if (!skipped)
+		sweep_where_lost(all);
 	sweep_where_moved(all);
 	sweep_where_reshaped(all, true);
 	foreach(cell, engines)
@@ -287,7 +292,7 @@ reputation_process(PG_FUNCTION_ARGS)
 	{
 		DrainScope	scope = {.workers = 1, .wait = true};
 
-		worked = fold_inbox(&scope, all) > 0;
+		worked = !skipped && fold_inbox(&scope, all) > 0;
 		foreach(cell, engines)
 		{
 			int			count;

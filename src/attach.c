@@ -639,6 +639,21 @@ make_signals_view(AttachSpec *spec, const char *role)
 	return kept;
 }
 
+/* Forgets what waits for the engine: its keys are of other users from now on. */
+static void
+cancel_work(const EngineDescriptor *engine, const char *why)
+{
+	Oid			types[] = {INT4OID, TEXTOID, TEXTOID};
+	Datum		values[] = {Int32GetDatum(engine->id), CStringGetTextDatum(engine->name),
+	CStringGetTextDatum(why)};
+
+	spi_exec("DELETE FROM reputation.job WHERE engine = $1", 1, types, values, NULL);
+	spi_exec("DELETE FROM reputation.recent_run WHERE engine = $1", 1, types, values, NULL);
+	spi_exec("UPDATE reputation.job_runs SET status = 'cancelled', "
+			 "finished_at = reputation.clock(), error = $2 "
+			 "WHERE scope = $1 AND status = 'running'", 2, &types[1], &values[1], NULL);
+}
+
 /* Everything in the registry that is the engine's own. */
 static void
 unregister_engine(const EngineDescriptor *engine)
@@ -668,12 +683,17 @@ register_engine(AttachSpec *spec, Oid role, ViewState view)
 		CStringGetTextDatum(view.definition), CStringGetTextDatum(spec->fire),
 	TimestampTzGetDatum(clock_now()), CStringGetTextDatum(view.rule)};
 	char		nulls[] = "            ";
+	Oid			same_types[] = {INT4OID, OIDOID, OIDOID};
+	Datum		same[] = {values[0], values[3], values[5]};
 	Oid			algorithm_types[] = {TEXTOID, TEXTOID};
 	Datum		algorithm[] = {CStringGetTextDatum(engine->name),
 	CStringGetTextDatum(engine->default_parameters)};
 
 	if (spec->rank_column == NULL)
 		nulls[7] = 'n';
+	if (spi_exec("SELECT 1 FROM reputation.engine WHERE id = $1 AND users = $2 AND key_type = $3",
+				 3, same_types, same, NULL) == 0)
+		cancel_work(engine, "the engine was attached to other tables");
 	unregister_engine(engine);
 	spi_exec("INSERT INTO reputation.engine (id, name, role, users, users_key, key_type, "
 			 "cached_column, rank_column, view_definition, fire, attached_at, view_rule, home) "
@@ -714,7 +734,7 @@ register_source(Oid table)
 	Datum		values[] = {ObjectIdGetDatum(table)};
 
 	spi_exec("INSERT INTO reputation.source AS s (relation, shape) "
-			 "VALUES ($1, reputation.partition_shape($1)) "
+			 "VALUES ($1, reputation.partition_shape($1::regclass)) "
 			 "ON CONFLICT (relation) DO UPDATE SET shape = excluded.shape RETURNING id",
 			 1, types, values, NULL);
 	return (int32) spi_int(0, 1, NULL);
@@ -1060,11 +1080,7 @@ attach_remove(FunctionCallInfo fcinfo, const EngineDescriptor *engine)
 	spi_exec("SELECT role::oid FROM reputation.engine WHERE id = $1", 1, types, values, NULL);
 	role = (Oid) spi_int(0, 1, NULL);
 	unregister_engine(engine);
-	spi_exec("DELETE FROM reputation.job WHERE engine = $1", 1, types, values, NULL);
-	spi_exec("DELETE FROM reputation.recent_run WHERE engine = $1", 1, types, values, NULL);
-	spi_exec("UPDATE reputation.job_runs SET status = 'cancelled', "
-			 "finished_at = reputation.clock(), error = 'the engine was detached' "
-			 "WHERE scope = $1 AND status = 'running'", 1, &types[1], &values[1], NULL);
+	cancel_work(engine, "the engine was detached");
 	unregister_unused();
 	revoke_unused(engine, role);
 	engine_forget_cached();

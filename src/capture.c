@@ -73,8 +73,7 @@ static HTAB *trigger_plans = NULL;
 static keyset_hash *captured = NULL;	/* lives in captured_context */
 static MemoryContext captured_context = NULL;	/* child of TopTransactionContext */
 static bool wake_at_commit = false;
-static bool suspended = false;
-static int	suspended_depth;	/* of triggers, when it was */
+static CaptureState capture_state = {false, 0};
 
 static int
 trigger_depth(void)
@@ -86,14 +85,23 @@ trigger_depth(void)
  * capture_suspend -- turns capturing off or on in this backend; returns what
  * it was.
  */
-bool
+CaptureState
 capture_suspend(bool suspend)
 {
-	bool		before = suspended;
+	CaptureState before = capture_state;
 
-	suspended = suspend;
-	suspended_depth = trigger_depth();
+	capture_state.suspended = suspend;
+	capture_state.depth = trigger_depth();
 	return before;
+}
+
+/*
+ * capture_restore -- back to a former state.
+ */
+void
+capture_restore(CaptureState state)
+{
+	capture_state = state;
 }
 
 /*
@@ -193,13 +201,14 @@ forget_plans(Datum arg, Oid relation)
 static bool
 plan_key(TriggerKey *key, const char *argument, Relation relation)
 {
-	const char *number = argument + 2;
+	bool		prefixed = (argument[0] == 'a' || argument[0] == 'o') && argument[1] == ':';
+	const char *number = prefixed ? argument + 2 : "";
 	const char *column = strchr(number, ':');
 	Oid			output;
 	bool		varlena;
 	Form_pg_attribute attribute;
 
-	if ((argument[0] != 'a' && argument[0] != 'o') || argument[1] != ':' || column == NULL)
+	if (column == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("malformed argument \"%s\" of a reputation.capture() trigger", argument),
@@ -208,7 +217,7 @@ plan_key(TriggerKey *key, const char *argument, Relation relation)
 	key->only_when_gone = (argument[0] == 'o');
 	key->key_no = (int16) atoi(number);
 	key->attnum = get_attnum(RelationGetRelid(relation), column + 1);
-	if (key->attnum == InvalidAttrNumber)
+	if (key->attnum <= 0)
 		return false;
 
 	attribute = TupleDescAttr(RelationGetDescr(relation), key->attnum - 1);
@@ -321,7 +330,7 @@ reputation_capture(PG_FUNCTION_ARGS)
 				 errmsg("reputation.capture() must be an AFTER trigger for each row or for TRUNCATE")));
 
 	/* What the application's triggers write meanwhile counts as ever. */
-	if (suspended && trigger_depth() == suspended_depth + 1)
+	if (capture_state.suspended && trigger_depth() == capture_state.depth + 1)
 		return PointerGetDatum(NULL);
 
 	plan = trigger_plan(data);
@@ -372,6 +381,14 @@ at_transaction_event(XactEvent event, void *arg)
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PREPARE:
 			/* After PREPARE the worker watches for the commit to come. */
+			if (captured != NULL)
+			{
+				/* Another extension wrote after our turn: too late for the inbox. */
+				captured = NULL;
+				captured_context = NULL;
+				shmem_request_resync();
+				wake_at_commit = true;
+			}
 			if (wake_at_commit)
 				shmem_wake_workers();
 			wake_at_commit = false;
@@ -381,7 +398,7 @@ at_transaction_event(XactEvent event, void *arg)
 			captured = NULL;
 			captured_context = NULL;
 			wake_at_commit = false;
-			suspended = false;
+			capture_state.suspended = false;
 			break;
 		default:
 			break;

@@ -12,9 +12,16 @@ extern void capture_init(void);
 /*
  * While on, the rows that this backend's next statements change themselves are
  * not captured: a store step is covered by its claim or a recheck (queue.c).
- * What triggers change in turn is. Returns the former value.
+ * What triggers change in turn is. Returns the former state, for capture_restore().
  */
-extern bool capture_suspend(bool suspended);
+typedef struct CaptureState
+{
+	bool		suspended;
+	int			depth;			/* of triggers, when it was */
+} CaptureState;
+
+extern CaptureState capture_suspend(bool suspend);
+extern void capture_restore(CaptureState state);
 
 /* Wake this database's workers when the transaction commits. */
 extern void capture_wake_at_commit(void);

@@ -16,7 +16,7 @@
 #define HAVE_SHMEM_REQUEST_HOOK 1
 #endif
 
-/* PostgreSQL 16 put the tables a plan reads under one permission list. */
+/* PostgreSQL 16 replaced the ownership checks by kind of object by one. */
 #if PG_VERSION_NUM >= 160000
 #define object_ownercheck_class(relid, roleid) \
 	object_ownercheck(RelationRelationId, (relid), (roleid))

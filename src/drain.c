@@ -7,7 +7,8 @@
  * decides what happens to it:
  *
  * - an error that says nothing about a user (a cancel, a lock, a lack of
- *	 resources): the batch goes back and comes again a little later;
+ *	 resources): the batch goes back and comes again a little later, and is
+ *	 halved when that does not help;
  * - otherwise, if the same statements fail for no users at all too, the engine
  *	 is broken (a view, a table, a privilege is gone): the batch goes back as it
  *	 was, and the engine is suspended for a while with the error in its row;
@@ -27,7 +28,7 @@
 #include "utils/lsyscache.h"
 
 #define SUSPENSION		10000	/* ms until a broken engine is tried again */
-#define TRANSIENT_DELAY	100		/* ms until a batch is tried again */
+#define TRANSIENT_TRIES	3		/* of a batch as a whole, then it is halved */
 
 typedef enum Outcome
 {
@@ -45,6 +46,7 @@ typedef struct Batch
 	Tallies    *tallies;
 	bool		probed;			/* the engine as such works */
 	bool		suspended;		/* it does not */
+	bool		computed;		/* users were */
 	char	  **windows;		/* users whose window opens */
 	int			nwindows;
 } Batch;
@@ -233,6 +235,19 @@ resume(Engine *engine)
 	engine->suspended_error = NULL;
 }
 
+/* The same after an error that may be over the next time. */
+static void
+put_back_later(Batch *batch, Job *jobs, int count)
+{
+	for (int i = 0; i < count; i++)
+	{
+		TimestampTz due_at = queue_lock_retry(&jobs[i]);
+
+		jobs[i].lock_tries = Min(jobs[i].lock_tries + 1, 100);
+		queue_put_back(batch->engine, &jobs[i], due_at);
+	}
+}
+
 /* A job failed on its own account. */
 static void
 fail_job(Batch *batch, const Job *job, const char *error)
@@ -298,6 +313,7 @@ run_range(Batch *batch, Job *jobs, int count)
 
 	if (error == NULL)
 	{
+		batch->computed |= jobs[0].kind == 0;
 		settle(batch, jobs, count, outcomes);
 		return;
 	}
@@ -306,7 +322,14 @@ run_range(Batch *batch, Job *jobs, int count)
 	{
 		if (batch->scope->wait)
 			ReThrowError(error);
-		put_back(batch, jobs, count, TRANSIENT_DELAY);
+		if (count == 1 || jobs[0].lock_tries < TRANSIENT_TRIES)
+		{
+			put_back_later(batch, jobs, count);
+			return;
+		}
+		/* Again and again: it is about one of them after all. */
+		run_range(batch, jobs, count / 2);
+		run_range(batch, jobs + count / 2, count - count / 2);
 		return;
 	}
 
@@ -366,7 +389,7 @@ drain_jobs(Engine *engine, const DrainScope *scope, Job *jobs, int count, Tallie
 	}
 
 	queue_open_windows(engine, batch.windows, batch.nwindows);
-	if (engine->suspended_error != NULL && !batch.suspended)
+	if (engine->suspended_error != NULL && batch.computed)
 		resume(engine);
 }
 

@@ -195,24 +195,32 @@ load_engines(const char *name)
 /*
  * engine_list -- the attached engines that can compute, in palloc'd memory: not
  * those without an active algorithm, nor those that are being attached or
- * detached (unless it shall wait). They stay as they are until the transaction
- * ends. Needs SPI and the extension owner's rights.
+ * detached (unless it shall wait). Skipped: somebody is not in the list, so the
+ * inbox must not be folded now, or his keys would be lost.
+ * They stay as they are until the transaction ends. Needs SPI and the extension
+ * owner's rights.
  */
 List *
-engine_list(bool wait)
+engine_list(bool wait, bool *skipped)
 {
 	List	   *engines = NIL;
 	ListCell   *cell;
 	bool		locked[MAX_ENGINE_ID + 1] = {false};
 
+	*skipped = false;
 	for (int i = 0; i < lengthof(descriptors); i++)
+	{
 		locked[descriptors[i]->id] = lock_engine(descriptors[i]->id, false, wait);
+		*skipped |= !locked[descriptors[i]->id];
+	}
 	foreach(cell, load_engines(NULL))
 	{
 		Engine	   *engine = lfirst(cell);
 
 		if (engine->weights != NULL && locked[engine->descriptor->id])
 			engines = lappend(engines, engine);
+		else
+			*skipped = true;
 	}
 	return engines;
 }
@@ -618,13 +626,13 @@ compute_query(const Engine *engine, bool all)
  * the schema, which come from a view or table that changed under the engine.
  */
 static void
-engine_failed(const Engine *engine, const EngineContext *context, bool suspended,
+engine_failed(const Engine *engine, const EngineContext *context, CaptureState suspended,
 			  MemoryContext memory)
 {
 	ErrorData  *error;
 
 	current_parameters = context->parameters;
-	capture_suspend(suspended);
+	capture_restore(suspended);
 
 	MemoryContextSwitchTo(memory);
 	error = CopyErrorData();
@@ -648,7 +656,7 @@ run(const Engine *engine, bool uncaptured, bool read_only, const char *sql, int 
 	MemoryContext memory = CurrentMemoryContext;
 	EngineContext context;
 	volatile uint64 count = 0;
-	volatile bool suspended;
+	CaptureState suspended;
 
 	require_users_table(engine);
 	engine_enter(engine, &context);
@@ -663,7 +671,7 @@ run(const Engine *engine, bool uncaptured, bool read_only, const char *sql, int 
 		engine_failed(engine, &context, suspended, memory);
 	}
 	PG_END_TRY();
-	capture_suspend(suspended);
+	capture_restore(suspended);
 	engine_leave(&context);
 	return count;
 }
@@ -696,8 +704,11 @@ static uint64
 engine_fetch(const Engine *engine, const char *sql, Portal *portal)
 {
 	MemoryContext memory = CurrentMemoryContext;
+	CaptureState capture;
 	EngineContext context;
 
+	capture = capture_suspend(false);
+	capture_restore(capture);
 	engine_enter(engine, &context);
 	PG_TRY();
 	{
@@ -707,7 +718,7 @@ engine_fetch(const Engine *engine, const char *sql, Portal *portal)
 	}
 	PG_CATCH();
 	{
-		engine_failed(engine, &context, capture_suspend(false), memory);
+		engine_failed(engine, &context, capture, memory);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(memory);

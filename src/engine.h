@@ -84,7 +84,7 @@ typedef void (*ScoreConsumer) (Engine *engine, Score *scores, int count, void *a
 
 extern Datum reputation_home(PG_FUNCTION_ARGS);
 extern const EngineDescriptor *engine_descriptor(const char *name);
-extern List *engine_list(bool wait);
+extern List *engine_list(bool wait, bool *skipped);
 extern List *engine_get_all(void);
 extern Engine *engine_get(const char *name);
 extern Engine *engine_cached(const char *name);

@@ -120,7 +120,7 @@ fold_for_engine(Engine *engine, const DrainScope *scope, keyset_hash *keys,
 
 /*
  * fold_inbox -- turns what is in the inbox into jobs; returns how many keys it
- * took, 0 when somebody else is at it. Keys of detached sources are dropped.
+ * took, -1 when somebody else is at it. Keys of detached sources are dropped.
  */
 int
 fold_inbox(const DrainScope *scope, List *engines)
@@ -131,8 +131,8 @@ fold_inbox(const DrainScope *scope, List *engines)
 	ListCell   *cell;
 
 	if (!lock_fold(scope->wait))
-		return 0;
-	keys = inbox_take();
+		return -1;
+	keys = inbox_take(scope->wait);
 	if (keys->members == 0)
 		return 0;
 

@@ -239,11 +239,12 @@ segment_pages(Oid oid)
 
 /*
  * inbox_take -- takes all keys whose transactions have committed, without
- * duplicates, as part of the current transaction. Needs the FOLD lock and
+ * duplicates, as part of the current transaction; all: also those in segments
+ * that were looked at less than a second ago. Needs the FOLD lock and
  * READ COMMITTED. Runs with the extension owner's rights.
  */
 keyset_hash *
-inbox_take(void)
+inbox_take(bool all)
 {
 	keyset_hash *keys = keyset_create(CurrentMemoryContext, 64, NULL);
 
@@ -268,7 +269,7 @@ inbox_take(void)
 
 			if (shmem_inbox_first_segment() == segment)
 				shmem_set_inbox_first_segment((segment + 1) % INBOX_SEGMENTS);
-			if (now < retired_scan[segment] ||
+			if (all || now < retired_scan[segment] ||
 				TimestampDifferenceExceeds(retired_scan[segment], now, RETIRED_INTERVAL))
 			{
 				take_by_delete(segment, keys);

@@ -13,7 +13,7 @@
 extern void inbox_append(keyset_hash *keys, bool preparing);
 
 /* For the fold, which holds the FOLD lock: takes what is there. */
-extern keyset_hash *inbox_take(void);
+extern keyset_hash *inbox_take(bool all);
 
 /* Are there keys that a transaction older than the given xid wrote? */
 extern bool inbox_has_keys_before(TransactionId xid);

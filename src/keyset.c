@@ -46,13 +46,13 @@ keyset_add(keyset_hash *set, int32 source, int16 key_no, const char *text, int l
 {
 	CapturedKey key = {source, key_no, text, length};
 	bool		found;
-	KeysetEntry *entry = keyset_insert(set, key, &found);
+	char	   *copy;
 
-	if (!found)
-	{
-		char	   *copy = MemoryContextAlloc(set->ctx, Max(length, 1));
-
-		memcpy(copy, text, length);
-		entry->key.text = copy;
-	}
+	if (keyset_lookup(set, key) != NULL)
+		return;
+	/* The copy first: a failure must not leave an entry without its text. */
+	copy = MemoryContextAlloc(set->ctx, Max(length, 1));
+	memcpy(copy, text, length);
+	key.text = copy;
+	(void) keyset_insert(set, key, &found);
 }

@@ -143,7 +143,7 @@ finish(Engine *engine, const Sweep *sweep)
 		return;
 	}
 	engine_queue_orphans(engine);
-	spi_exec("SELECT reputation.job_run_done($1)", 1, types, values, NULL);
+	spi_exec("SELECT reputation.job_run_done($1, NULL::text)", 1, types, values, NULL);
 	if (guc_job_run_retention > 0)
 		spi_exec(psprintf("DELETE FROM reputation.job_runs WHERE status <> 'running' "
 						  "AND started_at < $1 - interval '%d days'", guc_job_run_retention),
@@ -212,8 +212,14 @@ sweep_feed(List *engines, bool raise)
 	return false;
 }
 
-/* Was a lost change's sweep started in this transaction? */
+/* Was a lost change's sweep started, or the partitions looked at, in this transaction? */
 static bool lost_taken = false;
+static bool partitions_looked_at = false;
+
+/* The partitioned sources and their partitions, as of the last look. */
+static Oid *partitions = NULL;
+static int	npartitions = 0;
+static bool look_at_partitions = true;
 
 static void
 at_transaction_event(XactEvent event, void *arg)
@@ -223,8 +229,10 @@ at_transaction_event(XactEvent event, void *arg)
 		shmem_request_resync();
 		shmem_wake_workers();
 	}
+	if (event == XACT_EVENT_ABORT && partitions_looked_at)
+		look_at_partitions = true;
 	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE)
-		lost_taken = false;
+		lost_taken = partitions_looked_at = false;
 }
 
 /*
@@ -294,11 +302,6 @@ sweep_where_moved(List *engines)
 	return false;
 }
 
-/* The partitioned sources and their partitions, as of the last look. */
-static Oid *partitions = NULL;
-static int	npartitions = 0;
-static bool look_at_partitions = true;
-
 static void
 note_relation_change(Datum arg, Oid relation)
 {
@@ -346,6 +349,7 @@ sweep_where_reshaped(List *engines, bool look)
 	if (!look && !look_at_partitions)
 		return;
 	look_at_partitions = false;
+	partitions_looked_at = true;
 	watch_partitions();
 	count = spi_exec("WITH reshaped AS (UPDATE reputation.source s SET shape = n.shape FROM "
 					 "(SELECT id, reputation.partition_shape(relation) AS shape "

@@ -62,6 +62,7 @@
 
 #define LONGEST_SLEEP		60000	/* ms */
 #define PREPARED_SLEEP		250 /* ms, while there are prepared transactions */
+#define LOCKED_OUT_SLEEP	50	/* ms, while somebody attaches or drains in a session */
 #define RESTORE_SLEEP		1000	/* ms, while a restore is on */
 #define ERROR_SLEEP			1000	/* ms, after a unit failed */
 #define BUSY_LANE_SLEEP		10	/* ms, while another worker has the lane of a due job */
@@ -83,7 +84,6 @@ typedef struct Worker
 	WorkerSlot *slot;
 	int			number;
 	MemoryContext context;		/* reset after each unit */
-	Oid			extension;		/* as of the last unit */
 	bool		mismatch_logged;
 	TimestampTz next_fold;		/* held off until then */
 	int64		clock_offset;	/* of the clock from a steady one, in us */
@@ -93,6 +93,7 @@ typedef struct Worker
 	bool		started;		/* the first unit was done */
 	/* what the unit that ran left behind */
 	int			keys;
+	bool		locked_out;		/* somebody has an engine or the inbox */
 	int			jobs;
 	bool		fed;
 	long		sleep_ms;
@@ -172,7 +173,6 @@ check_extension(Worker *worker)
 		return UNIT_MISMATCH;
 	}
 	worker->mismatch_logged = false;
-	worker->extension = oid;
 	return UNIT_OK;
 }
 
@@ -195,7 +195,7 @@ run_unit(Worker *worker, Unit unit)
 		if (status == UNIT_OK)
 		{
 			spi_utility("SET CONSTRAINTS ALL IMMEDIATE");
-			unit(worker, engine_list(false));
+			unit(worker, engine_list(false, &worker->locked_out));
 		}
 		spi_end();
 		PopActiveSnapshot();
@@ -312,10 +312,16 @@ unit_drain(Worker *worker, List *engines)
 
 	bool		foreign = sweep_where_moved(engines);
 
-	sweep_where_lost(engines);
 	sweep_where_reshaped(engines, false);
-	if (held_off(worker) == 0)
-		worker->keys = fold_inbox(&scope, engines);
+	if (!worker->locked_out)
+		sweep_where_lost(engines);
+	if (held_off(worker) == 0 && !worker->locked_out)
+	{
+		int			keys = fold_inbox(&scope, engines);
+
+		worker->keys = Max(keys, 0);
+		worker->locked_out |= keys < 0;
+	}
 	for (int i = 0; i < nengines && worker->jobs == 0 && worker->careful == 0; i++)
 		worker->jobs = drain_batch(list_nth(engines, worker->turn++ % nengines), &scope);
 	if (worker->jobs == 0 && worker->careful == 0)
@@ -323,6 +329,9 @@ unit_drain(Worker *worker, List *engines)
 	if (worker->keys == 0 && worker->jobs == 0 && worker->careful == 0 && !worker->fed)
 	{
 		look_ahead(worker, engines);
+		/* They are not told to wake us; and a commit wakes before it unlocks. */
+		if (worker->locked_out)
+			worker->sleep_ms = Min(worker->sleep_ms, LOCKED_OUT_SLEEP);
 		if (foreign)
 			worker->sleep_ms = Min(worker->sleep_ms, RESTORE_SLEEP);
 	}

@@ -87,8 +87,11 @@ CALL reputation_run('leaderboards');
 SELECT * FROM users ORDER BY id;
 SELECT builder_score_recalc(1), builder_score_recalc_all(), reputation_repair();
 UPDATE reputation.algorithm SET parameters = parameters || '{"own": 10}';
--- It replaces the view of its engine.
+-- It can make nothing in the extension's schema, where its owner's code looks; a superuser replaces the view.
 CREATE OR REPLACE VIEW reputation.builder_signals AS SELECT id AS user_id, 3::bigint AS own_shipped, 0::bigint AS collab_shipped, 0::bigint AS vouches, 0::float8 AS impact FROM users;
+RESET ROLE;
+CREATE OR REPLACE VIEW reputation.builder_signals AS SELECT id AS user_id, 3::bigint AS own_shipped, 0::bigint AS collab_shipped, 0::bigint AS vouches, 0::float8 AS impact FROM users;
+SET ROLE regress_admin;
 SELECT builder_score_recalc(2);
 DROP VIEW reputation.builder_signals;
 SELECT builder_score_attach() IS NOT NULL AS attached;
