@@ -978,7 +978,7 @@ engine_store(Engine *engine, Score *scores, int count, bool claimed)
 	if (npicked > 0)
 		store_cached(engine, picked, npicked);
 
-	for (int missing = 0; missing <= claimed; missing++)
+	for (int missing = 0; missing < (claimed ? 2 : 1); missing++)
 	{
 		npicked = 0;
 		for (int i = 0; i < count; i++)
@@ -1008,7 +1008,7 @@ engine_probe(Engine *engine)
 	Score	   *none;
 
 	engine_compute(engine, NULL, 0, &none);
-	store_cached(engine, NULL, 0);
+	store_cached(engine, &none, 0);
 }
 
 /*
