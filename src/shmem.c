@@ -94,7 +94,7 @@ startup_shmem(void)
 		for (int i = 0; i < MAX_WORKER_SLOTS; i++)
 		{
 			pg_atomic_init_u32(&shmem_state->slots[i].asleep, 0);
-			pg_atomic_init_u32(&shmem_state->slots[i].leave, 0);
+			pg_atomic_init_u64(&shmem_state->slots[i].leave, 0);
 			pg_atomic_init_u64(&shmem_state->slots[i].units, 0);
 			pg_atomic_init_u64(&shmem_state->slots[i].users, 0);
 		}

@@ -39,7 +39,7 @@ typedef struct WorkerSlot
 	WorkerState state;
 	Latch	   *latch;
 	pg_atomic_uint32 asleep;	/* 1: a writer's commit shall set the latch */
-	pg_atomic_uint32 leave;		/* asked so often to leave */
+	pg_atomic_uint64 leave;		/* asked to leave at this monotonic ms; 0: not */
 	pg_atomic_uint64 units;		/* transactions done */
 	pg_atomic_uint64 users;		/* users computed */
 } WorkerSlot;

@@ -38,8 +38,7 @@
 
 #define RESTART_DELAY		1000	/* ms between two starts of a slot's worker */
 #define MAX_DELAY_DOUBLINGS	5
-/* How often a worker is asked to leave before it is terminated. */
-#define REQUESTS_BEFORE_TERMINATION 50
+#define LEAVE_PATIENCE		1000	/* ms from asking a worker to leave to terminating it */
 #define PROBE_PATIENCE		5000	/* ms until the next probe does not wait */
 
 PG_FUNCTION_INFO_V1(reputation_workers);
@@ -85,7 +84,7 @@ shmem_free_slot(WorkerSlot *slot)
 		pg_atomic_fetch_and_u64(&entry->workers,
 								~(UINT64CONST(1) << (slot - shmem_state->slots)));
 	pg_atomic_write_u32(&slot->asleep, 0);
-	pg_atomic_write_u32(&slot->leave, 0);
+	pg_atomic_write_u64(&slot->leave, 0);
 	slot->latch = NULL;
 	slot->pid = 0;
 	slot->state = WORKER_FREE;
@@ -150,7 +149,7 @@ shmem_worker_attach(int slot_index)
 		slot->latch = MyLatch;
 		slot->state = WORKER_IDLE;
 		pg_atomic_write_u32(&slot->asleep, 0);
-		pg_atomic_write_u32(&slot->leave, 0);
+		pg_atomic_write_u64(&slot->leave, 0);
 		pg_atomic_write_u64(&slot->units, 0);
 		pg_atomic_write_u64(&slot->users, 0);
 		pg_atomic_fetch_or_u64(&entry->workers, UINT64CONST(1) << slot_index);
@@ -390,16 +389,23 @@ shmem_release_slot(int slot_index, uint64 start_id, bool failed)
 }
 
 /*
- * ask_to_leave -- asks a running worker to leave between two units; terminates
- * it when it was asked so often already. Under the lock.
+ * ask_to_leave -- asks a running worker to leave between two units; called again
+ * later, terminates it if it is still there. Under the lock, shared: callers
+ * that ask at once set about the same time.
  */
 static void
-ask_to_leave(WorkerSlot *slot, uint32 requests)
+ask_to_leave(WorkerSlot *slot)
 {
-	if (pg_atomic_fetch_add_u32(&slot->leave, 1) >= requests)
-		kill(slot->pid, SIGTERM);
-	else if (slot->latch != NULL)
+	uint64		asked = pg_atomic_read_u64(&slot->leave);
+	uint64		now = (uint64) monotonic_ms();
+
+	if (asked == 0)
+	{
+		pg_atomic_write_u64(&slot->leave, now);
 		SetLatch(slot->latch);
+	}
+	else if (now - asked >= LEAVE_PATIENCE)
+		kill(slot->pid, SIGTERM);
 }
 
 /*
@@ -422,7 +428,7 @@ shmem_stop_workers(Oid database, int keep)
 			continue;
 		if (slot->number >= keep || entry == NULL ||
 			(entry->state != DATABASE_HAS_EXTENSION && !slot->probe))
-			ask_to_leave(slot, 1);
+			ask_to_leave(slot);
 	}
 	LWLockRelease(shmem_state->lock);
 }
@@ -449,7 +455,7 @@ shmem_send_away(Oid database, int *pids)
 		if (slot->pid != 0)
 		{
 			pids[i] = slot->pid;
-			ask_to_leave(slot, REQUESTS_BEFORE_TERMINATION);
+			ask_to_leave(slot);
 		}
 	}
 	LWLockRelease(shmem_state->lock);

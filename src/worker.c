@@ -566,7 +566,7 @@ cycle(Worker *worker, UnitStatus *status)
 static void
 leave_if_asked(Worker *worker)
 {
-	if (ProcDiePending || pg_atomic_read_u32(&worker->slot->leave) != 0)
+	if (ProcDiePending || pg_atomic_read_u64(&worker->slot->leave) != 0)
 	{
 		ProcDiePending = false;
 		if (worker->started)
