@@ -23,19 +23,21 @@ clock_is_set(void)
 	return guc_clock != NULL && guc_clock[0] != '\0';
 }
 
+static TimestampTz
+parse(const char *text)
+{
+	return DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(text),
+												   ObjectIdGetDatum(InvalidOid),
+												   Int32GetDatum(-1)));
+}
+
 /*
  * clock_now -- the time now. 22007 when reputation.clock is no time.
  */
 TimestampTz
 clock_now(void)
 {
-	if (!clock_is_set())
-		return GetCurrentTimestamp();
-
-	return DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in,
-												   CStringGetDatum(guc_clock),
-												   ObjectIdGetDatum(InvalidOid),
-												   Int32GetDatum(-1)));
+	return clock_is_set() ? parse(guc_clock) : GetCurrentTimestamp();
 }
 
 /*
@@ -52,8 +54,7 @@ clock_check(char **text, void **extra, GucSource source)
 		return true;
 	PG_TRY();
 	{
-		(void) DirectFunctionCall3(timestamptz_in, CStringGetDatum(*text),
-								   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1));
+		(void) parse(*text);
 	}
 	PG_CATCH();
 	{

@@ -189,9 +189,9 @@ try_attempt(Attempt attempt, Batch *batch, Job *jobs, int count, Outcome *outcom
 }
 
 static void
-put_back(Batch *batch, const Job *jobs, int count, int delay_ms)
+put_back(Batch *batch, const Job *jobs, int count)
 {
-	TimestampTz due_at = TimestampTzPlusMilliseconds(clock_now(), delay_ms);
+	TimestampTz due_at = clock_now();
 
 	for (int i = 0; i < count; i++)
 		queue_put_back(batch->engine, &jobs[i], due_at);
@@ -276,13 +276,8 @@ settle(Batch *batch, Job *jobs, int count, const Outcome *outcomes)
 		switch (outcomes[i])
 		{
 			case OUTCOME_LOCKED:
-				{
-					TimestampTz due_at = queue_lock_retry(job);
-
-					job->lock_tries = Min(job->lock_tries + 1, 100);
-					queue_put_back(batch->engine, job, due_at);
-					continue;
-				}
+				put_back_later(batch, job, 1);
+				continue;
 			case OUTCOME_REFUSED:
 				fail_job(batch, job, "the users table refuses the update of the cached column");
 				continue;
@@ -345,7 +340,7 @@ run_range(Batch *batch, Job *jobs, int count)
 				ReThrowError(broken);
 			engine_suspend(batch->engine, broken);
 			batch->suspended = true;
-			put_back(batch, jobs, count, 0);
+			put_back(batch, jobs, count);
 			return;
 		}
 		batch->probed = true;
@@ -382,7 +377,7 @@ drain_jobs(Engine *engine, const DrainScope *scope, Job *jobs, int count, Tallie
 		while (next < count && jobs[next].kind == jobs[first].kind)
 			next++;
 		if (batch.suspended)
-			put_back(&batch, jobs + first, next - first, 0);
+			put_back(&batch, jobs + first, next - first);
 		else
 			run_range(&batch, jobs + first, next - first);
 		first = next;

@@ -195,10 +195,9 @@ load_engines(const char *name)
 /*
  * engine_list -- the attached engines that can compute, in palloc'd memory: not
  * those without an active algorithm, nor those that are being attached or
- * detached (unless it shall wait). Skipped: somebody is not in the list, so the
- * inbox must not be folded now, or his keys would be lost.
- * They stay as they are until the transaction ends. Needs SPI and the extension
- * owner's rights.
+ * detached (unless it shall wait). They stay as they are until the transaction
+ * ends. Skipped: one is not in the list, so the inbox must not be folded now, or
+ * its keys would be lost. Needs SPI and the extension owner's rights.
  */
 List *
 engine_list(bool wait, bool *skipped)
@@ -621,18 +620,16 @@ compute_query(const Engine *engine, bool all)
 }
 
 /*
- * What to do with an error of the application's objects: forget the statics
+ * What to do with an error of the application's objects: forget the parameters
  * (the rest is undone with the (sub)transaction), and add a hint to errors of
  * the schema, which come from a view or table that changed under the engine.
  */
 static void
-engine_failed(const Engine *engine, const EngineContext *context, CaptureState suspended,
-			  MemoryContext memory)
+engine_failed(const Engine *engine, const EngineContext *context, MemoryContext memory)
 {
 	ErrorData  *error;
 
 	current_parameters = context->parameters;
-	capture_restore(suspended);
 
 	MemoryContextSwitchTo(memory);
 	error = CopyErrorData();
@@ -668,7 +665,8 @@ run(const Engine *engine, bool uncaptured, bool read_only, const char *sql, int 
 	}
 	PG_CATCH();
 	{
-		engine_failed(engine, &context, suspended, memory);
+		capture_restore(suspended);
+		engine_failed(engine, &context, memory);
 	}
 	PG_END_TRY();
 	capture_restore(suspended);
@@ -704,11 +702,8 @@ static uint64
 engine_fetch(const Engine *engine, const char *sql, Portal *portal)
 {
 	MemoryContext memory = CurrentMemoryContext;
-	CaptureState capture;
 	EngineContext context;
 
-	capture = capture_suspend(false);
-	capture_restore(capture);
 	engine_enter(engine, &context);
 	PG_TRY();
 	{
@@ -718,7 +713,7 @@ engine_fetch(const Engine *engine, const char *sql, Portal *portal)
 	}
 	PG_CATCH();
 	{
-		engine_failed(engine, &context, capture, memory);
+		engine_failed(engine, &context, memory);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(memory);

@@ -67,12 +67,6 @@ pick_keys(keyset_hash *keys, int32 source, int16 key_no, char **picked)
 	return count;
 }
 
-static int
-compare_keys(const void *a, const void *b)
-{
-	return strcmp(((const Job *) a)->key, ((const Job *) b)->key);
-}
-
 static void
 resolve(Engine *engine, const DrainScope *scope, const Mapping *mapping, char **keys, int count)
 {
@@ -86,7 +80,7 @@ resolve(Engine *engine, const DrainScope *scope, const Mapping *mapping, char **
 		jobs[i].priority = mapping->priority;
 		jobs[i].event = true;
 	}
-	qsort(jobs, count, sizeof(Job), compare_keys);
+	qsort(jobs, count, sizeof(Job), job_compare);
 	drain_jobs(engine, scope, jobs, count, &tallies);
 }
 

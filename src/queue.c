@@ -202,8 +202,11 @@ lock_lanes(const Engine *engine, const DrainScope *scope, bool own_share, int16 
 	return count;
 }
 
-static int
-compare_jobs(const void *a, const void *b)
+/*
+ * job_compare -- the order of jobs for qsort(): by kind, then key.
+ */
+int
+job_compare(const void *a, const void *b)
 {
 	const Job  *x = a;
 	const Job  *y = b;
@@ -219,12 +222,12 @@ merge_jobs(Job *rows, int count, Tallies *tallies)
 
 	if (count == 0)
 		return 0;
-	qsort(rows, count, sizeof(Job), compare_jobs);
+	qsort(rows, count, sizeof(Job), job_compare);
 	for (int i = 1; i < count; i++)
 	{
 		Job		   *job = &rows[last];
 
-		if (compare_jobs(job, &rows[i]) != 0)
+		if (job_compare(job, &rows[i]) != 0)
 		{
 			rows[++last] = rows[i];
 			continue;

@@ -55,6 +55,7 @@ typedef struct Tallies
 	RunTally	runs[MAX_TALLIES];
 } Tallies;
 
+extern int	job_compare(const void *a, const void *b);
 extern void tally(Tallies *tallies, int64 run_id, int64 done, int64 changed);
 extern void tallies_store(const Tallies *tallies);
 

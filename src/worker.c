@@ -309,7 +309,6 @@ unit_drain(Worker *worker, List *engines)
 	DrainScope	scope = {.number = worker->number, .workers = share_of_workers(),
 	.limit = guc_batch_size};
 	int			nengines = list_length(engines);
-
 	bool		foreign = sweep_where_moved(engines);
 
 	sweep_where_reshaped(engines, false);
