@@ -88,6 +88,7 @@ extern List *engine_list(bool wait, bool *skipped);
 extern List *engine_get_all(void);
 extern Engine *engine_get(const char *name);
 extern Engine *engine_cached(const char *name);
+extern void engine_require_users(const Engine *engine);
 extern void engine_not_attached(const EngineDescriptor *descriptor);
 extern void engine_forget_cached(void);
 
@@ -105,6 +106,8 @@ typedef struct EngineContext
 
 extern void engine_enter(const Engine *engine, EngineContext *context);
 extern void engine_leave(const EngineContext *context);
+extern void engine_failed(const Engine *engine, const EngineContext *context,
+						  MemoryContext memory) pg_attribute_noreturn();
 extern void owner_enter(FunctionCallInfo fcinfo, EngineContext *context);
 extern void owner_leave(const EngineContext *context);
 

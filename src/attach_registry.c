@@ -1,0 +1,168 @@
+/*
+ * attach_registry.c
+ *		The registry: which engine is attached to what, and which columns it
+ *		wants captured.
+ *
+ * Runs with the extension owner's rights, as part of an attach or a detach.
+ */
+#include "postgres.h"
+
+#include "attach_steps.h"
+#include "catalog/pg_type.h"
+#include "clock.h"
+#include "spi.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+
+/* Forgets what waits for the engine: its keys are of other users from now on. */
+void
+registry_cancel_work(const EngineDescriptor *engine, const char *why)
+{
+	Oid			types[] = {INT4OID, TEXTOID, TEXTOID};
+	Datum		values[] = {Int32GetDatum(engine->id), CStringGetTextDatum(engine->name),
+	CStringGetTextDatum(why)};
+
+	spi_exec("DELETE FROM reputation.job WHERE engine = $1", 1, types, values, NULL);
+	spi_exec("DELETE FROM reputation.recent_run WHERE engine = $1", 1, types, values, NULL);
+	spi_exec("UPDATE reputation.job_runs SET status = 'cancelled', "
+			 "finished_at = reputation.clock(), error = $2 "
+			 "WHERE scope = $1 AND status = 'running'", 2, &types[1], &values[1], NULL);
+}
+
+/* Everything in the registry that is the engine's own. */
+void
+registry_remove_engine(const EngineDescriptor *engine)
+{
+	Oid			types[] = {INT4OID};
+	Datum		values[] = {Int32GetDatum(engine->id)};
+
+	spi_exec("DELETE FROM reputation.capture_key WHERE engine = $1", 1, types, values, NULL);
+	spi_exec("DELETE FROM reputation.capture WHERE engine = $1", 1, types, values, NULL);
+	spi_exec("DELETE FROM reputation.lookup WHERE engine = $1", 1, types, values, NULL);
+	spi_exec("DELETE FROM reputation.engine WHERE id = $1", 1, types, values, NULL);
+}
+
+/* The engine's row and its first algorithm. */
+void
+registry_add_engine(AttachSpec *spec, Oid role, ViewState view)
+{
+	const EngineDescriptor *engine = spec->engine;
+	AttachColumn *key = attach_column(&spec->tables[0], spec->users_key);
+	Oid			types[] = {INT4OID, TEXTOID, OIDOID, OIDOID, TEXTOID, OIDOID, TEXTOID, TEXTOID,
+	TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTOID};
+	Datum		values[] = {Int32GetDatum(engine->id), CStringGetTextDatum(engine->name),
+		ObjectIdGetDatum(role), ObjectIdGetDatum(spec->tables[0].oid),
+		CStringGetTextDatum(key->raw), ObjectIdGetDatum(key->type),
+		CStringGetTextDatum(spec->cached_column),
+		spec->rank_column ? CStringGetTextDatum(spec->rank_column) : (Datum) 0,
+		CStringGetTextDatum(view.definition), CStringGetTextDatum(spec->fire),
+	TimestampTzGetDatum(clock_now()), CStringGetTextDatum(view.rule)};
+	char		nulls[] = "            ";
+	Oid			same_types[] = {INT4OID, OIDOID, OIDOID};
+	Datum		same[] = {values[0], values[3], values[5]};
+	Oid			algorithm_types[] = {TEXTOID, TEXTOID};
+	Datum		algorithm[] = {CStringGetTextDatum(engine->name),
+	CStringGetTextDatum(engine->default_parameters)};
+
+	if (spec->rank_column == NULL)
+		nulls[7] = 'n';
+	if (spi_exec("SELECT 1 FROM reputation.engine WHERE id = $1 AND users = $2 AND key_type = $3",
+				 3, same_types, same, NULL) == 0)
+		registry_cancel_work(engine, "the engine was attached to other tables");
+	registry_remove_engine(engine);
+	spi_exec("INSERT INTO reputation.engine (id, name, role, users, users_key, key_type, "
+			 "cached_column, rank_column, view_definition, fire, attached_at, view_rule, home) "
+			 "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, reputation.home())",
+			 12, types, values, nulls);
+	spi_exec("INSERT INTO reputation.algorithm (engine, version, parameters, active) "
+			 "SELECT $1, 1, $2::jsonb, true WHERE NOT EXISTS "
+			 "(SELECT FROM reputation.algorithm WHERE engine = $1)",
+			 2, algorithm_types, algorithm, NULL);
+	if (spec->rank_column != NULL)
+		spi_exec("INSERT INTO reputation.schedule (job_name, every, next_run_at, started_by) "
+				 "VALUES ('leaderboards', '15 min', reputation.clock(), 'worker') "
+				 "ON CONFLICT DO NOTHING", 0, NULL, NULL, NULL);
+}
+
+/* The id of a table's row in reputation.source, made when it is missing; never reused. */
+int32
+registry_add_source(Oid table)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(table)};
+
+	spi_exec("INSERT INTO reputation.source AS s (relation, shape) "
+			 "VALUES ($1, reputation.partition_shape($1::regclass)) "
+			 "ON CONFLICT (relation) DO UPDATE SET shape = excluded.shape RETURNING id",
+			 1, types, values, NULL);
+	return (int32) spi_int(0, 1, NULL);
+}
+
+/* What the engine wants captured of a table. */
+void
+registry_add_capture(AttachSpec *spec, AttachTable *table, int32 source)
+{
+	Oid			types[] = {INT4OID, INT4OID, TEXTARRAYOID};
+	char	   *watched[MAX_ATTACH_COLUMNS + 1];
+	int			nwatched = 0;
+	Datum		values[3];
+
+	for (AttachColumn *column = table->columns; column->name != NULL; column++)
+	{
+		if (column->raw != NULL)
+			watched[nwatched++] = column->raw;
+	}
+	if (table->watch_cached)
+		watched[nwatched++] = (char *) spec->cached_column;
+	values[0] = Int32GetDatum(spec->engine->id);
+	values[1] = Int32GetDatum(source);
+	values[2] = text_array(watched, nwatched);
+	spi_exec("INSERT INTO reputation.capture (engine, source, watched) VALUES ($1, $2, $3)",
+			 3, types, values, NULL);
+
+	for (AttachKey *key = table->keys; key->column != NULL; key++)
+	{
+		Oid			key_types[] = {INT4OID, INT4OID, TEXTOID, CHAROID, INT2OID, INT2OID};
+		Datum		k[] = {Int32GetDatum(spec->engine->id), Int32GetDatum(source),
+			CStringGetTextDatum(attach_column(table, key->column)->raw),
+		CharGetDatum(key->mode), Int16GetDatum(key->kind), Int16GetDatum(key->priority)};
+
+		spi_exec("INSERT INTO reputation.source_key (source, key_no, column_name, mode) "
+				 "SELECT $1, coalesce(max(key_no), 0) + 1, $2, $3 "
+				 "FROM reputation.source_key WHERE source = $1 "
+				 "ON CONFLICT (source, column_name, mode) DO NOTHING",
+				 3, &key_types[1], &k[1], NULL);
+		spi_exec("INSERT INTO reputation.capture_key (engine, source, key_no, kind, priority) "
+				 "SELECT $1, $2, key_no, $5, $6 FROM reputation.source_key "
+				 "WHERE source = $2 AND column_name = $3 AND mode = $4",
+				 6, key_types, k, NULL);
+	}
+}
+
+/* What no engine wants any more. */
+void
+registry_remove_unused(void)
+{
+	spi_exec("DELETE FROM reputation.source_key k WHERE NOT EXISTS (SELECT FROM "
+			 "reputation.capture_key c WHERE c.source = k.source AND c.key_no = k.key_no)",
+			 0, NULL, NULL, NULL);
+	spi_exec("DELETE FROM reputation.source s WHERE NOT EXISTS (SELECT FROM "
+			 "reputation.capture c WHERE c.source = s.id)", 0, NULL, NULL, NULL);
+}
+
+/* The sources an engine captures from. */
+List *
+registry_captured_tables(const EngineDescriptor *engine)
+{
+	Oid			types[] = {INT4OID};
+	Datum		values[] = {Int32GetDatum(engine->id)};
+	List	   *tables = NIL;
+	uint64		count = spi_exec("SELECT s.relation::oid FROM reputation.source s "
+								 "JOIN reputation.capture c ON c.source = s.id "
+								 "WHERE c.engine = $1", 1, types, values, NULL);
+
+	for (uint64 row = 0; row < count; row++)
+		tables = lappend_oid(tables, (Oid) spi_int(row, 1, NULL));
+	return tables;
+}

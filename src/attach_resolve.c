@@ -1,0 +1,420 @@
+/*
+ * attach_resolve.c
+ *		What an attach checks before it changes anything.
+ *
+ * Reads the argument "columns", finds the tables and their columns, and names
+ * everything that is missing or unfit at once.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "attach_steps.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "compat.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rls.h"
+#include "utils/syscache.h"
+#include "utils/varlena.h"
+
+/* Appends a name to a comma list. */
+void
+attach_add_name(StringInfo list, const char *name)
+{
+	appendStringInfo(list, "%s%s", list->len > 0 ? ", " : "", name);
+}
+
+/*
+ * attach_column -- a table's column by the engine's name for it.
+ */
+AttachColumn *
+attach_column(AttachTable *table, const char *name)
+{
+	for (AttachColumn *column = table->columns; column->name != NULL; column++)
+	{
+		if (strcmp(column->name, name) == 0)
+			return column;
+	}
+	elog(ERROR, "table %s has no column %s in its description", table->argument, name);
+}
+
+/*
+ * attach_as -- a column as an expression of the type given.
+ */
+char *
+attach_as(const AttachColumn *column, const char *alias, Oid type)
+{
+	if (column->type == type)
+		return psprintf("%s.%s", alias, column->actual);
+	return psprintf("%s.%s::%s", alias, column->actual, format_type_be_qualified(type));
+}
+
+static AttachTable *
+find_table(AttachSpec *spec, const char *argument)
+{
+	for (int i = 0; i < spec->ntables; i++)
+	{
+		if (strcmp(spec->tables[i].argument, argument) == 0)
+			return &spec->tables[i];
+	}
+	return NULL;
+}
+
+/* The accepted keys of the argument "columns", for a hint. */
+static char *
+accepted_columns(AttachSpec *spec)
+{
+	StringInfoData list;
+
+	initStringInfo(&list);
+	for (int i = 0; i < spec->ntables; i++)
+	{
+		for (AttachColumn *c = spec->tables[i].columns; c->name != NULL; c++)
+			attach_add_name(&list, psprintf("%s.%s", spec->tables[i].argument, c->name));
+	}
+	return list.data;
+}
+
+static void
+bad_columns(AttachSpec *spec, const char *what)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("argument \"columns\": %s", what),
+			 errhint("It maps, for each table, the engine's column names to yours, like "
+					 "{\"users\": {\"id\": \"uid\"}}. The names are: %s.",
+					 accepted_columns(spec))));
+}
+
+/* Takes over one entry of "columns". */
+static void
+rename_column(AttachSpec *spec, AttachTable *table, const char *name, const JsonbValue *value)
+{
+	for (AttachColumn *column = table->columns; column->name != NULL; column++)
+	{
+		if (strcmp(column->name, name) != 0)
+			continue;
+		if (value->type == jbvString)
+			column->raw = pnstrdup(value->val.string.val, value->val.string.len);
+		else if (value->type == jbvNull && column->optional)
+			column->raw = NULL;
+		else
+			bad_columns(spec, psprintf("%s.%s must be a column name%s", table->argument, name,
+									   column->optional ? " or null" : ""));
+		return;
+	}
+	bad_columns(spec, psprintf("there is no column %s.%s", table->argument, name));
+}
+
+/* Walks {"table": {"column": "name", ...}, ...}. */
+static void
+read_columns(AttachSpec *spec)
+{
+	JsonbIterator *iterator;
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	AttachTable *table = NULL;
+	char	   *name = NULL;
+	int			depth = 0;
+
+	for (int i = 0; i < spec->ntables; i++)
+	{
+		for (AttachColumn *c = spec->tables[i].columns; c->name != NULL; c++)
+			c->raw = pstrdup(c->name);
+	}
+	if (spec->columns == NULL)
+		return;
+	if (!JB_ROOT_IS_OBJECT(spec->columns))
+		bad_columns(spec, "it must be an object");
+
+	iterator = JsonbIteratorInit(&spec->columns->root);
+	while ((token = JsonbIteratorNext(&iterator, &value, false)) != WJB_DONE)
+	{
+		if (token == WJB_BEGIN_OBJECT)
+			depth++;
+		else if (token == WJB_END_OBJECT)
+			depth--;
+		else if (token == WJB_KEY)
+		{
+			name = pnstrdup(value.val.string.val, value.val.string.len);
+			if (depth == 1 && (table = find_table(spec, name)) == NULL)
+				bad_columns(spec, psprintf("there is no table \"%s\"", name));
+		}
+		else if (token == WJB_VALUE && depth == 2 && table != NULL)
+			rename_column(spec, table, name, &value);
+		else
+			bad_columns(spec, psprintf("the value of \"%s\" is not of that shape", name));
+	}
+}
+
+/* Finds the tables; 42P01 naming all that are missing, 42809 for no table. */
+static void
+resolve_tables(AttachSpec *spec)
+{
+	StringInfoData missing;
+
+	initStringInfo(&missing);
+	for (int i = 0; i < spec->ntables; i++)
+	{
+		AttachTable *table = &spec->tables[i];
+		RangeVar   *name = makeRangeVarFromNameList(textToQualifiedNameList(cstring_to_text(table->name)));
+
+		table->oid = RangeVarGetRelid(name, NoLock, true);
+		if (!OidIsValid(table->oid))
+			attach_add_name(&missing, table->name);
+	}
+	if (missing.len > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("missing tables: %s", missing.data),
+				 errhint("Name your tables in the arguments of %s(), qualified if they are not "
+						 "in the search_path.", spec->engine->attach_function)));
+
+	for (int i = 0; i < spec->ntables; i++)
+	{
+		AttachTable *table = &spec->tables[i];
+		char		kind = get_rel_relkind(table->oid);
+
+		if (kind != RELKIND_RELATION && kind != RELKIND_PARTITIONED_TABLE)
+			ereport(ERROR,
+					(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+					 errmsg("\"%s\" is not a table", table->name),
+					 errhint("An engine captures the changes of tables.")));
+		if (get_rel_persistence(table->oid) == RELPERSISTENCE_TEMP)
+			ereport(ERROR,
+					(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+					 errmsg("\"%s\" is a temporary table", table->name)));
+		table->qualified = quote_qualified_identifier(get_namespace_name(get_rel_namespace(table->oid)),
+													  get_rel_name(table->oid));
+	}
+}
+
+/* Finds the columns; 42703 naming all that are missing. */
+static void
+resolve_columns(AttachSpec *spec)
+{
+	StringInfoData missing;
+
+	initStringInfo(&missing);
+	for (int i = 0; i < spec->ntables; i++)
+	{
+		AttachTable *table = &spec->tables[i];
+
+		for (AttachColumn *column = table->columns; column->name != NULL; column++)
+		{
+			AttrNumber	attnum;
+
+			if (column->raw == NULL)
+				continue;
+			attnum = get_attnum(table->oid, column->raw);
+			if (attnum <= 0)
+				attach_add_name(&missing, psprintf("%s.%s", table->name, column->raw));
+			else
+			{
+				column->actual = pstrdup(quote_identifier(column->raw));
+				column->type = getBaseType(get_atttype(table->oid, attnum));
+			}
+		}
+	}
+	if (missing.len > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_COLUMN),
+				 errmsg("missing columns: %s", missing.data),
+				 errhint("Columns under other names are given in the argument \"columns\": %s.",
+						 accepted_columns(spec))));
+}
+
+static bool
+is_integer(Oid type)
+{
+	return type == INT2OID || type == INT4OID || type == INT8OID;
+}
+
+static bool
+is_text(Oid type)
+{
+	return type == TEXTOID || type == VARCHAROID;
+}
+
+/* 42804 unless the users' key has a type an engine can work with. */
+static void
+check_key_type(AttachSpec *spec)
+{
+	AttachColumn *key = attach_column(&spec->tables[0], spec->users_key);
+
+	if (!is_integer(key->type) && !is_text(key->type) && key->type != UUIDOID)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("user ids of type %s are not supported", format_type_be(key->type)),
+				 errdetail("Column %s of %s.", key->actual, spec->tables[0].qualified),
+				 errhint("Supported are smallint, integer, bigint, uuid, text and varchar.")));
+}
+
+/*
+ * attach_require_comparable -- 42804 unless two columns, of which one refers to
+ * the other, have types that can be compared and cast.
+ */
+void
+attach_require_comparable(AttachTable *table, const char *name, AttachTable *other_table,
+						  const char *other_name)
+{
+	AttachColumn *column = attach_column(table, name);
+	AttachColumn *other = attach_column(other_table, other_name);
+
+	if (column->type == other->type || (is_integer(column->type) && is_integer(other->type)) ||
+		(is_text(column->type) && is_text(other->type)))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_DATATYPE_MISMATCH),
+			 errmsg("%s.%s is of type %s, but %s.%s is of type %s", table->qualified,
+					column->actual, format_type_be(column->type), other_table->qualified,
+					other->actual, format_type_be(other->type))));
+}
+
+/* Every column that is captured as a user must be comparable with the users' key. */
+static void
+check_user_columns(AttachSpec *spec)
+{
+	for (int i = 1; i < spec->ntables; i++)
+	{
+		AttachTable *table = &spec->tables[i];
+
+		for (AttachKey *key = table->keys; key->column != NULL; key++)
+		{
+			if (key->kind == 0)
+				attach_require_comparable(table, key->column, &spec->tables[0],
+										  spec->users_key);
+		}
+	}
+}
+
+Oid
+attach_table_owner(Oid table)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", table);
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
+}
+
+/* The role the engine will work as. */
+Oid
+attach_role(AttachSpec *spec)
+{
+	return superuser() ? attach_table_owner(spec->tables[0].oid) : GetUserId();
+}
+
+/* 42501 unless the caller may attach and the role may compute. */
+static void
+check_privileges(AttachSpec *spec)
+{
+	Oid			role = attach_role(spec);
+	StringInfoData foreign;
+	StringInfoData closed;
+
+	initStringInfo(&foreign);
+	initStringInfo(&closed);
+	for (int i = 0; i < spec->ntables; i++)
+	{
+		AttachTable *table = &spec->tables[i];
+		AclMode		needed = i == 0 ? ACL_SELECT | ACL_UPDATE : ACL_SELECT;
+
+		if (!object_ownercheck_class(table->oid, GetUserId()))
+			attach_add_name(&foreign, table->qualified);
+		if (pg_class_aclmask(table->oid, role, needed, ACLMASK_ALL) != needed ||
+			check_enable_rls(table->oid, role, true) == RLS_ENABLED)
+			attach_add_name(&closed, table->qualified);
+	}
+	if (foreign.len > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("must be owner of %s", foreign.data),
+				 errhint("The attach creates triggers. Let their owner (a member of "
+						 "reputation_admin) or a superuser attach.")));
+	if (closed.len > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("role \"%s\" cannot see all of %s", GetUserNameFromId(role, false),
+						closed.data),
+				 errdetail("The engine would compute as this role; it needs SELECT on every "
+						   "table, UPDATE on %s, and no row security in the way.",
+						   spec->tables[0].qualified),
+				 errhint("Grant the privileges, or BYPASSRLS.")));
+}
+
+/* 22023 when a table has two roles, or the rank column another one. */
+static void
+check_distinct(AttachSpec *spec)
+{
+	for (int i = 0; i < spec->ntables; i++)
+	{
+		for (int j = 0; j < i; j++)
+		{
+			if (spec->tables[i].oid == spec->tables[j].oid)
+				ereport(ERROR,
+						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						 errmsg("arguments \"%s\" and \"%s\" are the same table",
+								spec->tables[j].argument, spec->tables[i].argument)));
+		}
+	}
+	if (spec->rank_column == NULL)
+		return;
+	for (AttachColumn *column = spec->tables[0].columns; column->name != NULL; column++)
+	{
+		if (strcmp(spec->rank_column, spec->cached_column) == 0 ||
+			(column->raw != NULL && strcmp(spec->rank_column, column->raw) == 0))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("argument \"rank_column\": the column %s has another purpose",
+							quote_identifier(spec->rank_column)),
+					 errhint("Name a column of its own; it is added when it is missing.")));
+	}
+}
+
+/* 42804 when a column the engine writes is there, but is no integer. */
+static void
+check_written_column(AttachSpec *spec, const char *name)
+{
+	AttrNumber	attnum = get_attnum(spec->tables[0].oid, name);
+
+	if (attnum == InvalidAttrNumber)
+		return;
+	if (attnum < 0 || get_atttype(spec->tables[0].oid, attnum) != INT4OID ||
+		get_attgenerated(spec->tables[0].oid, attnum) != '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("column %s of %s is not a plain integer", quote_identifier(name),
+						spec->tables[0].qualified),
+				 errhint("The engine writes this column. Rename yours, or change its type.")));
+}
+
+/*
+ * attach_resolve -- reads "columns", finds tables and columns, and checks
+ * everything that can be checked before anything is changed.
+ */
+void
+attach_resolve(FunctionCallInfo fcinfo, AttachSpec *spec)
+{
+	if (strcmp(spec->fire, "origin") != 0 && strcmp(spec->fire, "always") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"fire\" must be origin or always, not \"%s\"", spec->fire)));
+	read_columns(spec);
+	resolve_tables(spec);
+	resolve_columns(spec);
+	check_distinct(spec);
+	check_key_type(spec);
+	check_user_columns(spec);
+	check_written_column(spec, spec->cached_column);
+	if (spec->rank_column != NULL)
+		check_written_column(spec, spec->rank_column);
+	check_privileges(spec);
+}

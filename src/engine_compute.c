@@ -1,0 +1,169 @@
+/*
+ * engine_compute.c
+ *		From user ids to scores: ids -> signals view -> pure score function.
+ *
+ * Workers, recalc, the nightly run, repair and verify all come through here,
+ * with other sets of ids.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "engine.h"
+#include "keyset.h"
+#include "spi.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+/* Rows of one step of a scan over all users. */
+#define SCAN_ROWS	5000
+
+/*
+ * engine_short_keys -- a condition on a key column that leaves out ids longer
+ * than MAX_KEY_LENGTH, which are not supported; for queries over all users.
+ */
+const char *
+engine_short_keys(const Engine *engine, const char *column)
+{
+	if (engine->key_type != TEXTOID && engine->key_type != VARCHAROID)
+		return "true";
+	return psprintf("octet_length(%s) <= %d", column, MAX_KEY_LENGTH);
+}
+
+/* The query of the signals and of what is stored, for some keys or for all. */
+static char *
+compute_query(const Engine *engine, bool all)
+{
+	const EngineDescriptor *d = engine->descriptor;
+
+	engine_require_users(engine);
+	return psprintf("SELECT v.user_id::text, t.%s, s.score, s.algorithm_version, %s "
+					"FROM reputation.%s v JOIN %s t ON t.%s = v.user_id "
+					"LEFT JOIN reputation.%s s ON s.user_id = v.user_id::text WHERE %s",
+					engine->cached_column, d->signals, d->signals_view, engine->users_name,
+					engine->users_key, d->score_table,
+					all ? engine_short_keys(engine, "v.user_id") : "v.user_id = ANY ($1)");
+}
+
+/* Opens the portal unless it is open, and fetches the next portion. */
+static uint64
+engine_fetch(const Engine *engine, const char *sql, Portal *portal)
+{
+	MemoryContext memory = CurrentMemoryContext;
+	EngineContext context;
+
+	engine_enter(engine, &context);
+	PG_TRY();
+	{
+		if (*portal == NULL)
+			*portal = SPI_cursor_open(NULL, spi_plan(sql, 0, NULL), NULL, NULL, true);
+		SPI_cursor_fetch(*portal, true, SCAN_ROWS);
+	}
+	PG_CATCH();
+	{
+		engine_failed(engine, &context, memory);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(memory);
+	engine_leave(&context);
+	return SPI_processed;
+}
+
+static void
+score_row(Engine *engine, SPITupleTable *table, uint64 row, Score *score)
+{
+	HeapTuple	tuple = table->vals[row];
+	TupleDesc	desc = table->tupdesc;
+	bool		isnull;
+
+	score->user = SPI_getvalue(tuple, desc, 1);
+	score->cached = DatumGetInt32(SPI_getbinval(tuple, desc, 2, &score->cached_null));
+	score->row_score = DatumGetInt32(SPI_getbinval(tuple, desc, 3, &isnull));
+	score->has_row = !isnull;
+	score->row_version = DatumGetInt32(SPI_getbinval(tuple, desc, 4, &isnull));
+	for (int i = 0; i < engine->descriptor->nsignals; i++)
+		score->signals[i] = SPI_getbinval(tuple, desc, 5 + i, &score->nulls[i]);
+	score->score = engine->descriptor->score(engine->weights, score->signals, score->nulls);
+	score->stored = false;
+	score->changed = false;
+}
+
+/*
+ * typed_array -- texts as an array Datum of some type. What the type's input
+ * function raises.
+ */
+Datum
+typed_array(Oid type, char **texts, int count)
+{
+	Datum	   *values = palloc(sizeof(Datum) * Max(count, 1));
+	FmgrInfo	input;
+	Oid			function;
+	Oid			ioparam;
+	int16		length;
+	bool		byval;
+	char		align;
+
+	getTypeInputInfo(type, &function, &ioparam);
+	fmgr_info(function, &input);
+	get_typlenbyvalalign(type, &length, &byval, &align);
+	for (int i = 0; i < count; i++)
+		values[i] = InputFunctionCall(&input, texts[i], ioparam, -1);
+	return PointerGetDatum(construct_array(values, count, type, length, byval, align));
+}
+
+/*
+ * engine_compute -- computes some users with one statement and a new snapshot;
+ * returns how many of them exist. Keys that give no row are of users that are
+ * gone. Errors of the view and of the data are raised.
+ */
+int
+engine_compute(Engine *engine, char **keys, int count, Score **scores)
+{
+	Oid			types[] = {get_array_type(engine->key_type)};
+	Datum		values[] = {typed_array(engine->key_type, keys, count)};
+	uint64		found;
+	int			level = spi_settings_begin();
+
+	/* A thousand keys look like half the table; they never are worth reading it. */
+	spi_set("plan_cache_mode", "force_generic_plan");
+	found = engine_exec(engine, false, compute_query(engine, false), 1, types, values);
+	spi_settings_end(level);
+
+	*scores = palloc(sizeof(Score) * Max(found, 1));
+	for (uint64 row = 0; row < found; row++)
+		score_row(engine, SPI_tuptable, row, &(*scores)[row]);
+	return (int) found;
+}
+
+/*
+ * engine_scan -- computes all users in one snapshot, the calling statement's,
+ * and hands them to the consumer in portions.
+ */
+void
+engine_scan(Engine *engine, ScoreConsumer consumer, void *arg)
+{
+	MemoryContext context = CurrentMemoryContext;
+	MemoryContext portion = AllocSetContextCreate(context, "reputation scan",
+												  ALLOCSET_DEFAULT_SIZES);
+	Portal		portal = NULL;
+	char	   *sql = compute_query(engine, true);
+	uint64		count;
+
+	while ((count = engine_fetch(engine, sql, &portal)) > 0)
+	{
+		SPITupleTable *table = SPI_tuptable;
+		Score	   *scores;
+
+		MemoryContextSwitchTo(portion);
+		scores = palloc(sizeof(Score) * count);
+		for (uint64 row = 0; row < count; row++)
+			score_row(engine, table, row, &scores[row]);
+		consumer(engine, scores, (int) count, arg);
+		MemoryContextSwitchTo(context);
+		MemoryContextReset(portion);
+		SPI_freetuptable(table);
+	}
+	SPI_cursor_close(portal);
+	MemoryContextDelete(portion);
+}

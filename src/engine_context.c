@@ -1,0 +1,237 @@
+/*
+ * engine_context.c
+ *		As whom, and with which settings and parameters, an engine works.
+ *
+ * The application's objects (its tables, the views over them, its triggers on
+ * the users table) are only touched between engine_enter() and engine_leave():
+ * as the engine's role, in a security-restricted operation, with a pinned
+ * search_path, and with row_security off, so that a policy that would hide rows
+ * raises an error instead of falsifying a score.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "capture.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "engine.h"
+#include "miscadmin.h"
+#include "spi.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/syscache.h"
+
+PG_FUNCTION_INFO_V1(reputation_status_list);
+
+/* The parameters that status_list() answers from while an engine computes. */
+static Jsonb *current_parameters = NULL;
+
+/*
+ * engine_enter -- from here on as the engine's role, restricted, with pinned
+ * settings. An error undoes it with the (sub)transaction.
+ */
+void
+engine_enter(const Engine *engine, EngineContext *context)
+{
+	GetUserIdAndSecContext(&context->user, &context->security);
+	SetUserIdAndSecContext(engine->role,
+						   context->security | SECURITY_LOCAL_USERID_CHANGE |
+						   SECURITY_RESTRICTED_OPERATION);
+	context->settings = spi_settings_begin();
+	spi_set("search_path", "pg_catalog, pg_temp");
+	spi_set("row_security", "off");
+	spi_set("jit", "off");
+	spi_set("enable_seqscan", "on");
+	spi_set("enable_hashjoin", "on");
+	spi_set("enable_mergejoin", "on");
+	context->parameters = current_parameters;
+	current_parameters = engine->parameters;
+}
+
+/*
+ * engine_leave -- back to what was before engine_enter().
+ */
+void
+engine_leave(const EngineContext *context)
+{
+	current_parameters = context->parameters;
+	spi_settings_end(context->settings);
+	SetUserIdAndSecContext(context->user, context->security);
+}
+
+/*
+ * owner_enter -- from here on with the rights of the called function's owner,
+ * who owns the extension's tables, and with a pinned search_path: with the
+ * caller's own, an operator of the caller's would run with those rights. For
+ * functions that are not SECURITY DEFINER because parts of them act for the
+ * caller.
+ */
+void
+owner_enter(FunctionCallInfo fcinfo, EngineContext *context)
+{
+	HeapTuple	function = SearchSysCache1(PROCOID, ObjectIdGetDatum(fcinfo->flinfo->fn_oid));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(function))
+		elog(ERROR, "cache lookup failed for function %u", fcinfo->flinfo->fn_oid);
+	owner = ((Form_pg_proc) GETSTRUCT(function))->proowner;
+	ReleaseSysCache(function);
+
+	GetUserIdAndSecContext(&context->user, &context->security);
+	SetUserIdAndSecContext(owner, context->security | SECURITY_LOCAL_USERID_CHANGE);
+	context->settings = spi_settings_begin();
+	spi_set("search_path", "pg_catalog, pg_temp");
+}
+
+/*
+ * owner_leave -- back to what was before owner_enter().
+ */
+void
+owner_leave(const EngineContext *context)
+{
+	spi_settings_end(context->settings);
+	SetUserIdAndSecContext(context->user, context->security);
+}
+
+/*
+ * reputation.status_list(engine, name) -- a list parameter, for the engine's
+ * views: of the computation that is on, else of the active algorithm; the
+ * engine's default when it is not given.
+ */
+Datum
+reputation_status_list(PG_FUNCTION_ARGS)
+{
+	char	   *engine = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	text	   *name = PG_GETARG_TEXT_PP(1);
+	Jsonb	   *parameters = current_parameters;
+	JsonbValue	value;
+	JsonbValue *found;
+	ArrayBuildState *list = initArrayResult(TEXTOID, CurrentMemoryContext, false);
+	EngineContext context;
+
+	if (parameters == NULL)
+	{
+		Oid			types[] = {TEXTOID};
+		Datum		values[] = {CStringGetTextDatum(engine)};
+		MemoryContext caller = CurrentMemoryContext;
+		bool		isnull;
+
+		owner_enter(fcinfo, &context);
+		spi_begin();
+		if (spi_read("SELECT parameters FROM reputation.algorithm WHERE engine = $1 AND active",
+					 1, types, values, NULL) != 1)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("the engine \"%s\" has no active algorithm", engine)));
+		MemoryContextSwitchTo(caller);
+		parameters = DatumGetJsonbPCopy(spi_datum(0, 1, &isnull));
+		spi_end();
+		owner_leave(&context);
+	}
+
+	found = getKeyJsonValueFromContainer(&parameters->root, VARDATA_ANY(name),
+										 VARSIZE_ANY_EXHDR(name), &value);
+	if (found == NULL)
+	{
+		const char *text = engine_descriptor(engine)->default_parameters;
+
+		parameters = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
+		found = getKeyJsonValueFromContainer(&parameters->root, VARDATA_ANY(name),
+											 VARSIZE_ANY_EXHDR(name), &value);
+	}
+	if (found != NULL && found->type == jbvBinary)
+	{
+		JsonbIterator *iterator = JsonbIteratorInit(value.val.binary.data);
+		JsonbIteratorToken token;
+		JsonbValue	element;
+
+		while ((token = JsonbIteratorNext(&iterator, &element, true)) != WJB_DONE)
+		{
+			if (token == WJB_ELEM && element.type == jbvString)
+				accumArrayResult(list,
+								 PointerGetDatum(cstring_to_text_with_len(element.val.string.val,
+																		  element.val.string.len)),
+								 false, TEXTOID, CurrentMemoryContext);
+		}
+	}
+	PG_RETURN_DATUM(makeArrayResult(list, CurrentMemoryContext));
+}
+
+/*
+ * engine_failed -- what to do with an error of the application's objects: forget the parameters
+ * (the rest is undone with the (sub)transaction), and add a hint to errors of
+ * the schema, which come from a view or table that changed under the engine.
+ */
+void
+engine_failed(const Engine *engine, const EngineContext *context, MemoryContext memory)
+{
+	ErrorData  *error;
+
+	current_parameters = context->parameters;
+
+	MemoryContextSwitchTo(memory);
+	error = CopyErrorData();
+	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) ==
+		ERRCODE_TO_CATEGORY(ERRCODE_UNDEFINED_TABLE) && error->hint == NULL)
+	{
+		FlushErrorState();
+		error->hint = psprintf("The engine \"%s\" computes from the view reputation.%s. "
+							   "Check it, or attach the engine again with %s().",
+							   engine->descriptor->name, engine->descriptor->signals_view,
+							   engine->descriptor->attach_function);
+		ReThrowError(error);
+	}
+	PG_RE_THROW();
+}
+
+static uint64
+run(const Engine *engine, bool uncaptured, bool read_only, const char *sql, int nargs,
+	const Oid *types, const Datum *values)
+{
+	MemoryContext memory = CurrentMemoryContext;
+	EngineContext context;
+	volatile uint64 count = 0;
+	CaptureState suspended;
+
+	engine_require_users(engine);
+	engine_enter(engine, &context);
+	suspended = capture_suspend(uncaptured);
+	PG_TRY();
+	{
+		count = read_only ? spi_read(sql, nargs, types, values, NULL) :
+			spi_exec(sql, nargs, types, values, NULL);
+	}
+	PG_CATCH();
+	{
+		capture_restore(suspended);
+		engine_failed(engine, &context, memory);
+	}
+	PG_END_TRY();
+	capture_restore(suspended);
+	engine_leave(&context);
+	return count;
+}
+
+/*
+ * engine_exec -- runs a statement over the application's objects, as the
+ * engine's role, with a new snapshot; uncaptured: what it writes is not
+ * captured. The rows are in SPI_tuptable; returns their number.
+ */
+uint64
+engine_exec(const Engine *engine, bool uncaptured, const char *sql, int nargs,
+			const Oid *types, const Datum *values)
+{
+	return run(engine, uncaptured, false, sql, nargs, types, values);
+}
+
+/*
+ * engine_read -- runs a query over the application's objects, as the engine's
+ * role, with the calling statement's snapshot.
+ */
+uint64
+engine_read(const Engine *engine, const char *sql, int nargs, const Oid *types,
+			const Datum *values)
+{
+	return run(engine, false, true, sql, nargs, types, values);
+}
