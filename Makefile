@@ -1,6 +1,7 @@
 # make, make install     build the extension, install it into the PostgreSQL of pg_config
 # make demo, demo-stop   try it in a private cluster with real data
-# make check             every test but the long ones; check-long: those
+# make check             every test but the long ones; check-long: those;
+#                        TESTS="t/worker isolation/forget" only some
 # make bench             measure it
 # make format, lint      lay out the code, look for mistakes; format-check only looks
 #
@@ -57,8 +58,11 @@ endif
 ifneq ($(filter $(TASKS),$(MAKECMDGOALS)),)
 .PHONY: $(TASKS)
 
-bench check demo demo-stop lint:
+bench demo demo-stop lint:
 	@tools/$@
+
+check:
+	@tools/check $(TESTS)
 
 check-long:
 	@tools/check long
