@@ -3,7 +3,33 @@
 CREATE FUNCTION reputation.capture() RETURNS trigger
 LANGUAGE C AS 'MODULE_PATHNAME', 'reputation_capture';
 COMMENT ON FUNCTION reputation.capture() IS
-'Row trigger on an application table: remembers the keys of the changed row for the end of the transaction. Arguments: source id, then "mode:key_no:column" for each key. Made by <engine>_attach.';
+'Row trigger on an application table: remembers the keys of the changed row for the end of the transaction. Arguments: source id, and a list of "mode:key_no:column" for the columns that matter. Made by <engine>_attach.';
+
+CREATE FUNCTION reputation.before_update_triggers(relation regclass) RETURNS SETOF oid
+LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	-- tgtype: 1 for each row, 2 before, 16 on update
+	SELECT t.oid FROM pg_trigger t
+	WHERE t.tgtype & 19 = 19
+		AND t.tgrelid IN (SELECT relation UNION SELECT p.relid FROM pg_partition_tree(relation) p);
+END;
+COMMENT ON FUNCTION reputation.before_update_triggers(regclass) IS
+'The triggers of a table and its partitions that can change columns an UPDATE does not name.';
+
+CREATE FUNCTION reputation.listed_despite_trigger() RETURNS TABLE (relation regclass)
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT s.relation FROM reputation.source s JOIN pg_trigger t ON t.tgrelid = s.relation
+	WHERE t.tgname = 'reputation_capture' AND t.tgattr::text <> ''
+		AND EXISTS (SELECT FROM reputation.before_update_triggers(s.relation));
+END;
+COMMENT ON FUNCTION reputation.listed_despite_trigger() IS
+'Sources that have a BEFORE UPDATE trigger although their capture trigger looks at updates of certain columns only: normally none.';
+
+CREATE FUNCTION reputation.triggers_check() RETURNS event_trigger
+LANGUAGE C SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'reputation_triggers_check';
+COMMENT ON FUNCTION reputation.triggers_check() IS
+'Event trigger: has the capture trigger of a table that got a BEFORE UPDATE trigger look at every update.';
 
 CREATE FUNCTION reputation.library_version() RETURNS text
 LANGUAGE C STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'reputation_library_version';

@@ -13,11 +13,14 @@ BEGIN ATOMIC
 	WHERE NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = s.relation AND a.attname = k.column_name AND NOT a.attisdropped)
 	UNION
 	SELECT format('%s has no enabled trigger %s', s.relation, t.name)
-	FROM reputation.source s, (VALUES ('reputation_capture'), ('reputation_capture_update'), ('reputation_capture_truncate')) AS t (name)
-	WHERE NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = s.relation AND g.tgname = t.name AND g.tgenabled IN ('O', 'A'));
+	FROM reputation.source s, (VALUES ('reputation_capture'), ('reputation_capture_truncate')) AS t (name)
+	WHERE NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = s.relation AND g.tgname = t.name AND g.tgenabled IN ('O', 'A'))
+	UNION
+	SELECT format('%s has a BEFORE UPDATE trigger that its capture trigger does not reckon with', l.relation)
+	FROM reputation.listed_despite_trigger() l;
 END;
 COMMENT ON FUNCTION reputation.broken_capture() IS
-'What keeps changes of the sources from being captured as they should: missing columns, missing or disabled triggers.';
+'What keeps changes of the sources from being captured as they should: missing columns, missing or disabled triggers, a BEFORE trigger they miss.';
 
 CREATE FUNCTION @extschema@.reputation_status()
 RETURNS TABLE (check_name text, status text, detail text, hint text)

@@ -4,82 +4,107 @@
  *
  * They belong to a table, not to an engine: they are made from what all attached
  * engines want of it (reputation.capture, reputation.source_key).
+ *
+ * The row trigger is for UPDATE OF the watched columns, so that other
+ * updates cost nothing. That list is about the columns a statement assigns to: a
+ * BEFORE UPDATE row trigger can change others. A table that has one (or a
+ * partition of which has one) gets the trigger without a list, which then looks
+ * at every updated row. triggers_check(), called by an event trigger at the end of
+ * each CREATE TRIGGER and ALTER TABLE, takes the list away when a BEFORE trigger
+ * comes later. That is in the transaction that makes the BEFORE trigger, which
+ * holds a lock against writers of the table from then to its end: whoever writes
+ * the table with the BEFORE trigger finds the list gone. A generated column is
+ * in the list's reach when one that it is computed from is assigned to.
  */
 #include "postgres.h"
 
 #include "attach_steps.h"
 #include "catalog/pg_type.h"
+#include "commands/event_trigger.h"
 #include "spi.h"
+#include "subxact.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
-/* The triggers' arguments; NULL when no engine wants anything of the source. */
+PG_FUNCTION_INFO_V1(reputation_triggers_check);
+
+/* What the triggers of a source are made of. */
+typedef struct TriggerSpec
+{
+	int32		source;			/* 0: no engine wants anything of it */
+	char	   *columns;		/* what reputation.capture() shall do with them */
+	char	   *list;			/* "OF a, b", or "" */
+	bool		always;			/* fire on logical apply too */
+} TriggerSpec;
+
+/*
+ * What capture is told about a source's columns: those that are only watched,
+ * and the keys, each as an identifier "mode:key_no:column". All in one argument,
+ * for every statement copies the arguments of a table's triggers.
+ */
 static char *
-trigger_arguments(int32 source)
+trigger_columns(int32 source)
 {
 	Oid			types[] = {INT4OID};
 	Datum		values[] = {Int32GetDatum(source)};
 	StringInfoData list;
-	uint64		count = spi_exec("SELECT mode, key_no, column_name FROM reputation.source_key "
-								 "WHERE source = $1 ORDER BY key_no", 1, types, values, NULL);
+	uint64		count = spi_exec("SELECT 'w' AS mode, 0 AS key_no, w.name AS column_name FROM "
+								 "(SELECT DISTINCT unnest(watched) AS name "
+								 "FROM reputation.capture WHERE source = $1) w "
+								 "WHERE NOT EXISTS (SELECT FROM reputation.source_key k "
+								 "WHERE k.source = $1 AND k.column_name = w.name) "
+								 "UNION ALL SELECT mode, key_no, column_name "
+								 "FROM reputation.source_key WHERE source = $1 "
+								 "ORDER BY key_no, column_name", 1, types, values, NULL);
 
-	if (count == 0)
-		return NULL;
 	initStringInfo(&list);
-	appendStringInfo(&list, "'%d'", source);
 	for (uint64 row = 0; row < count; row++)
-		appendStringInfo(&list, ", %s",
-						 quote_literal_cstr(psprintf("%s:%s:%s", spi_text(row, 1),
-													 spi_text(row, 2), spi_text(row, 3))));
+		attach_add_name(&list, quote_identifier(psprintf("%s:%s:%s", spi_text(row, 1),
+														 spi_text(row, 2), spi_text(row, 3))));
 	return list.data;
 }
 
-/*
- * Whether a watched column changed. A function, not its operator *<>: between
- * two ROW(...) a dump would have that compare column by column.
- */
+/* "OF" and the watched columns; "" when a trigger may change what is not assigned to. */
 static char *
-trigger_condition(int32 source)
+trigger_list(int32 source, Oid table)
 {
-	Oid			types[] = {INT4OID};
-	Datum		values[] = {Int32GetDatum(source)};
-	StringInfoData old_row;
-	StringInfoData new_row;
-	uint64		count = spi_exec("SELECT DISTINCT unnest(watched) COLLATE \"C\" "
-								 "FROM reputation.capture WHERE source = $1 ORDER BY 1",
-								 1, types, values, NULL);
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(table)};
+	Oid			source_types[] = {INT4OID};
+	Datum		source_values[] = {Int32GetDatum(source)};
+	StringInfoData list;
+	uint64		count;
 
-	initStringInfo(&old_row);
-	initStringInfo(&new_row);
+	if (spi_exec("SELECT 1 FROM reputation.before_update_triggers($1)", 1, types, values,
+				 NULL) > 0)
+		return "";
+
+	initStringInfo(&list);
+	count = spi_exec("SELECT DISTINCT unnest(watched) COLLATE \"C\" "
+					 "FROM reputation.capture WHERE source = $1 ORDER BY 1",
+					 1, source_types, source_values, NULL);
 	for (uint64 row = 0; row < count; row++)
-	{
-		const char *column = quote_identifier(spi_text(row, 1));
-
-		attach_add_name(&old_row, psprintf("OLD.%s", column));
-		attach_add_name(&new_row, psprintf("NEW.%s", column));
-	}
-	return psprintf("pg_catalog.record_image_ne(ROW(%s), ROW(%s))", old_row.data, new_row.data);
+		attach_add_name(&list, quote_identifier(spi_text(row, 1)));
+	return psprintf("OF %s", list.data);
 }
 
 /* With the caller's rights: the capture triggers as the registry wants them. */
 static void
-make_triggers(const char *table, const char *arguments, const char *condition, bool always)
+make_triggers(const char *table, const TriggerSpec *spec)
 {
-	static const char *const names[] = {"reputation_capture", "reputation_capture_update",
-	"reputation_capture_truncate"};
+	static const char *const names[] = {"reputation_capture", "reputation_capture_truncate"};
 
-	spi_utility(psprintf("CREATE OR REPLACE TRIGGER reputation_capture AFTER INSERT OR DELETE ON %s "
-						 "FOR EACH ROW EXECUTE FUNCTION reputation.capture(%s)",
-						 table, arguments));
-	spi_utility(psprintf("CREATE OR REPLACE TRIGGER reputation_capture_update AFTER UPDATE ON %s "
-						 "FOR EACH ROW WHEN (%s) EXECUTE FUNCTION reputation.capture(%s)",
-						 table, condition, arguments));
+	/* This first: triggers_check() then finds nothing to adapt. */
+	spi_utility(psprintf("CREATE OR REPLACE TRIGGER reputation_capture "
+						 "AFTER INSERT OR DELETE OR UPDATE %s ON %s "
+						 "FOR EACH ROW EXECUTE FUNCTION reputation.capture('%d', %s)",
+						 spec->list, table, spec->source, quote_literal_cstr(spec->columns)));
 	spi_utility(psprintf("CREATE OR REPLACE TRIGGER reputation_capture_truncate AFTER TRUNCATE "
-						 "ON %s FOR EACH STATEMENT EXECUTE FUNCTION reputation.capture(%s)",
-						 table, arguments));
+						 "ON %s FOR EACH STATEMENT EXECUTE FUNCTION reputation.capture('%d')",
+						 table, spec->source));
 	for (int i = 0; i < lengthof(names); i++)
 		spi_utility(psprintf("ALTER TABLE %s ENABLE %s TRIGGER %s", table,
-							 always ? "ALWAYS" : "", names[i]));
+							 spec->always ? "ALWAYS" : "", names[i]));
 }
 
 static void
@@ -89,8 +114,7 @@ drop_triggers(const char *table, Oid oid)
 	Datum		values[] = {ObjectIdGetDatum(oid)};
 	uint64		count = spi_exec("SELECT tgname FROM pg_catalog.pg_trigger WHERE tgrelid = $1 "
 								 "AND tgname IN ('reputation_capture', "
-								 "'reputation_capture_update', 'reputation_capture_truncate')",
-								 1, types, values, NULL);
+								 "'reputation_capture_truncate')", 1, types, values, NULL);
 	SPITupleTable *rows = SPI_tuptable;
 
 	for (uint64 row = 0; row < count; row++)
@@ -98,16 +122,17 @@ drop_triggers(const char *table, Oid oid)
 							 SPI_getvalue(rows->vals[row], rows->tupdesc, 1), table));
 }
 
-/* Makes or drops the triggers of a table as the registry says. */
+/*
+ * triggers_refresh -- makes or drops the triggers of a table as the registry
+ * says, with the caller's rights.
+ */
 void
 triggers_refresh(FunctionCallInfo fcinfo, Oid table)
 {
 	Oid			types[] = {OIDOID};
 	Datum		values[] = {ObjectIdGetDatum(table)};
 	EngineContext caller;
-	char	   *arguments = NULL;
-	char	   *condition = NULL;
-	bool		always = false;
+	TriggerSpec spec = {0};
 	char	   *name = get_rel_name(table);
 
 	if (name == NULL)
@@ -120,17 +145,64 @@ triggers_refresh(FunctionCallInfo fcinfo, Oid table)
 				 "JOIN reputation.engine e ON e.id = c.engine WHERE s.relation = $1 "
 				 "GROUP BY s.id", 1, types, values, NULL) > 0)
 	{
-		int32		source = (int32) spi_int(0, 1, NULL);
 		bool		isnull;
 
-		always = DatumGetBool(spi_datum(0, 2, &isnull));
-		arguments = trigger_arguments(source);
-		condition = trigger_condition(source);
+		spec.source = (int32) spi_int(0, 1, NULL);
+		spec.always = DatumGetBool(spi_datum(0, 2, &isnull));
+		spec.columns = trigger_columns(spec.source);
+		spec.list = trigger_list(spec.source, table);
 	}
 	owner_leave(&caller);
 
-	if (arguments == NULL)
+	if (spec.source == 0)
 		drop_triggers(name, table);
 	else
-		make_triggers(name, arguments, condition, always);
+		make_triggers(name, &spec);
+}
+
+/* Does it for all sources whose trigger has a list that it must not have. */
+static void
+refresh_listed(void *arg)
+{
+	uint64		count = spi_exec("SELECT relation::oid FROM reputation.listed_despite_trigger()",
+								 0, NULL, NULL, NULL);
+	SPITupleTable *rows = SPI_tuptable;
+
+	for (uint64 row = 0; row < count; row++)
+	{
+		bool		isnull;
+
+		triggers_refresh(arg, DatumGetObjectId(SPI_getbinval(rows->vals[row], rows->tupdesc, 1,
+															 &isnull)));
+	}
+}
+
+/*
+ * reputation.triggers_check() -- event trigger function: gives sources that have
+ * got a BEFORE UPDATE trigger a capture trigger without a column list. A failure
+ * is a warning, for the statement is the application's. 39P03 when it is called
+ * otherwise.
+ */
+Datum
+reputation_triggers_check(PG_FUNCTION_ARGS)
+{
+	ErrorData  *error;
+
+	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("reputation.triggers_check() must be called by an event trigger")));
+
+	spi_begin();
+	error = subxact_try(refresh_listed, fcinfo);
+	spi_end();
+	if (error != NULL && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		ReThrowError(error);
+	if (error != NULL)
+		ereport(WARNING,
+				(errcode(error->sqlerrcode),
+				 errmsg("reputation could not adapt its triggers: %s", error->message),
+				 errdetail("Where a table has a new BEFORE trigger, what that changes may not be captured."),
+				 errhint("See reputation_status(), and attach the engine of this table again.")));
+	PG_RETURN_NULL();
 }

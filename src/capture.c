@@ -16,6 +16,11 @@
  * fired, or at PRE_PREPARE, in the same transaction as the change: both become
  * visible at the same moment or not at all.
  *
+ * An update that leaves all watched columns as they were captures nothing. That
+ * is found out here and not in the trigger's WHEN, which the executor would
+ * parse anew for every statement. Most other updates do not come here at all,
+ * see attach_triggers.c.
+ *
  * A key that is captured must lead to the users it concerns; which columns
  * are captured in which mode is the engine's business (docs/ARCHITECTURE.md,
  * "Capture"). Where a column is not found any more, everybody is marked.
@@ -41,21 +46,24 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/varlena.h"
 
 PG_FUNCTION_INFO_V1(reputation_capture);
 PG_FUNCTION_INFO_V1(reputation_wake);
 
-#define MAX_TRIGGER_KEYS 16
+#define MAX_TRIGGER_COLUMNS 32
 
-/* One key of a trigger, as its argument and the relation's columns say. */
-typedef struct TriggerKey
+/* A column of a trigger, as its argument and the relation's columns say. */
+typedef struct TriggerColumn
 {
-	int16		key_no;
-	bool		only_when_gone; /* mode o */
+	char		mode;			/* a, o or w, see capture_row() */
+	int16		key_no;			/* not in mode w */
 	AttrNumber	attnum;
 	Oid			type;
-	FmgrInfo	output;
-} TriggerKey;
+	bool		byval;
+	int16		length;
+	FmgrInfo	output;			/* not in mode w */
+} TriggerColumn;
 
 /* What a trigger does, kept per trigger OID until its relation changes. */
 typedef struct TriggerPlan
@@ -63,10 +71,11 @@ typedef struct TriggerPlan
 	Oid			trigger;		/* hash key */
 	Oid			relation;
 	bool		valid;
-	bool		broken;			/* a column is gone: mark everybody */
+	bool		broken;			/* a key column is gone: mark everybody */
+	bool		unsure;			/* another one is: take every update for a change */
 	int32		source;
-	int			nkeys;
-	TriggerKey	keys[MAX_TRIGGER_KEYS];
+	int			ncolumns;
+	TriggerColumn columns[MAX_TRIGGER_COLUMNS];
 } TriggerPlan;
 
 static HTAB *trigger_plans = NULL;
@@ -145,7 +154,7 @@ add_everyone(int32 source)
 
 /* Adds one key; a null is no key, an oversized one marks everybody. */
 static void
-add_key(int32 source, TriggerKey *key, Datum value, bool isnull)
+add_key(int32 source, TriggerColumn *key, Datum value, bool isnull)
 {
 	char		number[MAXINT8LEN + 1];
 	const char *text;
@@ -194,37 +203,74 @@ forget_plans(Datum arg, Oid relation)
 	}
 }
 
+static void
+malformed_argument(const char *argument)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+			 errmsg("malformed argument \"%s\" of a reputation.capture() trigger", argument),
+			 errhint("Attach the engine again.")));
+}
+
 /*
- * Fills in one key from its argument "mode:key_no:column"; false when the
+ * Fills in a column from its description "mode:key_no:column"; false when the
  * relation has no such column.
  */
 static bool
-plan_key(TriggerKey *key, const char *argument, Relation relation)
+plan_column(TriggerColumn *column, const char *description, Relation relation)
 {
-	bool		prefixed = (argument[0] == 'a' || argument[0] == 'o') && argument[1] == ':';
-	const char *number = prefixed ? argument + 2 : "";
-	const char *column = strchr(number, ':');
+	const char *number = NULL;
+	const char *name = NULL;
 	Oid			output;
 	bool		varlena;
 	Form_pg_attribute attribute;
 
-	if (column == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("malformed argument \"%s\" of a reputation.capture() trigger", argument),
-				 errhint("Attach the engine again.")));
+	if (description[0] != '\0' && strchr("aow", description[0]) != NULL && description[1] == ':')
+		number = description + 2;
+	if (number != NULL)
+		name = strchr(number, ':');
+	if (name == NULL)
+		malformed_argument(description);
 
-	key->only_when_gone = (argument[0] == 'o');
-	key->key_no = (int16) atoi(number);
-	key->attnum = get_attnum(RelationGetRelid(relation), column + 1);
-	if (key->attnum <= 0)
+	column->mode = description[0];
+	column->key_no = (int16) atoi(number);
+	column->attnum = get_attnum(RelationGetRelid(relation), name + 1);
+	if (column->attnum <= 0)
 		return false;
 
-	attribute = TupleDescAttr(RelationGetDescr(relation), key->attnum - 1);
-	key->type = attribute->atttypid;
-	getTypeOutputInfo(key->type, &output, &varlena);
-	fmgr_info_cxt(output, &key->output, CacheMemoryContext);
+	attribute = TupleDescAttr(RelationGetDescr(relation), column->attnum - 1);
+	column->type = attribute->atttypid;
+	column->byval = attribute->attbyval;
+	column->length = attribute->attlen;
+	getTypeOutputInfo(column->type, &output, &varlena);
+	fmgr_info_cxt(output, &column->output, CacheMemoryContext);
 	return true;
+}
+
+/* Fills in the columns from the list of their descriptions. */
+static void
+plan_columns(TriggerPlan *plan, const char *argument, Relation relation)
+{
+	List	   *descriptions;
+	ListCell   *cell;
+
+	if (!SplitGUCList(pstrdup(argument), ',', &descriptions) ||
+		list_length(descriptions) > MAX_TRIGGER_COLUMNS)
+		malformed_argument(argument);
+
+	plan->broken = plan->unsure = false;
+	plan->ncolumns = 0;
+	foreach(cell, descriptions)
+	{
+		TriggerColumn *column = &plan->columns[plan->ncolumns];
+
+		if (plan_column(column, lfirst(cell), relation))
+			plan->ncolumns++;
+		else if (column->mode == 'w')
+			plan->unsure = true;
+		else
+			plan->broken = true;
+	}
 }
 
 /*
@@ -256,19 +302,13 @@ trigger_plan(TriggerData *data)
 
 	plan->valid = false;
 	plan->relation = RelationGetRelid(data->tg_relation);
-	plan->broken = false;
-	if (trigger->tgnargs < 1 || trigger->tgnargs > MAX_TRIGGER_KEYS + 1)
+	if (trigger->tgnargs < 1 || trigger->tgnargs > 2)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("reputation.capture() trigger has %d arguments", trigger->tgnargs),
 				 errhint("Attach the engine again.")));
 	plan->source = atoi(trigger->tgargs[0]);
-	plan->nkeys = trigger->tgnargs - 1;
-	for (int i = 0; i < plan->nkeys; i++)
-	{
-		if (!plan_key(&plan->keys[i], trigger->tgargs[i + 1], data->tg_relation))
-			plan->broken = true;
-	}
+	plan_columns(plan, trigger->tgnargs > 1 ? trigger->tgargs[1] : "", data->tg_relation);
 	if (plan->broken)
 		ereport(WARNING,
 				(errcode(ERRCODE_UNDEFINED_COLUMN),
@@ -280,36 +320,59 @@ trigger_plan(TriggerData *data)
 	return plan;
 }
 
+/* Has the column another value, or another representation of it, in the new row? */
+static bool
+column_changed(const TriggerColumn *column, TupleTableSlot *old_row, TupleTableSlot *new_row)
+{
+	bool		old_null;
+	bool		new_null;
+	Datum		old_value = slot_getattr(old_row, column->attnum, &old_null);
+	Datum		new_value = slot_getattr(new_row, column->attnum, &new_null);
+
+	if (old_null || new_null)
+		return old_null != new_null;
+	return !datum_image_eq(old_value, new_value, column->byval, column->length);
+}
+
+/* Did an update change anything that matters? */
+static bool
+row_changed(const TriggerPlan *plan, TupleTableSlot *old_row, TupleTableSlot *new_row)
+{
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		if (column_changed(&plan->columns[i], old_row, new_row))
+			return true;
+	}
+	return plan->unsure;
+}
+
 /*
- * Adds the keys of one changed row. In mode a the old and the new value count;
- * in mode o the old one, when the row no longer has it.
+ * Adds the keys of one changed row; one of the rows may be NULL. Mode a: the
+ * old and the new value count; o: the old one, when the row no longer has it;
+ * w: the column is no key.
  */
 static void
 capture_row(TriggerPlan *plan, TupleTableSlot *old_row, TupleTableSlot *new_row)
 {
-	for (int i = 0; i < plan->nkeys; i++)
+	for (int i = 0; i < plan->ncolumns; i++)
 	{
-		TriggerKey *key = &plan->keys[i];
-		Datum		old_value = (Datum) 0;
-		Datum		new_value = (Datum) 0;
-		bool		old_null = true;
-		bool		new_null = true;
-		bool		same;
+		TriggerColumn *column = &plan->columns[i];
+		bool		isnull;
+		Datum		value;
 
-		if (old_row != NULL)
-			old_value = slot_getattr(old_row, key->attnum, &old_null);
-		if (new_row != NULL)
-			new_value = slot_getattr(new_row, key->attnum, &new_null);
-
-		same = !old_null && !new_null &&
-			datumIsEqual(old_value, new_value,
-						 TupleDescAttr(old_row->tts_tupleDescriptor, key->attnum - 1)->attbyval,
-						 TupleDescAttr(old_row->tts_tupleDescriptor, key->attnum - 1)->attlen);
-
-		if (!same)
-			add_key(plan->source, key, old_value, old_null);
-		if (!key->only_when_gone)
-			add_key(plan->source, key, new_value, new_null);
+		if (column->mode == 'w')
+			continue;
+		if (old_row != NULL &&
+			(new_row == NULL || column_changed(column, old_row, new_row)))
+		{
+			value = slot_getattr(old_row, column->attnum, &isnull);
+			add_key(plan->source, column, value, isnull);
+		}
+		if (new_row != NULL && column->mode == 'a')
+		{
+			value = slot_getattr(new_row, column->attnum, &isnull);
+			add_key(plan->source, column, value, isnull);
+		}
 	}
 }
 
@@ -340,7 +403,7 @@ reputation_capture(PG_FUNCTION_ARGS)
 		capture_row(plan, NULL, data->tg_trigslot);
 	else if (TRIGGER_FIRED_BY_DELETE(data->tg_event))
 		capture_row(plan, data->tg_trigslot, NULL);
-	else
+	else if (row_changed(plan, data->tg_trigslot, data->tg_newslot))
 		capture_row(plan, data->tg_trigslot, data->tg_newslot);
 
 	return PointerGetDatum(NULL);
@@ -356,7 +419,7 @@ flush_captured(bool preparing)
 	if (captured == NULL)
 		return;
 
-	inbox_append(captured, preparing);
+	inbox_append(captured, captured_context, preparing);
 	wake_at_commit = true;
 	/* A prepared transaction cannot notify. */
 	if (guc_notify == NOTIFY_WRITER && !preparing)

@@ -108,6 +108,17 @@ is_inbox(Relation relation)
 }
 
 static void
+fill_slot(TupleTableSlot *slot, const CapturedKey *key)
+{
+	ExecClearTuple(slot);
+	slot->tts_values[0] = Int32GetDatum(key->source);
+	slot->tts_values[1] = Int16GetDatum(key->key_no);
+	slot->tts_values[2] = PointerGetDatum(cstring_to_text_with_len(key->text, key->length));
+	memset(slot->tts_isnull, 0, 3 * sizeof(bool));
+	ExecStoreVirtualTuple(slot);
+}
+
+static void
 insert_keys(Relation relation, keyset_hash *keys)
 {
 	CommandId	cid = GetCurrentCommandId(true);
@@ -120,20 +131,16 @@ insert_keys(Relation relation, keyset_hash *keys)
 	keyset_start_iterate(keys, &iterator);
 	while ((entry = keyset_iterate(keys, &iterator)) != NULL)
 	{
-		TupleTableSlot *slot;
-
 		if (filled == made)
 			slots[made++] = MakeSingleTupleTableSlot(RelationGetDescr(relation), &TTSOpsVirtual);
-		slot = slots[filled++];
-		ExecClearTuple(slot);
-		slot->tts_values[0] = Int32GetDatum(entry->key.source);
-		slot->tts_values[1] = Int16GetDatum(entry->key.key_no);
-		slot->tts_values[2] =
-			PointerGetDatum(cstring_to_text_with_len(entry->key.text, entry->key.length));
-		memset(slot->tts_isnull, 0, 3 * sizeof(bool));
-		ExecStoreVirtualTuple(slot);
-
-		if (filled == APPEND_ROWS)
+		fill_slot(slots[filled++], &entry->key);
+		if (keys->members == 1)
+		{
+			/* The most frequent case, and cheaper so. */
+			table_tuple_insert(relation, slots[0], cid, 0, NULL);
+			filled = 0;
+		}
+		else if (filled == APPEND_ROWS)
 		{
 			table_multi_insert(relation, slots, filled, cid, 0, NULL);
 			filled = 0;
@@ -147,6 +154,7 @@ insert_keys(Relation relation, keyset_hash *keys)
 
 /*
  * inbox_append -- appends a transaction's keys; runs right before it commits.
+ * Leaves garbage in the memory context given.
  *
  * When no segment is to be had (the extension is being dropped, or somebody
  * locked all of them) the workers are asked to recompute everybody instead; only
@@ -154,10 +162,8 @@ insert_keys(Relation relation, keyset_hash *keys)
  * When there is no inbox the extension is gone, and there is nobody to tell.
  */
 void
-inbox_append(keyset_hash *keys, bool preparing)
+inbox_append(keyset_hash *keys, MemoryContext context, bool preparing)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "reputation append",
-												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext before = MemoryContextSwitchTo(context);
 	int			first = shmem_inbox_first_segment();
 	Relation	relation = NULL;
@@ -184,7 +190,6 @@ inbox_append(keyset_hash *keys, bool preparing)
 	}
 
 	MemoryContextSwitchTo(before);
-	MemoryContextDelete(context);
 }
 
 static void

@@ -10,7 +10,7 @@
 #define INBOX_SEGMENTS	4
 
 /* For writers, before their commit. */
-extern void inbox_append(keyset_hash *keys, bool preparing);
+extern void inbox_append(keyset_hash *keys, MemoryContext context, bool preparing);
 
 /* For the fold, which holds the FOLD lock: takes what is there. */
 extern keyset_hash *inbox_take(bool all);

@@ -104,9 +104,54 @@ CREATE TRIGGER ship BEFORE UPDATE ON projects FOR EACH ROW EXECUTE FUNCTION ship
 UPDATE projects SET title = 'renamed' WHERE id = 10;
 SELECT * FROM test.concerned();
 SELECT builder_score FROM users WHERE id = 1;
+-- From then on every update is looked at, but one that changes nothing is not captured.
+SELECT tgattr::text <> '' AS listed FROM pg_trigger WHERE tgrelid = 'projects'::regclass AND tgname = 'reputation_capture';
+SELECT count(*) FROM reputation.listed_despite_trigger();
+UPDATE projects SET title = 'renamed again' WHERE id = 10;
+SELECT * FROM test.concerned();
 DROP TRIGGER ship ON projects;
 UPDATE projects SET status = 'idea' WHERE id = 10;
 SELECT * FROM test.concerned();
+-- Attached without it, the list is back; attached with it, it is not, whoever made the trigger.
+SELECT builder_score_attach() IS NOT NULL AS attached;
+SELECT reputation_process() > 0 AS computed;
+SELECT tgattr::text <> '' AS listed FROM pg_trigger WHERE tgrelid = 'projects'::regclass AND tgname = 'reputation_capture';
+CREATE ROLE regress_trigger NOLOGIN;
+GRANT USAGE, CREATE ON SCHEMA events TO regress_trigger;
+GRANT TRIGGER ON projects TO regress_trigger;
+GRANT EXECUTE ON FUNCTION ship() TO regress_trigger;
+SET ROLE regress_trigger;
+CREATE TRIGGER ship BEFORE INSERT OR UPDATE ON projects FOR EACH ROW EXECUTE FUNCTION ship();
+RESET ROLE;
+UPDATE projects SET title = 'renamed' WHERE id = 10;
+SELECT * FROM test.concerned();
+SELECT builder_score_attach() IS NOT NULL AS attached;
+SELECT reputation_process() > 0 AS computed;
+SELECT tgattr::text <> '' AS listed FROM pg_trigger WHERE tgrelid = 'projects'::regclass AND tgname = 'reputation_capture';
+DROP TRIGGER ship ON projects;
+DROP OWNED BY regress_trigger;
+DROP ROLE regress_trigger;
+-- A generated column changes with what it is computed from.
+ALTER TABLE projects ADD COLUMN stars int, ADD COLUMN reach float8 GENERATED ALWAYS AS (stars * 9) STORED;
+SELECT builder_score_attach(columns => '{"projects": {"impact": "reach"}}') IS NOT NULL AS attached;
+SELECT reputation_process() > 0 AS computed;
+SELECT tgattr::text <> '' AS listed FROM pg_trigger WHERE tgrelid = 'projects'::regclass AND tgname = 'reputation_capture';
+UPDATE projects SET stars = 11, status = 'shipped' WHERE id = 10;
+SELECT reputation_process() > 0 AS computed;
+UPDATE projects SET stars = 1 WHERE id = 10;
+SELECT * FROM test.concerned();
+-- A watched column that is no key is renamed: captured as before.
+ALTER TABLE projects RENAME status TO state;
+UPDATE projects SET state = 'idea' WHERE id = 10;
+SELECT * FROM test.concerned();
+ALTER TABLE projects RENAME state TO status;
+SELECT builder_score_attach() IS NOT NULL AS attached;
+SELECT reputation_process() > 0 AS computed;
+-- The check fails: a warning, and the statement succeeds.
+ALTER FUNCTION reputation.listed_despite_trigger() RENAME TO elsewhere;
+ALTER TABLE users ADD COLUMN any_column int;
+ALTER FUNCTION reputation.elsewhere() RENAME TO listed_despite_trigger;
+SELECT reputation.triggers_check();
 
 -- COPY, INSERT ON CONFLICT, MERGE, a data-modifying CTE.
 COPY projects (id, owner_id, status, impact) FROM stdin;
@@ -289,4 +334,19 @@ SELECT builder_score(2);
 TRUNCATE projects_live;
 SELECT * FROM test.concerned();
 SELECT builder_score(2);
+-- A BEFORE trigger of one partition, and one that comes with a partition.
+SELECT tgattr::text <> '' AS listed FROM pg_trigger WHERE tgrelid = 'projects'::regclass AND tgname = 'reputation_capture';
+CREATE FUNCTION parts.boost() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.impact := 99; RETURN NEW; END $$;
+CREATE TRIGGER boost BEFORE UPDATE ON projects_live FOR EACH ROW EXECUTE FUNCTION parts.boost();
+SELECT tgattr::text <> '' AS listed FROM pg_trigger WHERE tgrelid = 'projects_live'::regclass AND tgname = 'reputation_capture';
+DROP TRIGGER boost ON projects_live;
+SELECT builder_score_attach() IS NOT NULL AS attached;
+SELECT reputation_process() >= 0 AS done;
+SELECT tgattr::text <> '' AS listed FROM pg_trigger WHERE tgrelid = 'projects_live'::regclass AND tgname = 'reputation_capture';
+SET ROLE regress_app;
+CREATE TABLE projects_new (LIKE projects INCLUDING ALL);
+RESET ROLE;
+CREATE TRIGGER boost BEFORE UPDATE ON projects_new FOR EACH ROW EXECUTE FUNCTION parts.boost();
+ALTER TABLE projects ATTACH PARTITION projects_new FOR VALUES IN ('new');
+SELECT tgattr::text <> '' AS listed FROM pg_trigger WHERE tgrelid = 'projects_new'::regclass AND tgname = 'reputation_capture';
 CALL test.clean('parts');
