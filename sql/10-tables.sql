@@ -147,11 +147,12 @@ ALTER TABLE reputation.inbox_1 REPLICA IDENTITY FULL;
 ALTER TABLE reputation.inbox_2 REPLICA IDENTITY FULL;
 ALTER TABLE reputation.inbox_3 REPLICA IDENTITY FULL;
 
+-- Keys are compared as bytes here: fast, and the same in every database.
 -- Due and deferred work. Duplicates of a key are allowed; a claim takes all of them.
 CREATE TABLE reputation.job (
 	engine		int			NOT NULL,
 	kind		smallint	NOT NULL DEFAULT 0,
-	key			text		NOT NULL,
+	key			text		COLLATE "C" NOT NULL,
 	lane		smallint	NOT NULL,
 	priority	smallint	NOT NULL,
 	due_at		timestamptz	NOT NULL,
@@ -170,7 +171,7 @@ COMMENT ON TABLE reputation.job IS 'users (kind 0) and lookup keys to compute, a
 
 CREATE UNLOGGED TABLE reputation.recent_run (
 	engine		int			NOT NULL,
-	key			text		NOT NULL,
+	key			text		COLLATE "C" NOT NULL,
 	closes_at	timestamptz	NOT NULL
 );
 CREATE INDEX recent_run_key ON reputation.recent_run (key, engine);
@@ -223,11 +224,11 @@ CREATE TABLE reputation.schedule (
 COMMENT ON TABLE reputation.schedule IS 'batch jobs: daily at a time (UTC) or at an interval, and who starts them';
 
 CREATE TABLE reputation.builder_scores (
-	user_id				text		PRIMARY KEY,
+	user_id				text		COLLATE "C" PRIMARY KEY,
 	score				int			NOT NULL,
 	algorithm_version	int			NOT NULL,
 	computed_at			timestamptz	NOT NULL
-);
+) WITH (fillfactor = 80);
 COMMENT ON TABLE reputation.builder_scores IS 'builder score rows; the application reads the cached column of its users table';
 
 -- What a dump carries. Not the inbox and the job table: a dump would hold locks

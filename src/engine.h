@@ -115,6 +115,8 @@ extern uint64 engine_exec(const Engine *engine, bool uncaptured, const char *sql
 						  const Oid *types, const Datum *values);
 extern uint64 engine_read(const Engine *engine, const char *sql, int nargs, const Oid *types,
 						  const Datum *values);
+extern uint64 engine_update(const Engine *engine, bool hasty, const char *sql, int nargs,
+							const Oid *types, const Datum *values);
 extern Datum typed_array(Oid type, char **texts, int count);
 extern int	engine_compute(Engine *engine, char **keys, int count, Score **scores);
 extern void engine_scan(Engine *engine, ScoreConsumer consumer, void *arg);

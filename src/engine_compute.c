@@ -40,7 +40,7 @@ compute_query(const Engine *engine, bool all)
 	engine_require_users(engine);
 	return psprintf("SELECT v.user_id::text, t.%s, s.score, s.algorithm_version, %s "
 					"FROM reputation.%s v JOIN %s t ON t.%s = v.user_id "
-					"LEFT JOIN reputation.%s s ON s.user_id = v.user_id::text WHERE %s",
+					"LEFT JOIN reputation.%s s ON s.user_id = v.user_id::text COLLATE \"C\" WHERE %s",
 					engine->cached_column, d->signals, d->signals_view, engine->users_name,
 					engine->users_key, d->score_table,
 					all ? engine_short_keys(engine, "v.user_id") : "v.user_id = ANY ($1)");

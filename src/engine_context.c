@@ -185,9 +185,19 @@ engine_failed(const Engine *engine, const EngineContext *context, MemoryContext 
 	PG_RE_THROW();
 }
 
+/* How a statement over the application's objects runs. */
+typedef enum RunMode
+{
+	MODE_READ,					/* with the calling statement's snapshot */
+	MODE_CAPTURED,
+	MODE_UNCAPTURED,			/* what it writes is not captured */
+	MODE_STORE,					/* not captured, and planned by the key's index */
+	MODE_STORE_HASTY			/* the same, and waits for no lock */
+} RunMode;
+
 static uint64
-run(const Engine *engine, bool uncaptured, bool read_only, const char *sql, int nargs,
-	const Oid *types, const Datum *values)
+run(const Engine *engine, RunMode mode, const char *sql, int nargs, const Oid *types,
+	const Datum *values)
 {
 	MemoryContext memory = CurrentMemoryContext;
 	EngineContext context;
@@ -196,10 +206,14 @@ run(const Engine *engine, bool uncaptured, bool read_only, const char *sql, int 
 
 	engine_require_users(engine);
 	engine_enter(engine, &context);
-	suspended = capture_suspend(uncaptured);
+	if (mode >= MODE_STORE)
+		spi_prefer_indexes();
+	if (mode == MODE_STORE_HASTY)
+		spi_set("lock_timeout", "1ms");
+	suspended = capture_suspend(mode >= MODE_UNCAPTURED);
 	PG_TRY();
 	{
-		count = read_only ? spi_read(sql, nargs, types, values, NULL) :
+		count = mode == MODE_READ ? spi_read(sql, nargs, types, values, NULL) :
 			spi_exec(sql, nargs, types, values, NULL);
 	}
 	PG_CATCH();
@@ -222,7 +236,7 @@ uint64
 engine_exec(const Engine *engine, bool uncaptured, const char *sql, int nargs,
 			const Oid *types, const Datum *values)
 {
-	return run(engine, uncaptured, false, sql, nargs, types, values);
+	return run(engine, uncaptured ? MODE_UNCAPTURED : MODE_CAPTURED, sql, nargs, types, values);
 }
 
 /*
@@ -233,5 +247,17 @@ uint64
 engine_read(const Engine *engine, const char *sql, int nargs, const Oid *types,
 			const Datum *values)
 {
-	return run(engine, false, true, sql, nargs, types, values);
+	return run(engine, MODE_READ, sql, nargs, types, values);
+}
+
+/*
+ * engine_update -- engine_exec() of an update of rows that are given by their
+ * keys; what it writes is not captured. Hasty: raises 55P03 rather than wait
+ * for a lock.
+ */
+uint64
+engine_update(const Engine *engine, bool hasty, const char *sql, int nargs, const Oid *types,
+			  const Datum *values)
+{
+	return run(engine, hasty ? MODE_STORE_HASTY : MODE_STORE, sql, nargs, types, values);
 }

@@ -6,6 +6,11 @@
  * its cached value differs, a score row only when the score or the version
  * does. Rows that others hold locked are skipped and reported as not stored.
  * Why a stale value cannot stay is told in queue.c.
+ *
+ * First a batch is stored in haste, by plain updates in a subtransaction that
+ * gives up at the first lock it would have to wait for; that is nearly always
+ * enough. When it is not, the batch and some after it are stored with care: the
+ * free rows are locked first (SKIP LOCKED), then updated, at twice the cost.
  */
 #include "postgres.h"
 
@@ -15,6 +20,7 @@
 #include "engine.h"
 #include "queue.h"
 #include "spi.h"
+#include "subxact.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
@@ -28,6 +34,9 @@ score_differs(const Engine *engine, const Score *score)
 		!score->has_row || score->row_score != score->score ||
 		score->row_version != engine->version;
 }
+
+/* Batches that are stored with care after one could not be in haste. */
+#define CAREFUL_BATCHES	16
 
 static int
 compare_users(const void *a, const void *b)
@@ -58,38 +67,69 @@ mark_returned(Score **scores, int count, uint64 returned, bool changed)
 	SPI_freetuptable(SPI_tuptable);
 }
 
-/*
- * Writes the cached column of the rows that nobody holds locked, and marks
- * those scores as stored. Not captured: the claim covers it, or the recheck.
- */
+/* The keys and scores as C arrays, sorted by key. */
 static void
-store_cached(Engine *engine, Score **scores, int count)
+sort_scores(Score **scores, int count, char ***keys, int32 **numbers)
 {
-	Oid			types[] = {get_array_type(engine->key_type), INT4ARRAYOID};
-	char	  **keys = palloc(sizeof(char *) * Max(count, 1));
-	int32	   *numbers = palloc(sizeof(int32) * Max(count, 1));
-	Datum		values[2];
-	uint64		written;
-	char	   *sql;
-
+	*keys = palloc(sizeof(char *) * Max(count, 1));
+	*numbers = palloc(sizeof(int32) * Max(count, 1));
 	qsort(scores, count, sizeof(Score *), compare_users);
 	for (int i = 0; i < count; i++)
 	{
-		keys[i] = scores[i]->user;
-		numbers[i] = scores[i]->score;
+		(*keys)[i] = scores[i]->user;
+		(*numbers)[i] = scores[i]->score;
 	}
+}
+
+/*
+ * Writes the cached column of the rows that nobody holds locked (hasty: of all),
+ * and marks those scores as stored. Not captured: the claim covers it, or the
+ * recheck.
+ */
+static void
+store_cached(Engine *engine, Score **scores, int count, bool hasty)
+{
+	Oid			types[] = {get_array_type(engine->key_type), INT4ARRAYOID};
+	char	  **keys;
+	int32	   *numbers;
+	Datum		values[2];
+	uint64		written;
+	const char *sql = hasty ?
+	"UPDATE %1$s t SET %3$s = n.score FROM unnest($1, $2) AS n(id, score) "
+	"WHERE t.%2$s = n.id RETURNING t.%2$s::text" :
+	"WITH free AS (SELECT t.%2$s AS id, n.score FROM %1$s t "
+	"JOIN unnest($1, $2) AS n(id, score) ON t.%2$s = n.id "
+	"FOR NO KEY UPDATE OF t SKIP LOCKED) "
+	"UPDATE %1$s t SET %3$s = free.score FROM free WHERE t.%2$s = free.id "
+	"RETURNING t.%2$s::text";
+
+	sort_scores(scores, count, &keys, &numbers);
 	values[0] = typed_array(engine->key_type, keys, count);
 	values[1] = int_array(numbers, count);
-	sql = psprintf("WITH free AS ("
-				   "SELECT t.%2$s AS id, n.score FROM %1$s t "
-				   "JOIN unnest($1, $2) AS n(id, score) ON t.%2$s = n.id "
-				   "FOR NO KEY UPDATE OF t SKIP LOCKED) "
-				   "UPDATE %1$s t SET %3$s = free.score FROM free WHERE t.%2$s = free.id "
-				   "RETURNING t.%2$s::text",
-				   engine->users_name, engine->users_key, engine->cached_column);
-
-	written = engine_exec(engine, true, sql, 2, types, values);
+	written = engine_update(engine, hasty,
+							psprintf(sql, engine->users_name, engine->users_key,
+									 engine->cached_column), 2, types, values);
 	mark_returned(scores, count, written, true);
+}
+
+/* The statement that writes score rows; %s is the table. */
+static const char *
+rows_statement(bool missing, bool hasty)
+{
+	if (missing)
+		return "INSERT INTO reputation.%1$s AS s SELECT n.id, n.score, $3, $4 "
+			"FROM unnest($1, $2) AS n(id, score) ON CONFLICT (user_id) DO UPDATE "
+			"SET score = excluded.score, algorithm_version = $3, computed_at = $4 "
+			"RETURNING user_id";
+	if (hasty)
+		return "UPDATE reputation.%1$s s SET score = n.score, algorithm_version = $3, "
+			"computed_at = $4 FROM unnest($1, $2) AS n(id, score) "
+			"WHERE s.user_id = n.id RETURNING s.user_id";
+	return "WITH free AS (SELECT s.ctid, n.score FROM reputation.%1$s s "
+		"JOIN unnest($1, $2) AS n(id, score) ON s.user_id = n.id "
+		"FOR NO KEY UPDATE OF s SKIP LOCKED) "
+		"UPDATE reputation.%1$s s SET score = free.score, algorithm_version = $3, "
+		"computed_at = $4 FROM free WHERE s.ctid = free.ctid RETURNING s.user_id";
 }
 
 /*
@@ -97,38 +137,27 @@ store_cached(Engine *engine, Score **scores, int count)
  * those that are missing. Marks what it wrote as stored.
  */
 static void
-store_rows(Engine *engine, Score **scores, int count, bool missing)
+store_rows(Engine *engine, Score **scores, int count, bool missing, bool hasty)
 {
 	Oid			types[] = {TEXTARRAYOID, INT4ARRAYOID, INT4OID, TIMESTAMPTZOID};
-	char	  **keys = palloc(sizeof(char *) * count);
-	int32	   *numbers = palloc(sizeof(int32) * count);
+	char	  **keys;
+	int32	   *numbers;
 	Datum		values[4];
-	const char *sql;
+	char	   *sql = psprintf(rows_statement(missing, hasty), engine->descriptor->score_table);
+	int			settings = spi_settings_begin();
 
-	qsort(scores, count, sizeof(Score *), compare_users);
+	sort_scores(scores, count, &keys, &numbers);
 	for (int i = 0; i < count; i++)
-	{
-		keys[i] = scores[i]->user;
-		numbers[i] = scores[i]->score;
 		scores[i]->stored = false;
-	}
 	values[0] = text_array(keys, count);
 	values[1] = int_array(numbers, count);
 	values[2] = Int32GetDatum(engine->version);
 	values[3] = TimestampTzGetDatum(clock_now());
-	sql = missing ?
-		"INSERT INTO reputation.%1$s AS s SELECT n.id, n.score, $3, $4 "
-		"FROM unnest($1, $2) AS n(id, score) ON CONFLICT (user_id) DO UPDATE "
-		"SET score = excluded.score, algorithm_version = $3, computed_at = $4 "
-		"RETURNING user_id" :
-		"WITH free AS (SELECT s.user_id, n.score FROM reputation.%1$s s "
-		"JOIN unnest($1, $2) AS n(id, score) ON s.user_id = n.id "
-		"FOR NO KEY UPDATE OF s SKIP LOCKED) "
-		"UPDATE reputation.%1$s s SET score = free.score, algorithm_version = $3, "
-		"computed_at = $4 FROM free WHERE s.user_id = free.user_id RETURNING s.user_id";
-	mark_returned(scores, count,
-				  spi_exec(psprintf(sql, engine->descriptor->score_table), 4, types, values, NULL),
-				  false);
+	spi_prefer_indexes();
+	if (hasty)
+		spi_set("lock_timeout", "1ms");
+	mark_returned(scores, count, spi_exec(sql, 4, types, values, NULL), false);
+	spi_settings_end(settings);
 }
 
 /* Has a worker look again at what differed. */
@@ -151,6 +180,53 @@ queue_rechecks(Engine *engine, Score *scores, int count)
 	pfree(users);
 }
 
+typedef struct Store
+{
+	Engine	   *engine;
+	Score	   *scores;
+	int			count;
+	bool		claimed;
+	bool		hasty;
+} Store;
+
+/* Stores what differs. */
+static void
+store(void *arg)
+{
+	Store	   *this = arg;
+	Score	  **picked = palloc(sizeof(Score *) * Max(this->count, 1));
+	int			npicked = 0;
+
+	for (int i = 0; i < this->count; i++)
+	{
+		Score	   *score = &this->scores[i];
+
+		score->changed = false;
+		score->stored = !score->cached_null && score->cached == score->score;
+		if (!score->stored)
+			picked[npicked++] = score;
+	}
+	if (npicked > 0)
+		store_cached(this->engine, picked, npicked, this->hasty);
+
+	for (int missing = 0; missing < (this->claimed ? 2 : 1); missing++)
+	{
+		npicked = 0;
+		for (int i = 0; i < this->count; i++)
+		{
+			Score	   *score = &this->scores[i];
+
+			if (score->stored && score->has_row == !missing &&
+				(missing || score->row_score != score->score ||
+				 score->row_version != this->engine->version))
+				picked[npicked++] = score;
+		}
+		if (npicked > 0)
+			store_rows(this->engine, picked, npicked, missing, this->hasty);
+	}
+	pfree(picked);
+}
+
 /*
  * engine_store -- stores what differs and sets stored and changed. Claimed: the
  * caller holds the users' lanes (queue.c). Otherwise what differed is queued to
@@ -160,36 +236,25 @@ queue_rechecks(Engine *engine, Score *scores, int count)
 void
 engine_store(Engine *engine, Score *scores, int count, bool claimed)
 {
-	Score	  **picked = palloc(sizeof(Score *) * Max(count, 1));
-	int			npicked = 0;
+	static int	careful = 0;
+	Store		this = {engine, scores, count, claimed, careful == 0};
+	ErrorData  *error = NULL;
 
-	for (int i = 0; i < count; i++)
+	if (this.hasty)
+		error = subxact_try(store, &this);
+	else
+		careful--;
+	if (error != NULL && error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+		ReThrowError(error);
+	if (error != NULL)
+		careful = CAREFUL_BATCHES;
+	if (error != NULL || !this.hasty)
 	{
-		scores[i].stored = !scores[i].cached_null && scores[i].cached == scores[i].score;
-		if (!scores[i].stored)
-			picked[npicked++] = &scores[i];
-	}
-	if (npicked > 0)
-		store_cached(engine, picked, npicked);
-
-	for (int missing = 0; missing < (claimed ? 2 : 1); missing++)
-	{
-		npicked = 0;
-		for (int i = 0; i < count; i++)
-		{
-			Score	   *score = &scores[i];
-
-			if (score->stored && score->has_row == !missing &&
-				(missing || score->row_score != score->score ||
-				 score->row_version != engine->version))
-				picked[npicked++] = score;
-		}
-		if (npicked > 0)
-			store_rows(engine, picked, npicked, missing);
+		this.hasty = false;
+		store(&this);
 	}
 	if (!claimed)
 		queue_rechecks(engine, scores, count);
-	pfree(picked);
 }
 
 /*
@@ -202,7 +267,7 @@ engine_probe(Engine *engine)
 	Score	   *none;
 
 	engine_compute(engine, NULL, 0, &none);
-	store_cached(engine, &none, 0);
+	store_cached(engine, &none, 0, false);
 }
 
 /*
@@ -247,7 +312,7 @@ int64
 engine_queue_orphans(Engine *engine)
 {
 	char	   *sql = psprintf("SELECT s.user_id FROM reputation.%s s WHERE NOT EXISTS "
-							   "(SELECT FROM %s t WHERE t.%s::text = s.user_id)",
+							   "(SELECT FROM %s t WHERE t.%s::text = s.user_id COLLATE \"C\")",
 							   engine->descriptor->score_table, engine->users_name,
 							   engine->users_key);
 	uint64		count = engine_exec(engine, false, sql, 0, NULL, NULL);

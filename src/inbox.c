@@ -43,10 +43,12 @@
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 /* A segment of this many pages is truncated rather than deleted from. */
@@ -64,16 +66,37 @@
 /* When the fold last scanned a segment it could not truncate. */
 static TimestampTz retired_scan[INBOX_SEGMENTS];
 
+/* The segments' OIDs, invalid when not looked up since a relation or a schema changed. */
+static Oid	segments[INBOX_SEGMENTS];
+
+static void
+forget_segments(Datum arg, int cache, uint32 hash)
+{
+	memset(segments, 0, sizeof(segments));
+}
+
 static Oid
 segment_oid(int segment)
 {
-	Oid			schema = get_namespace_oid("reputation", true);
+	static bool registered = false;
+	Oid			schema;
 	char		name[NAMEDATALEN];
 
+	if (OidIsValid(segments[segment]))
+		return segments[segment];
+
+	if (!registered)
+	{
+		CacheRegisterSyscacheCallback(RELOID, forget_segments, (Datum) 0);
+		CacheRegisterSyscacheCallback(NAMESPACEOID, forget_segments, (Datum) 0);
+		registered = true;
+	}
+	schema = get_namespace_oid("reputation", true);
 	if (!OidIsValid(schema))
 		return InvalidOid;
 	snprintf(name, sizeof(name), "inbox_%d", segment);
-	return get_relname_relid(name, schema);
+	segments[segment] = get_relname_relid(name, schema);
+	return segments[segment];
 }
 
 /*

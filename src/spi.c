@@ -208,6 +208,18 @@ spi_set(const char *name, const char *value)
 							 false);
 }
 
+/*
+ * spi_prefer_indexes -- for statements over some keys: a thousand of them look
+ * worth reading a table of a hundred thousand rows, and are not.
+ */
+void
+spi_prefer_indexes(void)
+{
+	spi_set("enable_seqscan", "off");
+	spi_set("enable_hashjoin", "off");
+	spi_set("enable_mergejoin", "off");
+}
+
 void
 spi_settings_end(int level)
 {

@@ -25,6 +25,7 @@ extern Datum spi_datum(uint64 row, int column, bool *isnull);
 
 extern int	spi_settings_begin(void);
 extern void spi_set(const char *name, const char *value);
+extern void spi_prefer_indexes(void);
 extern void spi_settings_end(int level);
 
 extern Datum text_array(char **texts, int count);
