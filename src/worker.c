@@ -104,7 +104,8 @@ typedef void (*Unit) (Worker *worker, List *engines);
 /*
  * What a role's or a database's settings must not change under a worker. The
  * planner is told to use the internal tables' indexes, whose statistics are
- * always out of date; engine_enter() gives the engines its full choice.
+ * always out of date, and to plan once; engine_enter() gives the engines its full
+ * choice of plans.
  */
 static const char *const pinned[][2] = {
 	{"role", "none"},
@@ -128,7 +129,7 @@ static const char *const pinned[][2] = {
 	{"enable_nestloop", "on"},
 	{"enable_bitmapscan", "on"},
 	{"enable_sort", "on"},
-	{"plan_cache_mode", "auto"},
+	{"plan_cache_mode", "force_generic_plan"},
 	{"max_parallel_workers_per_gather", "0"}
 };
 
