@@ -393,6 +393,28 @@ INSERT INTO projects_2 VALUES (1, 2, 'shipped', 0);
 SELECT * FROM test.concerned();
 SELECT id, builder_score FROM users ORDER BY id;
 
+-- The application's objects get other names: a session that has read a score follows.
+SELECT builder_score(1);
+ALTER SCHEMA attach RENAME TO elsewhere;
+SELECT builder_score(1);
+ALTER TABLE elsewhere.users RENAME TO members;
+SELECT builder_score(1);
+CREATE SCHEMA people AUTHORIZATION regress_app;
+ALTER TABLE elsewhere.members SET SCHEMA people;
+SELECT builder_score(1);
+INSERT INTO elsewhere.projects_2 VALUES (2, 1, 'shipped', 0);
+SELECT * FROM test.concerned();
+SELECT builder_score(1);
+-- All but the key and the cached column, whose names are kept: attach again.
+ALTER TABLE people.members RENAME id TO uid;
+SELECT * FROM test.raised('SELECT builder_score(1)');
+SELECT builder_score_attach('people.members', 'elsewhere.projects_2', 'elsewhere.project_collaborators', '{"users": {"id": "uid"}}') IS NOT NULL AS attached;
+SELECT builder_score(1);
+SELECT builder_score_detach();
+ALTER TABLE people.members SET SCHEMA elsewhere;
+DROP SCHEMA people;
+ALTER SCHEMA elsewhere RENAME TO attach;
+
 DROP TABLE test.registry_before;
 DROP FUNCTION test.registry_changes();
 DROP VIEW test.registry;
