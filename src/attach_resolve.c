@@ -226,13 +226,18 @@ resolve_tables(AttachSpec *spec)
 	}
 }
 
-/* Finds the columns; 42703 naming all that are missing. */
+/*
+ * Finds the columns; 42703 naming all that are missing, 0A000 naming those that
+ * have no value in the rows that a trigger sees.
+ */
 static void
 resolve_columns(AttachSpec *spec)
 {
 	StringInfoData missing;
+	StringInfoData virtual;
 
 	initStringInfo(&missing);
+	initStringInfo(&virtual);
 	for (int i = 0; i < spec->ntables; i++)
 	{
 		AttachTable *table = &spec->tables[i];
@@ -250,6 +255,8 @@ resolve_columns(AttachSpec *spec)
 			{
 				column->actual = pstrdup(quote_identifier(column->raw));
 				column->type = getBaseType(get_atttype(table->oid, attnum));
+				if (get_attgenerated(table->oid, attnum) == ATTRIBUTE_GENERATED_VIRTUAL)
+					attach_add_name(&virtual, psprintf("%s.%s", table->name, column->raw));
 			}
 		}
 	}
@@ -259,6 +266,12 @@ resolve_columns(AttachSpec *spec)
 				 errmsg("missing columns: %s", missing.data),
 				 errhint("Columns under other names are given in the argument \"columns\": %s.",
 						 accepted_columns(spec))));
+	if (virtual.len > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("virtual generated columns are not supported: %s", virtual.data),
+				 errdetail("Triggers do not see their values."),
+				 errhint("Make them STORED.")));
 }
 
 /* 42804 unless the users' key has a type an engine can work with. */

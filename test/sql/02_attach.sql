@@ -144,6 +144,20 @@ GRANT SELECT ON text_collaborators TO regress_app;
 SELECT state <> '00000' AS refused FROM test.raised($$SELECT builder_score_attach(collaborators => 'text_collaborators', rank_column => 'place')$$);
 DROP TABLE users_numeric, users_date, users_char, users_text, text_collaborators;
 
+-- A column of which a trigger sees no value (PostgreSQL 18 has them; made up here).
+BEGIN;
+SET LOCAL ROLE regress_app;
+CREATE TABLE g_projects (no int, id int GENERATED ALWAYS AS (no) STORED PRIMARY KEY, owner_id int, idea boolean,
+	status text GENERATED ALWAYS AS (CASE WHEN idea THEN 'idea' END) STORED, impact int);
+RESET ROLE;
+SAVEPOINT s;
+SELECT builder_score_attach(projects => 'g_projects') IS NOT NULL AS attached;
+ROLLBACK TO s;
+UPDATE pg_attribute SET attgenerated = 'v' WHERE attrelid = 'g_projects'::regclass AND attgenerated = 's';
+SELECT builder_score_attach(projects => 'g_projects');
+\echo SQLSTATE :SQLSTATE
+ROLLBACK;
+
 -- The columns that the engine writes.
 CREATE TABLE users_bigint (id int PRIMARY KEY, builder_score bigint);
 SELECT builder_score_attach('users_bigint');
