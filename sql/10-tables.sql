@@ -158,6 +158,7 @@ CREATE TABLE reputation.job (
 	due_at		timestamptz	NOT NULL,
 	attempt		smallint	NOT NULL DEFAULT 0,
 	lock_tries	smallint	NOT NULL DEFAULT 0,
+	blind		boolean		NOT NULL DEFAULT false,
 	run_id		bigint,
 	error		text
 );
@@ -166,6 +167,7 @@ CREATE TABLE reputation.job (
 CREATE INDEX job_due ON reputation.job (priority, due_at, engine);
 CREATE INDEX job_key ON reputation.job (key, kind, engine);
 COMMENT ON COLUMN reputation.job.run_id IS 'null: an event; 0: a session stored the user without a claim, look again; else a run in reputation.job_runs';
+COMMENT ON COLUMN reputation.job.blind IS 'due now because the user''s lane was taken when it was queued: a window may have opened since';
 ALTER TABLE reputation.job REPLICA IDENTITY FULL;
 COMMENT ON TABLE reputation.job IS 'users (kind 0) and lookup keys to compute, at due_at';
 

@@ -87,6 +87,32 @@ RETURN ((after AT TIME ZONE 'UTC')::date + at_time
 COMMENT ON FUNCTION reputation.next_daily(time, timestamptz) IS
 'The next moment after the one given at which it is that time of day, UTC.';
 
+CREATE FUNCTION reputation.preloaded() RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT EXISTS (SELECT FROM unnest(string_to_array(replace(current_setting('shared_preload_libraries'), '"', ''), ',')) l
+				   WHERE trim(l) IN ('reputation', '$libdir/reputation'));
+END;
+COMMENT ON FUNCTION reputation.preloaded() IS
+'Is the library preloaded, so that there are workers?';
+
+CREATE FUNCTION reputation.cron_daily(at_time time) RETURNS text
+LANGUAGE sql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp
+RETURN CASE WHEN extract(second FROM at_time) = 0
+	THEN format('%s %s * * *', extract(minute FROM at_time), extract(hour FROM at_time) % 24) END;
+COMMENT ON FUNCTION reputation.cron_daily(time) IS
+'A time of day as pg_cron writes it; null when it is not on a minute.';
+
+CREATE FUNCTION reputation.cron_every(every interval) RETURNS text
+LANGUAGE sql IMMUTABLE STRICT SET search_path = pg_catalog, pg_temp
+RETURN CASE
+	WHEN every = '1 day' THEN '0 0 * * *'
+	WHEN extract(second FROM every) > 0 THEN NULL
+	WHEN every < '1 hour' AND mod(60, nullif(extract(minute FROM every), 0)) = 0 THEN format('*/%s * * * *', extract(minute FROM every))
+	WHEN extract(minute FROM every) = 0 AND mod(24, nullif(extract(hour FROM every), 0)) = 0 THEN format('0 */%s * * *', extract(hour FROM every)) END;
+COMMENT ON FUNCTION reputation.cron_every(interval) IS
+'An interval from 1 minute to 1 day as pg_cron writes it; null when it neither is whole minutes that divide an hour nor whole hours that divide a day.';
+
 CREATE PROCEDURE @extschema@.reputation_run(job_name text, trigger text DEFAULT 'manual')
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -115,23 +141,32 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 #variable_conflict use_column
 DECLARE
 	cron oid := (SELECT n.oid FROM pg_extension e JOIN pg_namespace n ON n.nspname = 'cron' WHERE e.extname = 'pg_cron');
-	minutes int := round(extract(epoch FROM leaderboards) / 60);
-	starter text := CASE WHEN cron IS NULL THEN 'worker' ELSE 'pg_cron' END;
+	cron_nightly text := CASE WHEN cron IS NOT NULL THEN reputation.cron_daily(nightly) END;
+	cron_leaderboards text := CASE WHEN cron IS NOT NULL THEN reputation.cron_every(leaderboards) END;
 BEGIN
-	IF nightly IS NULL OR leaderboards IS NULL OR minutes NOT BETWEEN 1 AND 60 * 24 THEN
+	IF nightly IS NULL OR leaderboards IS NULL OR leaderboards NOT BETWEEN '1 min' AND '1 day' THEN
 		RAISE EXCEPTION 'nightly must be a time of day and leaderboards an interval of 1 minute to 1 day'
 			USING ERRCODE = 'invalid_parameter_value';
 	END IF;
+	-- What pg_cron cannot do exactly is left to the worker, if there is one.
+	IF cron IS NOT NULL AND (cron_nightly IS NULL OR cron_leaderboards IS NULL)
+		AND NOT (reputation.preloaded() AND current_setting('reputation.workers', true)::int > 0) THEN
+		RAISE EXCEPTION 'pg_cron cannot start a job %',
+			CASE WHEN cron_nightly IS NULL THEN 'at ' || nightly ELSE 'every ' || leaderboards END
+			USING ERRCODE = 'invalid_parameter_value',
+				HINT = 'It can at a full minute, and at intervals of whole minutes that divide an hour or whole hours that divide a day. A worker can at any; none is running.';
+	END IF;
 	PERFORM @extschema@.reputation_unschedule();
 	INSERT INTO reputation.schedule (job_name, at_time, every, next_run_at, started_by)
-	VALUES ('nightly', nightly, NULL, reputation.next_daily(nightly, reputation.clock()), starter),
-		('leaderboards', NULL, leaderboards, reputation.clock() + leaderboards, starter);
-	IF cron IS NOT NULL THEN
-		PERFORM cron.schedule('reputation nightly', format('%s %s * * *', extract(minute FROM nightly), extract(hour FROM nightly)),
-			$cron$CALL @extschema@.reputation_run('nightly', 'cron')$cron$);
-		PERFORM cron.schedule('reputation leaderboards',
-			CASE WHEN minutes < 60 THEN format('*/%s * * * *', minutes) ELSE format('0 */%s * * *', minutes / 60) END,
-			$cron$CALL @extschema@.reputation_run('leaderboards', 'cron')$cron$);
+	VALUES ('nightly', nightly, NULL, reputation.next_daily(nightly, reputation.clock()),
+			CASE WHEN cron_nightly IS NULL THEN 'worker' ELSE 'pg_cron' END),
+		('leaderboards', NULL, leaderboards, reputation.clock() + leaderboards,
+			CASE WHEN cron_leaderboards IS NULL THEN 'worker' ELSE 'pg_cron' END);
+	IF cron_nightly IS NOT NULL THEN
+		PERFORM cron.schedule('reputation nightly', cron_nightly, $cron$CALL @extschema@.reputation_run('nightly', 'cron')$cron$);
+	END IF;
+	IF cron_leaderboards IS NOT NULL THEN
+		PERFORM cron.schedule('reputation leaderboards', cron_leaderboards, $cron$CALL @extschema@.reputation_run('leaderboards', 'cron')$cron$);
 	END IF;
 	PERFORM reputation.wake();
 	RETURN QUERY SELECT s.job_name, coalesce('daily at ' || s.at_time || ' UTC', 'every ' || s.every), s.started_by
@@ -139,7 +174,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION @extschema@.reputation_schedule(time, interval) IS
-'Schedules the batch jobs: the nightly recomputation (time of day, UTC) and the leaderboards (interval). With pg_cron in this database it starts them, otherwise the worker. Replaces an earlier schedule. 22023 bad argument.';
+'Schedules the batch jobs: the nightly recomputation (time of day, UTC) and the leaderboards (interval). With pg_cron in this database it starts them, otherwise, or where it cannot do so exactly (every 45 minutes), the worker. Replaces an earlier schedule. 22023 bad argument, or an interval that pg_cron cannot do and no worker.';
 
 CREATE FUNCTION @extschema@.reputation_unschedule() RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

@@ -27,8 +27,7 @@ RETURNS TABLE (check_name text, status text, detail text, hint text)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	library text := reputation.library_version();	-- first: it loads the settings
-	preloaded boolean := EXISTS (SELECT FROM unnest(string_to_array(replace(current_setting('shared_preload_libraries'), '"', ''), ',')) l
-								 WHERE trim(l) IN ('reputation', '$libdir/reputation'));
+	preloaded boolean := reputation.preloaded();
 	wanted int := current_setting('reputation.workers')::int;
 	version text := (SELECT extversion FROM pg_extension WHERE extname = 'reputation');
 	now timestamptz := reputation.clock();

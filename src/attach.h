@@ -69,9 +69,12 @@ extern void attach_resolve(FunctionCallInfo fcinfo, AttachSpec *spec);
 extern AttachColumn *attach_column(AttachTable *table, const char *name);
 extern void attach_require_comparable(AttachTable *table, const char *name,
 									  AttachTable *other_table, const char *other_name);
+extern bool attach_converts(const AttachColumn *column, Oid type);
+extern Oid	attach_wider_type(const AttachColumn *a, const AttachColumn *b);
 extern char *attach_as(const AttachColumn *column, const char *alias, Oid type);
 extern int64 attach_install(FunctionCallInfo fcinfo, AttachSpec *spec);
-extern void attach_advise_index(AttachTable *table, const char *column);
+extern void attach_advise_index(AttachTable *table, const char *name);
+extern void attach_advise_index_as(AttachTable *table, const char *name, Oid type);
 extern void attach_remove(FunctionCallInfo fcinfo, const EngineDescriptor *engine);
 
 #endif							/* REPUTATION_ATTACH_H */

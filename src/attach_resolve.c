@@ -42,6 +42,29 @@ attach_column(AttachTable *table, const char *name)
 	elog(ERROR, "table %s has no column %s in its description", table->argument, name);
 }
 
+static bool
+is_integer(Oid type)
+{
+	return type == INT2OID || type == INT4OID || type == INT8OID;
+}
+
+static bool
+is_text(Oid type)
+{
+	return type == TEXTOID || type == VARCHAROID;
+}
+
+/*
+ * attach_converts -- does a column become another value in the type given, so
+ * that a condition on that does not use the column's index? Not between text
+ * and varchar.
+ */
+bool
+attach_converts(const AttachColumn *column, Oid type)
+{
+	return column->type != type && !is_text(column->type);
+}
+
 /*
  * attach_as -- a column as an expression of the type given.
  */
@@ -51,6 +74,16 @@ attach_as(const AttachColumn *column, const char *alias, Oid type)
 	if (column->type == type)
 		return psprintf("%s.%s", alias, column->actual);
 	return psprintf("%s.%s::%s", alias, column->actual, format_type_be_qualified(type));
+}
+
+/*
+ * attach_wider_type -- the type of two comparable columns that has the values
+ * of both.
+ */
+Oid
+attach_wider_type(const AttachColumn *a, const AttachColumn *b)
+{
+	return is_integer(a->type) && get_typlen(b->type) > get_typlen(a->type) ? b->type : a->type;
 }
 
 static AttachTable *
@@ -193,13 +226,18 @@ resolve_tables(AttachSpec *spec)
 	}
 }
 
-/* Finds the columns; 42703 naming all that are missing. */
+/*
+ * Finds the columns; 42703 naming all that are missing, 0A000 naming those that
+ * have no value in the rows that a trigger sees.
+ */
 static void
 resolve_columns(AttachSpec *spec)
 {
 	StringInfoData missing;
+	StringInfoData virtual;
 
 	initStringInfo(&missing);
+	initStringInfo(&virtual);
 	for (int i = 0; i < spec->ntables; i++)
 	{
 		AttachTable *table = &spec->tables[i];
@@ -217,6 +255,8 @@ resolve_columns(AttachSpec *spec)
 			{
 				column->actual = pstrdup(quote_identifier(column->raw));
 				column->type = getBaseType(get_atttype(table->oid, attnum));
+				if (get_attgenerated(table->oid, attnum) == ATTRIBUTE_GENERATED_VIRTUAL)
+					attach_add_name(&virtual, psprintf("%s.%s", table->name, column->raw));
 			}
 		}
 	}
@@ -226,18 +266,12 @@ resolve_columns(AttachSpec *spec)
 				 errmsg("missing columns: %s", missing.data),
 				 errhint("Columns under other names are given in the argument \"columns\": %s.",
 						 accepted_columns(spec))));
-}
-
-static bool
-is_integer(Oid type)
-{
-	return type == INT2OID || type == INT4OID || type == INT8OID;
-}
-
-static bool
-is_text(Oid type)
-{
-	return type == TEXTOID || type == VARCHAROID;
+	if (virtual.len > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("virtual generated columns are not supported: %s", virtual.data),
+				 errdetail("Triggers do not see their values."),
+				 errhint("Make them STORED.")));
 }
 
 /* 42804 unless the users' key has a type an engine can work with. */

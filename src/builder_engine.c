@@ -159,6 +159,37 @@ const EngineDescriptor builder_engine = {
 };
 
 /*
+ * A column that refers to a user, in the signals view. A condition on user_id
+ * must get to the column's index. It does not through a conversion, but a
+ * comparison with the users' key does, whichever integers the two are.
+ */
+typedef struct UserColumn
+{
+	char	   *user_id;		/* in the type of the users' key */
+	char	   *plain;			/* the same, maybe in its own type */
+	char	   *join;			/* what that takes in FROM */
+} UserColumn;
+
+static UserColumn
+user_column(AttachTable *users, AttachTable *table, const char *name, const char *alias)
+{
+	AttachColumn *id = attach_column(users, "id");
+	AttachColumn *column = attach_column(table, name);
+	UserColumn	result = {.join = ""};
+
+	if (!attach_converts(column, id->type))
+		result.plain = result.user_id = attach_as(column, alias, id->type);
+	else
+	{
+		result.plain = psprintf("%s.%s", alias, column->actual);
+		result.user_id = psprintf("u.%s", id->actual);
+		result.join = psprintf(" JOIN %s u ON %s = %s", users->qualified, result.user_id,
+							   result.plain);
+	}
+	return result;
+}
+
+/*
  * The signals view over the three tables: a union of the users themselves, what
  * they own and shipped, what they collaborate on (with its owner), and who
  * collaborates on what they own.
@@ -167,63 +198,63 @@ static char *
 signals_query(AttachTable *users, AttachTable *projects, AttachTable *collaborators)
 {
 	AttachColumn *id = attach_column(users, "id");
+	AttachColumn *project = attach_column(projects, "id");
 	AttachColumn *impact = attach_column(projects, "impact");
-	char	   *owner = attach_as(attach_column(projects, "owner_id"), "p", id->type);
-	char	   *collaborator = attach_as(attach_column(collaborators, "user_id"), "c", id->type);
+	UserColumn	owner = user_column(users, projects, "owner_id", "p");
+	UserColumn	collaborator = user_column(users, collaborators, "user_id", "c");
 	char	   *shipped = psprintf("p.%s::text = ANY ((SELECT reputation.status_list('builder', "
 								   "'shipped'))::text[])",
 								   attach_column(projects, "status")->actual);
-	char	   *edges = psprintf("%s c JOIN %s p ON p.%s = c.%s WHERE c.%s::text = ANY "
-								 "((SELECT reputation.status_list('builder', 'confirmed'))::text[])",
-								 collaborators->qualified, projects->qualified,
-								 attach_column(projects, "id")->actual,
-								 attach_column(collaborators, "project_id")->actual,
-								 attach_column(collaborators, "status")->actual);
-	char	   *project_type = format_type_be_qualified(attach_column(projects, "id")->type);
-	char	   *id_type = format_type_be_qualified(id->type);
+	char	   *confirmed = psprintf("c.%s::text = ANY ((SELECT reputation.status_list('builder', "
+									 "'confirmed'))::text[])",
+									 attach_column(collaborators, "status")->actual);
+	char	   *edges = psprintf("%s c JOIN %s p ON p.%s = c.%s", collaborators->qualified,
+								 projects->qualified, project->actual,
+								 attach_column(collaborators, "project_id")->actual);
+	StringInfoData sql;
 
-	return psprintf("SELECT e.user_id, sum(e.own)::bigint AS own_shipped, "
-					"count(DISTINCT e.project) AS collab_shipped, "
-					"count(DISTINCT e.other) AS vouches, "
-					"coalesce(sum(e.impact), 0)::float8 AS impact FROM ("
-					"SELECT u.%1$s AS user_id, 0 AS own, NULL::%9$s AS project, "
-					"NULL::%10$s AS other, NULL::float8 AS impact, true AS is_user FROM %2$s u "
-					"UNION ALL SELECT %3$s, 1, NULL::%9$s, NULL::%10$s, %4$s, false FROM %5$s p "
-					"WHERE %6$s "
-					"UNION ALL SELECT %7$s, 0, CASE WHEN %6$s THEN p.%11$s END, %3$s, NULL::float8, "
-					"false FROM %8$s AND %3$s IS DISTINCT FROM %7$s "
-					"UNION ALL SELECT %3$s, 0, NULL::%9$s, %7$s, NULL::float8, false "
-					"FROM %8$s AND %3$s <> %7$s"
-					") e GROUP BY e.user_id HAVING bool_or(e.is_user)",
-					id->actual, users->qualified, owner,
-					impact->actual ? psprintf("p.%s::float8", impact->actual) : "NULL::float8",
-					projects->qualified, shipped, collaborator, edges, project_type, id_type,
-					attach_column(projects, "id")->actual);
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "SELECT e.user_id, sum(e.own)::bigint AS own_shipped, "
+					 "count(DISTINCT e.project) AS collab_shipped, "
+					 "count(DISTINCT e.other) AS vouches, "
+					 "coalesce(sum(e.impact), 0)::float8 AS impact FROM ("
+					 "SELECT u.%s AS user_id, 0 AS own, NULL::%s AS project, NULL::%s AS other, "
+					 "NULL::float8 AS impact, true AS is_user FROM %s u",
+					 id->actual, format_type_be_qualified(project->type),
+					 format_type_be_qualified(id->type), users->qualified);
+	appendStringInfo(&sql, " UNION ALL SELECT %s, 1, NULL, NULL, %s, false FROM %s p%s WHERE %s",
+					 owner.user_id,
+					 impact->actual ? psprintf("p.%s::float8", impact->actual) : "NULL",
+					 projects->qualified, owner.join, shipped);
+	appendStringInfo(&sql, " UNION ALL SELECT %s, 0, CASE WHEN %s THEN p.%s END, %s, NULL, false "
+					 "FROM %s%s WHERE %s AND %s IS DISTINCT FROM %s",
+					 collaborator.user_id, shipped, project->actual, owner.plain, edges,
+					 collaborator.join, confirmed, owner.plain, collaborator.plain);
+	appendStringInfo(&sql, " UNION ALL SELECT %s, 0, NULL, %s, NULL, false FROM %s%s "
+					 "WHERE %s AND %s <> %s) e GROUP BY e.user_id HAVING bool_or(e.is_user)",
+					 owner.user_id, collaborator.plain, edges, owner.join, confirmed,
+					 owner.plain, collaborator.plain);
+	return sql.data;
 }
 
 /* A lookup view: a project's key -> its owner. */
 static char *
-project_owner_query(AttachTable *users, AttachTable *projects)
+project_owner_query(AttachTable *projects, Oid key_type)
 {
-	return psprintf("SELECT p.%s AS key, %s AS user_id FROM %s p",
-					attach_column(projects, "id")->actual,
-					attach_as(attach_column(projects, "owner_id"), "p",
-							  attach_column(users, "id")->type),
-					projects->qualified);
+	return psprintf("SELECT %s AS key, p.%s AS user_id FROM %s p",
+					attach_as(attach_column(projects, "id"), "p", key_type),
+					attach_column(projects, "owner_id")->actual, projects->qualified);
 }
 
 /* The other one: a project's key -> its owner and its confirmed collaborators. */
 static char *
-project_users_query(AttachTable *users, AttachTable *projects, AttachTable *collaborators)
+project_users_query(AttachTable *projects, AttachTable *collaborators, Oid key_type)
 {
-	return psprintf("%s UNION ALL SELECT %s, %s FROM %s c WHERE c.%s::text = ANY "
+	return psprintf("%s UNION ALL SELECT %s, c.%s FROM %s c WHERE c.%s::text = ANY "
 					"((SELECT reputation.status_list('builder', 'confirmed'))::text[])",
-					project_owner_query(users, projects),
-					attach_as(attach_column(collaborators, "project_id"), "c",
-							  attach_column(projects, "id")->type),
-					attach_as(attach_column(collaborators, "user_id"), "c",
-							  attach_column(users, "id")->type),
-					collaborators->qualified,
+					project_owner_query(projects, key_type),
+					attach_as(attach_column(collaborators, "project_id"), "c", key_type),
+					attach_column(collaborators, "user_id")->actual, collaborators->qualified,
 					attach_column(collaborators, "status")->actual);
 }
 
@@ -285,14 +316,17 @@ builder_score_attach(PG_FUNCTION_ARGS)
 		{.kind = LOOKUP_PROJECT_USERS, .view = "builder_project_users"},
 		{.kind = LOOKUP_PROJECT_OWNER, .view = "builder_project_owner"}
 	};
+	Oid			key_type;
 	int64		run;
 
 	attach_resolve(fcinfo, &spec);
 	spec.view_query = signals_query(&tables[0], &tables[1], &tables[2]);
 	attach_require_comparable(&tables[2], "project_id", &tables[1], "id");
-	lookups[0].query = project_users_query(&tables[0], &tables[1], &tables[2]);
-	lookups[1].query = project_owner_query(&tables[0], &tables[1]);
-	lookups[0].key_type = lookups[1].key_type = attach_column(&tables[1], "id")->type;
+	key_type = attach_wider_type(attach_column(&tables[1], "id"),
+								 attach_column(&tables[2], "project_id"));
+	lookups[0].query = project_users_query(&tables[1], &tables[2], key_type);
+	lookups[1].query = project_owner_query(&tables[1], key_type);
+	lookups[0].key_type = lookups[1].key_type = key_type;
 	spec.lookups = lookups;
 	spec.nlookups = lengthof(lookups);
 	run = attach_install(fcinfo, &spec);
@@ -302,6 +336,8 @@ builder_score_attach(PG_FUNCTION_ARGS)
 	attach_advise_index(&tables[1], "owner_id");
 	attach_advise_index(&tables[2], "project_id");
 	attach_advise_index(&tables[2], "user_id");
+	attach_advise_index_as(&tables[1], "id", key_type);
+	attach_advise_index_as(&tables[2], "project_id", key_type);
 	PG_RETURN_INT64(run);
 }
 

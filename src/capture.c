@@ -21,6 +21,9 @@
  * parse anew for every statement. Most other updates do not come here at all,
  * see attach_triggers.c.
  *
+ * The set takes no more memory than maintenance_work_mem: when it would, every
+ * source that is in it has everybody marked instead of single keys.
+ *
  * A key that is captured must lead to the users it concerns; which columns
  * are captured in which mode is the engine's business (docs/ARCHITECTURE.md,
  * "Capture"). Where a column is not found any more, everybody is marked.
@@ -38,6 +41,7 @@
 #include "guc.h"
 #include "inbox.h"
 #include "keyset.h"
+#include "miscadmin.h"
 #include "shmem.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -81,6 +85,7 @@ typedef struct TriggerPlan
 static HTAB *trigger_plans = NULL;
 static keyset_hash *captured = NULL;	/* lives in captured_context */
 static MemoryContext captured_context = NULL;	/* child of TopTransactionContext */
+static bool everyone_captured = false;	/* of some source */
 static bool wake_at_commit = false;
 static CaptureState capture_state = {false, 0};
 
@@ -132,16 +137,26 @@ reputation_wake(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* An empty set for the transaction's keys, in a memory context of its own. */
+static keyset_hash *
+new_keys(void)
+{
+	MemoryContext context = AllocSetContextCreate(TopTransactionContext,
+												  "reputation captured keys",
+												  ALLOCSET_SMALL_SIZES);
+
+	return keyset_create(context, 8, NULL);
+}
+
 /* The transaction's set of keys, made at the first one. */
 static keyset_hash *
 captured_keys(void)
 {
 	if (captured == NULL)
 	{
-		captured_context = AllocSetContextCreate(TopTransactionContext,
-												 "reputation captured keys",
-												 ALLOCSET_SMALL_SIZES);
-		captured = keyset_create(captured_context, 8, NULL);
+		captured = new_keys();
+		captured_context = captured->ctx;
+		everyone_captured = false;
 	}
 	return captured;
 }
@@ -150,6 +165,24 @@ static void
 add_everyone(int32 source)
 {
 	keyset_add(captured_keys(), source, KEY_EVERYONE, "", 0);
+	everyone_captured = true;
+}
+
+/* Replaces all keys by marks of everybody. An error leaves the set as it was. */
+static void
+mark_everyone(void)
+{
+	keyset_hash *marks = new_keys();
+	keyset_iterator iterator;
+	KeysetEntry *entry;
+
+	keyset_start_iterate(captured, &iterator);
+	while ((entry = keyset_iterate(captured, &iterator)) != NULL)
+		keyset_add(marks, entry->key.source, KEY_EVERYONE, "", 0);
+	MemoryContextDelete(captured_context);
+	captured = marks;
+	captured_context = marks->ctx;
+	everyone_captured = true;
 }
 
 /* Adds one key; a null is no key, an oversized one marks everybody. */
@@ -185,8 +218,12 @@ add_key(int32 source, TriggerColumn *key, Datum value, bool isnull)
 
 	if (length > MAX_KEY_LENGTH)
 		add_everyone(source);
-	else
+	else if (!everyone_captured || !keyset_has(captured_keys(), source, KEY_EVERYONE, "", 0))
+	{
 		keyset_add(captured_keys(), source, key->key_no, text, length);
+		if (MemoryContextMemAllocated(captured_context, false) / 1024 > maintenance_work_mem)
+			mark_everyone();
+	}
 }
 
 static void

@@ -7,6 +7,8 @@
 
 #include "postgres.h"
 
+#include "catalog/pg_attribute.h"
+
 #if PG_VERSION_NUM < 140000 || PG_VERSION_NUM >= 190000
 #error "reputation supports PostgreSQL 14 to 18"
 #endif
@@ -23,6 +25,11 @@
 #else
 #define object_ownercheck_class(relid, roleid) \
 	pg_class_ownercheck((relid), (roleid))
+#endif
+
+/* PostgreSQL 18 has virtual generated columns. */
+#ifndef ATTRIBUTE_GENERATED_VIRTUAL
+#define ATTRIBUTE_GENERATED_VIRTUAL 'v'
 #endif
 
 #endif							/* REPUTATION_COMPAT_H */

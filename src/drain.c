@@ -383,7 +383,7 @@ drain_jobs(Engine *engine, const DrainScope *scope, Job *jobs, int count, Tallie
 		first = next;
 	}
 
-	queue_open_windows(engine, batch.windows, batch.nwindows);
+	windows_open(engine, batch.windows, batch.nwindows);
 	if (engine->suspended_error != NULL && batch.computed)
 		resume(engine);
 }

@@ -26,15 +26,17 @@
 #include "utils/json.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(reputation_home);
 PG_FUNCTION_INFO_V1(reputation_check_algorithm);
 
 static const EngineDescriptor *const descriptors[] = {&builder_engine};
 
-/* engine_cached(): engines kept until reputation.engine or a users table changes. */
+/* engine_cached(): engines kept until reputation.engine, a users table or a schema changes. */
 static MemoryContext cached_context = NULL;
 static List *cached_engines = NIL;
+static uint64 cached_changes = 0;	/* how often they were forgotten */
 static Oid	engine_table = InvalidOid;
 static bool cache_registered = false;
 
@@ -275,16 +277,33 @@ engine_get_all(void)
 	return engines;
 }
 
+/* They are freed when one is loaded the next time. */
 static void
-invalidate_cached(Datum arg, Oid relation)
+forget_cached(void)
+{
+	cached_engines = NIL;
+	cached_changes++;
+}
+
+/* With none in the list, one may just be being loaded. */
+static void
+relation_changed(Datum arg, Oid relation)
 {
 	ListCell   *cell;
-	bool		stale = !OidIsValid(relation) || relation == engine_table;
+	bool		stale = !OidIsValid(relation) || relation == engine_table ||
+	cached_engines == NIL;
 
 	foreach(cell, cached_engines)
 		stale |= ((Engine *) lfirst(cell))->users == relation;
 	if (stale)
-		cached_engines = NIL;	/* freed when it is loaded the next time */
+		forget_cached();
+}
+
+/* ALTER SCHEMA ... RENAME changes no relation, but users_name. */
+static void
+schema_changed(Datum arg, int cache, uint32 hash)
+{
+	forget_cached();
 }
 
 /*
@@ -297,6 +316,7 @@ engine_cached(const char *name)
 	ListCell   *cell;
 	MemoryContext before;
 	Engine	   *engine;
+	uint64		changes;
 
 	foreach(cell, cached_engines)
 	{
@@ -307,7 +327,8 @@ engine_cached(const char *name)
 
 	if (!cache_registered)
 	{
-		CacheRegisterRelcacheCallback(invalidate_cached, (Datum) 0);
+		CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+		CacheRegisterSyscacheCallback(NAMESPACEOID, schema_changed, (Datum) 0);
 		cache_registered = true;
 	}
 	if (cached_context == NULL)
@@ -318,8 +339,11 @@ engine_cached(const char *name)
 
 	engine_table = get_relname_relid("engine", get_namespace_oid("reputation", true));
 	before = MemoryContextSwitchTo(cached_context);
+	changes = cached_changes;
 	engine = engine_row(name);
-	cached_engines = lappend(cached_engines, engine);
+	/* Not kept if it may have changed after it was read. */
+	if (changes == cached_changes)
+		cached_engines = lappend(cached_engines, engine);
 	MemoryContextSwitchTo(before);
 	return engine;
 }

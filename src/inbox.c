@@ -16,7 +16,8 @@
  * - TRUNCATE comes after a statement whose snapshot was taken when the ACCESS
  *	 EXCLUSIVE lock was already held. A writer holds its lock until it is out of
  *	 the proc array, so that snapshot shows every row there is. The truncation
- *	 is part of the same transaction: if that fails, the rows are back.
+ *	 is part of the same transaction: if that fails, the rows are back. Of a
+ *	 segment with more rows than a fold can take some are deleted instead.
  *
  * The truncation keeps the inbox small while somebody pins the xmin horizon
  * and deleted rows cannot be pruned. A segment that cannot be locked because
@@ -53,6 +54,12 @@
 
 /* A segment of this many pages is truncated rather than deleted from. */
 #define TRUNCATE_PAGES		128
+
+/*
+ * Rows that a fold takes of a segment at most: what it makes of them is held in
+ * memory, and in arrays of less than 1 GB. The rest is for the next fold.
+ */
+#define TAKE_ROWS			250000
 
 /* How long the fold waits for the writers that are in their commit (ms). */
 #define TRUNCATE_WAIT		20
@@ -240,6 +247,27 @@ take_by_delete(int segment, keyset_hash *keys)
 	add_rows(keys);
 }
 
+/* Of a segment that is too large to be emptied, or locked. */
+static void
+take_portion(int segment, keyset_hash *keys)
+{
+	char	   *sql = psprintf("WITH taken AS (DELETE FROM reputation.inbox_%1$d WHERE ctid = ANY "
+							   "(ARRAY(SELECT ctid FROM reputation.inbox_%1$d LIMIT %2$d)) "
+							   "RETURNING source, key_no, key) "
+							   "SELECT DISTINCT source, key_no, key FROM taken",
+							   segment, TAKE_ROWS);
+
+	spi_exec(sql, 0, NULL, NULL, NULL);
+	add_rows(keys);
+}
+
+static bool
+is_too_large(int segment)
+{
+	return spi_exec(psprintf("SELECT 1 FROM reputation.inbox_%d OFFSET %d LIMIT 1", segment,
+							 TAKE_ROWS), 0, NULL, NULL, NULL) > 0;
+}
+
 static void
 take_by_truncate(int segment, keyset_hash *keys)
 {
@@ -266,10 +294,11 @@ segment_pages(Oid oid)
 }
 
 /*
- * inbox_take -- takes all keys whose transactions have committed, without
- * duplicates, as part of the current transaction; all: also those in segments
- * that were looked at less than a second ago. Needs the FOLD lock and
- * READ COMMITTED. Runs with the extension owner's rights.
+ * inbox_take -- takes all keys whose transactions have committed (TAKE_ROWS at
+ * most of a large segment), without duplicates, as part of the current
+ * transaction; all: also those in segments that were looked at less than a
+ * second ago. Needs the FOLD lock and READ COMMITTED. Runs with the extension
+ * owner's rights.
  */
 keyset_hash *
 inbox_take(bool all)
@@ -288,7 +317,10 @@ inbox_take(bool all)
 		else if (lock_relation_within(oid, AccessExclusiveLock,
 									  retired_scan[segment] == 0 ? TRUNCATE_WAIT : 0))
 		{
-			take_by_truncate(segment, keys);
+			if (is_too_large(segment))
+				take_portion(segment, keys);
+			else
+				take_by_truncate(segment, keys);
 			retired_scan[segment] = 0;
 		}
 		else
@@ -300,7 +332,7 @@ inbox_take(bool all)
 			if (all || now < retired_scan[segment] ||
 				TimestampDifferenceExceeds(retired_scan[segment], now, RETIRED_INTERVAL))
 			{
-				take_by_delete(segment, keys);
+				take_portion(segment, keys);
 				retired_scan[segment] = now;
 			}
 		}

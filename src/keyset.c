@@ -39,6 +39,17 @@ same_key(const CapturedKey *a, const CapturedKey *b)
 #include "lib/simplehash.h"
 
 /*
+ * keyset_has -- is the key there?
+ */
+bool
+keyset_has(keyset_hash *set, int32 source, int16 key_no, const char *text, int length)
+{
+	CapturedKey key = {source, key_no, text, length};
+
+	return keyset_lookup(set, key) != NULL;
+}
+
+/*
  * keyset_add -- adds a key unless it is there; copies the text.
  */
 void
@@ -48,7 +59,7 @@ keyset_add(keyset_hash *set, int32 source, int16 key_no, const char *text, int l
 	bool		found;
 	char	   *copy;
 
-	if (keyset_lookup(set, key) != NULL)
+	if (keyset_has(set, source, key_no, text, length))
 		return;
 	/* The copy first: a failure must not leave an entry without its text. */
 	copy = MemoryContextAlloc(set->ctx, Max(length, 1));

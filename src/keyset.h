@@ -35,6 +35,8 @@ typedef struct KeysetEntry
 #define SH_DECLARE
 #include "lib/simplehash.h"
 
+extern bool keyset_has(keyset_hash *set, int32 source, int16 key_no,
+					   const char *text, int length);
 extern void keyset_add(keyset_hash *set, int32 source, int16 key_no,
 					   const char *text, int length);
 

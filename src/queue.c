@@ -22,7 +22,14 @@
  *	 key if the application wrote the cached column itself.
  *
  * Due times are the debounce: an event inside a user's window becomes due when
- * the window closes. They decide when something runs, never whether.
+ * the window closes. They decide when something runs, never whether. Windows
+ * are opened by units, which hold the lane until they commit. So an enqueue that
+ * gets the lane sees all of them. One that does not get it may miss the one that
+ * the unit at work is about to open: its row is due now, and marked as blind. Who
+ * claims that holds the lane again and has a later snapshot than that unit's
+ * commit: a user who is due for nothing else is put back until the window
+ * closes (window.c). So there is one computation for events in a window, and one
+ * when it closes if an event came in.
  *
  * Under a pinned xmin horizon deleted rows stay in the way of index scans.
  * queue_compact() copies the live rows out, truncates and copies them back in
@@ -150,8 +157,8 @@ queue_enqueue(const Engine *engine, char **keys, int count, int16 priority)
 	values[4] = bool_array(safe, count);
 	values[5] = TimestampTzGetDatum(now);
 	values[6] = TimestampTzGetDatum(TimestampTzPlusMilliseconds(now, window));
-	spi_exec("INSERT INTO reputation.job (engine, key, lane, priority, due_at) "
-			 "SELECT $1, n.key, n.lane, $2, w.due_at "
+	spi_exec("INSERT INTO reputation.job (engine, key, lane, priority, due_at, blind) "
+			 "SELECT $1, n.key, n.lane, $2, w.due_at, NOT n.safe AND $7 > $6 "
 			 "FROM unnest($3, $4, $5) AS n(key, lane, safe) "
 			 "CROSS JOIN LATERAL (SELECT coalesce(max(least(r.closes_at, $7)), $6) AS due_at "
 			 "FROM reputation.recent_run r "
@@ -236,6 +243,7 @@ merge_jobs(Job *rows, int count, Tallies *tallies)
 		job->lock_tries = Max(job->lock_tries, rows[i].lock_tries);
 		job->priority = Min(job->priority, rows[i].priority);
 		job->event |= rows[i].event;
+		job->may_wait &= rows[i].may_wait;
 		if (job->run_id == RUN_RECHECK)
 			job->run_id = rows[i].run_id;
 		else
@@ -253,6 +261,7 @@ returned_jobs(uint64 count)
 	for (uint64 row = 0; row < count; row++)
 	{
 		bool		no_run;
+		bool		isnull;
 
 		jobs[row].kind = (int16) spi_int(row, 1, NULL);
 		jobs[row].key = spi_text(row, 2);
@@ -261,6 +270,7 @@ returned_jobs(uint64 count)
 		jobs[row].priority = (int16) spi_int(row, 5, NULL);
 		jobs[row].run_id = spi_int(row, 6, &no_run);
 		jobs[row].event = no_run;
+		jobs[row].may_wait = DatumGetBool(spi_datum(row, 7, &isnull));
 	}
 	SPI_freetuptable(SPI_tuptable);
 	return jobs;
@@ -275,7 +285,7 @@ queue_peek(const Engine *engine, Job *job)
 	Oid			types[] = {INT4OID, TIMESTAMPTZOID};
 	Datum		values[] = {Int32GetDatum(engine->descriptor->id),
 	TimestampTzGetDatum(clock_now())};
-	uint64		count = spi_exec("SELECT kind, key, attempt, lock_tries, priority, run_id "
+	uint64		count = spi_exec("SELECT kind, key, attempt, lock_tries, priority, run_id, false "
 								 "FROM reputation.job WHERE engine = $1 AND due_at <= $2 "
 								 "ORDER BY priority, due_at LIMIT 1", 2, types, values, NULL);
 
@@ -297,6 +307,7 @@ claim_lanes(const Engine *engine, const DrainScope *scope, int16 *lanes, int nla
 		TimestampTzGetDatum(clock_now()), smallint_array(lanes, nlanes),
 	Int64GetDatum(scope->limit), BoolGetDatum(users)};
 	uint64		count;
+	int			left;
 
 	count = spi_exec("WITH due AS MATERIALIZED (SELECT key FROM ("
 					 "(SELECT key FROM reputation.job WHERE engine = $1 AND priority = 1 "
@@ -310,10 +321,16 @@ claim_lanes(const Engine *engine, const DrainScope *scope, int16 *lanes, int nla
 					 "ORDER BY due_at LIMIT $4)) d LIMIT $4) "
 					 "DELETE FROM reputation.job WHERE engine = $1 AND (kind = 0) = $5 "
 					 "AND key = ANY (ARRAY(SELECT key FROM due)) "
-					 "RETURNING kind, key, attempt, lock_tries, priority, run_id",
+					 "RETURNING kind, key, attempt, lock_tries, priority, run_id, "
+					 "$5 AND (blind OR (due_at > $2 AND priority > 1 AND attempt = 0 "
+					 "AND run_id IS NULL))",
 					 5, types, values, NULL);
 	*jobs = returned_jobs(count);
-	return merge_jobs(*jobs, (int) count, tallies);
+	left = windows_defer(engine, *jobs, merge_jobs(*jobs, (int) count, tallies));
+	/* All were put back: there may be more. */
+	if (left == 0 && count > 0)
+		return claim_lanes(engine, scope, lanes, nlanes, users, jobs, tallies);
+	return left;
 }
 
 /* Takes the rows of one key out, if its lane is free. */
@@ -328,7 +345,7 @@ claim_only(const Engine *engine, const DrainScope *scope, Job **jobs, Tallies *t
 	if (!lock_lane(engine->descriptor->id, lane_of(scope->only->key), scope->wait))
 		return 0;
 	count = spi_exec("DELETE FROM reputation.job WHERE engine = $1 AND key = $2 AND kind = $3 "
-					 "RETURNING kind, key, attempt, lock_tries, priority, run_id",
+					 "RETURNING kind, key, attempt, lock_tries, priority, run_id, false",
 					 3, types, values, NULL);
 	*jobs = returned_jobs(count);
 	return merge_jobs(*jobs, (int) count, tallies);
@@ -443,25 +460,6 @@ queue_lock_retry(const Job *job)
 	int			ms = Min(25 << Min(job->lock_tries, 8), 5000);
 
 	return TimestampTzPlusMilliseconds(clock_now(), ms);
-}
-
-/*
- * queue_open_windows -- the users were computed because of a change: their
- * debounce windows are open from now on.
- */
-void
-queue_open_windows(const Engine *engine, char **keys, int count)
-{
-	Oid			types[] = {INT4OID, TEXTARRAYOID, TIMESTAMPTZOID};
-	Datum		values[3];
-
-	if (count == 0 || engine->debounce == 0)
-		return;
-	values[0] = Int32GetDatum(engine->descriptor->id);
-	values[1] = text_array(keys, count);
-	values[2] = TimestampTzGetDatum(TimestampTzPlusMilliseconds(clock_now(), engine->debounce));
-	spi_exec("INSERT INTO reputation.recent_run (engine, key, closes_at) "
-			 "SELECT $1, k, $3 FROM unnest($2) AS k", 3, types, values, NULL);
 }
 
 /*

@@ -37,6 +37,7 @@ typedef struct Job
 	int16		priority;
 	int64		run_id;			/* of a sweep, or RUN_RECHECK */
 	bool		event;			/* some row came from a change */
+	bool		may_wait;		/* if the window is open: it is not due, or blindly so */
 } Job;
 
 /* What became of a run's jobs in this unit. */
@@ -67,9 +68,11 @@ extern bool queue_peek(const Engine *engine, Job *job);
 extern void queue_put_back(const Engine *engine, const Job *job, TimestampTz due_at);
 extern bool queue_fail(const Engine *engine, const Job *job, const char *error);
 extern TimestampTz queue_lock_retry(const Job *job);
-extern void queue_open_windows(const Engine *engine, char **keys, int count);
 extern TimestampTz queue_next_due(void);
 extern void queue_rebase(const Engine *engine);
 extern void queue_compact(void);
+
+extern void windows_open(const Engine *engine, char **keys, int count);
+extern int	windows_defer(const Engine *engine, Job *jobs, int count);
 
 #endif							/* REPUTATION_QUEUE_H */

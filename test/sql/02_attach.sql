@@ -144,6 +144,20 @@ GRANT SELECT ON text_collaborators TO regress_app;
 SELECT state <> '00000' AS refused FROM test.raised($$SELECT builder_score_attach(collaborators => 'text_collaborators', rank_column => 'place')$$);
 DROP TABLE users_numeric, users_date, users_char, users_text, text_collaborators;
 
+-- A column of which a trigger sees no value (PostgreSQL 18 has them; made up here).
+BEGIN;
+SET LOCAL ROLE regress_app;
+CREATE TABLE g_projects (no int, id int GENERATED ALWAYS AS (no) STORED PRIMARY KEY, owner_id int, idea boolean,
+	status text GENERATED ALWAYS AS (CASE WHEN idea THEN 'idea' END) STORED, impact int);
+RESET ROLE;
+SAVEPOINT s;
+SELECT builder_score_attach(projects => 'g_projects') IS NOT NULL AS attached;
+ROLLBACK TO s;
+UPDATE pg_attribute SET attgenerated = 'v' WHERE attrelid = 'g_projects'::regclass AND attgenerated = 's';
+SELECT builder_score_attach(projects => 'g_projects');
+\echo SQLSTATE :SQLSTATE
+ROLLBACK;
+
 -- The columns that the engine writes.
 CREATE TABLE users_bigint (id int PRIMARY KEY, builder_score bigint);
 SELECT builder_score_attach('users_bigint');
@@ -272,6 +286,80 @@ RESET ROLE;
 SELECT builder_score_attach('n_users', 'n_projects', 'n_people') IS NOT NULL AS attached;
 SELECT builder_score_detach();
 
+-- Integers of several widths. The scores come by plain indexes; from a project's
+-- key to its collaborators leads only an index on the wider type.
+CREATE FUNCTION test.not_by_index(view_column text, keys text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+DECLARE
+	line text;
+BEGIN
+	FOR line IN EXECUTE format('EXPLAIN (COSTS OFF) SELECT * FROM reputation.%s = ANY (%L)', view_column, keys) LOOP
+		IF line LIKE '%Filter: %' || keys || '%' THEN
+			RETURN NEXT trim(line);
+		END IF;
+	END LOOP;
+END
+$$;
+SET enable_seqscan = off;
+SET ROLE regress_app;
+CREATE TABLE w_users (id bigint PRIMARY KEY);
+CREATE TABLE w_projects (id bigint PRIMARY KEY, owner_id int, status text, impact int);
+CREATE TABLE w_people (project_id attach.user_no, user_id smallint, status text);
+CREATE INDEX ON w_projects (owner_id);
+CREATE INDEX ON w_people (project_id);
+CREATE INDEX ON w_people (user_id);
+CREATE INDEX ON w_people ((project_id::bigint)) WHERE project_id > 7;
+CREATE INDEX ON w_people (abs(project_id));
+RESET ROLE;
+INSERT INTO w_users VALUES (1), (2), (5000000000);
+INSERT INTO w_projects VALUES (1, 1, 'shipped', 9), (2, 1, 'idea', 9), (5000000000, 2, 'shipped', 9);
+INSERT INTO w_people VALUES (1, 2, 'confirmed'), (1, 3, 'confirmed'), (2, 1, 'confirmed');
+SELECT builder_score_attach('w_users', 'w_projects', 'w_people') IS NOT NULL AS attached;
+SELECT test.not_by_index('builder_project_users WHERE key', '{4711,4712}');
+SET ROLE regress_app;
+CREATE INDEX ON w_people ((project_id::bigint));
+RESET ROLE;
+SELECT builder_score_attach('w_users', 'w_projects', 'w_people') IS NOT NULL AS attached;
+SELECT test.not_by_index('builder_signals WHERE user_id', '{4711,4712}');
+SELECT test.not_by_index('builder_project_users WHERE key', '{4711,4712}');
+SELECT reputation_process();
+SELECT * FROM w_users ORDER BY id;
+UPDATE w_people SET status = 'gone' WHERE user_id = 2;
+SELECT * FROM test.concerned();
+UPDATE w_projects SET owner_id = 2 WHERE id = 2;
+SELECT * FROM test.concerned();
+SELECT * FROM w_users ORDER BY id;
+SELECT builder_score_detach();
+DELETE FROM reputation.builder_scores;
+-- The other way round; numbers that no user and no project can have are nobody's.
+SET ROLE regress_app;
+CREATE TABLE i_users (id int PRIMARY KEY);
+CREATE TABLE i_projects (id smallint, owner_id bigint, status text, impact int, PRIMARY KEY (id, status)) PARTITION BY LIST (status);
+CREATE TABLE i_projects_all PARTITION OF i_projects DEFAULT;
+CREATE TABLE i_people (project_id bigint, user_id bigint, status text);
+CREATE INDEX ON i_projects (owner_id);
+CREATE INDEX ON i_people (project_id);
+CREATE INDEX ON i_people (user_id);
+RESET ROLE;
+INSERT INTO i_users VALUES (1), (2);
+INSERT INTO i_projects VALUES (1, 1, 'shipped', 9), (2, 5000000000, 'shipped', 9);
+INSERT INTO i_people VALUES (1, 2, 'confirmed'), (1, 5000000000, 'confirmed'), (2, 2, 'confirmed'), (5000000000, 1, 'confirmed');
+SELECT builder_score_attach('i_users', 'i_projects', 'i_people') IS NOT NULL AS attached;
+SET ROLE regress_app;
+CREATE INDEX ON i_projects (int8(id));
+RESET ROLE;
+SELECT builder_score_attach('i_users', 'i_projects', 'i_people') IS NOT NULL AS attached;
+SELECT test.not_by_index('builder_signals WHERE user_id', '{4711,4712}');
+SELECT test.not_by_index('builder_project_users WHERE key', '{4711,4712}');
+SELECT reputation_process();
+SELECT * FROM i_users ORDER BY id;
+UPDATE i_people SET status = 'gone' WHERE (project_id, user_id) IN ((1, 2), (5000000000, 1));
+SELECT * FROM test.concerned();
+SELECT * FROM i_users ORDER BY id;
+SELECT builder_score_detach();
+RESET enable_seqscan;
+DROP FUNCTION test.not_by_index(text, text);
+DELETE FROM reputation.builder_scores;
+
 -- Partitioned tables.
 SET ROLE regress_app;
 CREATE TABLE p_users (id int PRIMARY KEY) PARTITION BY HASH (id);
@@ -318,6 +406,28 @@ SELECT DISTINCT relation::text FROM test.triggers ORDER BY 1;
 INSERT INTO projects_2 VALUES (1, 2, 'shipped', 0);
 SELECT * FROM test.concerned();
 SELECT id, builder_score FROM users ORDER BY id;
+
+-- The application's objects get other names: a session that has read a score follows.
+SELECT builder_score(1);
+ALTER SCHEMA attach RENAME TO elsewhere;
+SELECT builder_score(1);
+ALTER TABLE elsewhere.users RENAME TO members;
+SELECT builder_score(1);
+CREATE SCHEMA people AUTHORIZATION regress_app;
+ALTER TABLE elsewhere.members SET SCHEMA people;
+SELECT builder_score(1);
+INSERT INTO elsewhere.projects_2 VALUES (2, 1, 'shipped', 0);
+SELECT * FROM test.concerned();
+SELECT builder_score(1);
+-- All but the key and the cached column, whose names are kept: attach again.
+ALTER TABLE people.members RENAME id TO uid;
+SELECT * FROM test.raised('SELECT builder_score(1)');
+SELECT builder_score_attach('people.members', 'elsewhere.projects_2', 'elsewhere.project_collaborators', '{"users": {"id": "uid"}}') IS NOT NULL AS attached;
+SELECT builder_score(1);
+SELECT builder_score_detach();
+ALTER TABLE people.members SET SCHEMA elsewhere;
+DROP SCHEMA people;
+ALTER SCHEMA elsewhere RENAME TO attach;
 
 DROP TABLE test.registry_before;
 DROP FUNCTION test.registry_changes();

@@ -226,6 +226,41 @@ SELECT * FROM test.concerned();
 ROLLBACK PREPARED 'regress';
 SELECT * FROM test.concerned();
 
+-- More keys than a transaction may hold in memory: everybody, of what it has changed so far.
+SET maintenance_work_mem = '1MB';
+BEGIN;
+INSERT INTO users VALUES (16);
+INSERT INTO projects SELECT i, 1, 'idea' FROM generate_series(1001, 21000) i;
+-- Known already, and not: one mark for each table, and one user.
+UPDATE projects SET owner_id = NULL WHERE id = 1003;
+INSERT INTO project_collaborators VALUES (60, 2, 'confirmed');
+COMMIT;
+SELECT key_no > 0 AS single, count(DISTINCT source) AS sources, count(*), max(key) AS key FROM test.inbox GROUP BY 1 ORDER BY 1;
+SELECT sweeps, pending, drift FROM test.concerned();
+-- Nobody was missed although what made them too many was rolled back.
+BEGIN;
+UPDATE projects SET status = 'shipped' WHERE id = 1002;
+SAVEPOINT s;
+UPDATE projects SET status = 'shipped' WHERE id > 1000;
+ROLLBACK TO SAVEPOINT s;
+UPDATE projects SET status = 'shipped' WHERE id = 1001;
+COMMIT;
+SELECT captured, sweeps, pending, drift FROM test.concerned();
+RESET maintenance_work_mem;
+-- The next transaction has a set of its own.
+DELETE FROM projects WHERE id = 1001;
+SELECT * FROM test.concerned();
+DELETE FROM projects WHERE id > 1001;
+DELETE FROM users WHERE id = 16;
+SELECT captured, sweeps, pending, drift FROM test.concerned();
+-- More keys in the inbox than a fold can hold in memory: the rest is the next one's.
+INSERT INTO reputation.inbox_0 SELECT 0, 1, i FROM generate_series(1, 250001) i;
+SELECT reputation_process(max_users => 0);
+SELECT count(*) FROM test.inbox;
+SELECT reputation_process(max_users => 0);
+SELECT count(*) FROM test.inbox;
+SELECT pages FROM reputation.inbox_pages() WHERE segment = 0;
+
 -- TRUNCATE concerns everybody.
 TRUNCATE project_collaborators;
 SELECT * FROM test.concerned();

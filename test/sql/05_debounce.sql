@@ -79,6 +79,67 @@ SELECT (SELECT count(*) FROM reputation.builder_scores WHERE user_id = '1') AS s
 	(SELECT count(*) FROM reputation.recent_run WHERE key = '1') AS windows, (SELECT count(*) FROM test.jobs) AS jobs;
 SELECT * FROM reputation_verify();
 
+-- A job that is due because its enqueue could not see the window, as beside another
+-- worker's unit (t/debounce_workers): it waits now, unless the user is due for
+-- something else.
+SET reputation.clock = '2026-01-10 00:00:00+00';
+UPDATE projects SET impact = 1 WHERE id = 2;
+SELECT reputation_process();
+CREATE PROCEDURE test.add_job(key text, blind boolean, due_in interval DEFAULT '0', attempt int DEFAULT 0, priority int DEFAULT 2)
+LANGUAGE sql AS $$
+	INSERT INTO reputation.job (engine, key, lane, priority, due_at, attempt, blind)
+	VALUES (1, key, reputation.lane(key), priority, reputation.clock() + due_in, attempt, blind)
+$$;
+CREATE VIEW test.windows AS
+SELECT key, max(closes_at) - reputation.clock() AS open_for FROM reputation.recent_run
+WHERE closes_at > reputation.clock() GROUP BY key;
+TABLE test.windows;
+SET reputation.clock = '2026-01-10 00:01:00+00';
+CALL test.add_job('2', true);
+CALL test.add_job('2', true);
+SELECT reputation_process();
+SELECT key, due_in FROM test.jobs;
+CALL test.add_job('2', true);
+SELECT reputation_process();
+SELECT key, due_in FROM test.jobs;
+-- Others go on, though they come behind it; 3 has no window.
+SET reputation.batch_size = 1;
+CALL test.add_job('2', true, '-1 s');
+CALL test.add_job('3', true);
+SELECT reputation_process();
+RESET reputation.batch_size;
+TABLE test.windows ORDER BY key;
+SELECT key, due_in FROM test.jobs;
+-- A row that is due in its own right, a failed computation, a batch run, a deletion.
+CALL test.add_job('2', true);
+CALL test.add_job('2', false);
+SELECT reputation_process();
+SELECT count(*) FROM test.jobs;
+CALL test.add_job('2', true);
+CALL test.add_job('2', false, '1 s', attempt => 1);
+SELECT reputation_process();
+SELECT count(*) FROM test.jobs;
+CALL test.add_job('2', true);
+CALL test.add_job('2', false, '1 s', priority => 1);
+SELECT reputation_process();
+SELECT count(*) FROM test.jobs;
+CALL test.add_job('2', true);
+SELECT reputation.sweep_start('builder', 'nightly', 'manual') IS NOT NULL AS started;
+SELECT reputation_process();
+SELECT count(*) FROM test.jobs;
+-- A shorter window counts for one that is open already; without one there is nothing to wait for.
+CALL test.add_job('2', true);
+SET reputation.debounce = '2s';
+SELECT reputation_process();
+SELECT key, due_in FROM test.jobs;
+CALL test.add_job('2', true);
+SET reputation.debounce = 0;
+SELECT reputation_process();
+SELECT count(*) FROM test.jobs;
+RESET reputation.debounce;
+DROP VIEW test.windows;
+DROP PROCEDURE test.add_job(text, boolean, interval, int, int);
+
 -- Another window by the setting; 0 is none.
 SET reputation.clock = '2026-02-01 00:00:00+00';
 SET reputation.debounce = '10s';

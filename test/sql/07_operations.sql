@@ -113,10 +113,17 @@ SELECT * FROM reputation_schedule('04:30', '1 hour');
 SELECT job_name, at_time, every, next_run_at, started_by FROM reputation.schedule ORDER BY 1;
 SELECT reputation_schedule(leaderboards => '10 s');
 \echo SQLSTATE :SQLSTATE
+SELECT reputation_schedule(leaderboards => '59.9 s');
+\echo SQLSTATE :SQLSTATE
 SELECT reputation_schedule(leaderboards => '2 days');
 \echo SQLSTATE :SQLSTATE
 SELECT reputation_schedule(nightly => NULL);
 \echo SQLSTATE :SQLSTATE
+-- How pg_cron would write it: exactly, or not at all.
+SELECT every, reputation.cron_every(every::interval) FROM (VALUES
+	('1 min'), ('2 min'), ('7 min'), ('30 min'), ('45 min'), ('59 min'), ('60 s'), ('90 s'), ('59 min 60 s'),
+	('1 hour'), ('1 hour 1 s'), ('90 min'), ('2 hours'), ('5 hours'), ('12 hours'), ('23 hours'), ('24 hours'), ('1 day')) v (every);
+SELECT at_time, reputation.cron_daily(at_time::time) FROM (VALUES ('00:00'), ('04:30'), ('23:59'), ('24:00'), ('04:30:01'), ('04:30:00.5')) v (at_time);
 SELECT reputation.run_due_jobs();
 SET reputation.clock = '2026-03-01 01:00:00+00';
 SELECT reputation.run_due_jobs();

@@ -82,6 +82,27 @@ SKIP:
 		. "reputation nightly|0 3 * * *|CALL public.reputation_run('nightly', 'cron')",
 		'its own entries are replaced, the others are kept');
 
+	# What pg_cron cannot do exactly the worker does; not without one.
+	is($node->safe_psql('app', "SELECT * FROM reputation_schedule('04:30', '45 min')"),
+		"leaderboards|every 00:45:00|worker\nnightly|daily at 04:30:00 UTC|pg_cron", 'every 45 minutes is the worker\'s');
+	is($node->safe_psql('app', "$jobs OFFSET 1"),
+		"reputation nightly|30 4 * * *|CALL public.reputation_run('nightly', 'cron')", 'pg_cron has the other one');
+	is($node->safe_psql('app', "SELECT * FROM reputation_schedule('04:30:30', '12 hours')"),
+		"leaderboards|every 12:00:00|pg_cron\nnightly|daily at 04:30:30 UTC|worker", 'so is half a minute');
+	reload_with($node, 'reputation.workers' => 0);
+	for my $arguments ("leaderboards => '90 min'", "nightly => '04:30:30'")
+	{
+		($status, undef, $error) = $node->psql('app', "\\set VERBOSITY verbose\nSELECT reputation_schedule($arguments)");
+		like($error, qr/22023: pg_cron cannot start a job .*HINT:  .* whole hours that divide a day/s,
+			"no worker: $arguments is refused");
+	}
+	is($node->safe_psql('app', $jobs),
+		"mine|0 0 * * *|SELECT 1\n"
+		. "reputation leaderboards|0 */12 * * *|CALL public.reputation_run('leaderboards', 'cron')", 'the schedule is as it was');
+	reload_with($node, 'reputation.workers' => 1);
+	wait_for_worker($node, 'app', 'the worker is back');
+	$node->safe_psql('app', 'SELECT count(*) FROM reputation_schedule()');
+
 	# The worker leaves to pg_cron what is pg_cron's, even when it is due.
 	$node->safe_psql('app', q{
 		UPDATE reputation.schedule SET next_run_at = now() - interval '1 h';
