@@ -125,7 +125,10 @@ tallies_store(const Tallies *tallies)
 
 /*
  * queue_enqueue -- queues users that a change concerns: due now, or when the
- * debounce window closes; priority high knows no window.
+ * debounce window closes; priority high knows no window. A pending row that is
+ * due within a window's time is at the end of the user's window, which stays as
+ * it is until that row is claimed; so whom it covers need not be looked up in
+ * the windows.
  */
 void
 queue_enqueue(const Engine *engine, char **keys, int count, int16 priority)
@@ -165,7 +168,8 @@ queue_enqueue(const Engine *engine, char **keys, int count, int16 priority)
 			 "WHERE r.engine = $1 AND r.key = n.key AND r.closes_at > $6 AND $7 > $6) w "
 			 "WHERE NOT (n.safe AND EXISTS (SELECT FROM reputation.job j "
 			 "WHERE j.engine = $1 AND j.kind = 0 AND j.key = n.key "
-			 "AND (j.attempt > 0 OR (j.priority <= $2 AND j.due_at <= w.due_at))))",
+			 "AND (j.attempt > 0 OR (j.priority <= $2 "
+			 "AND j.due_at <= CASE WHEN j.lock_tries = 0 THEN $7 ELSE $6 END))))",
 			 7, types, values, NULL);
 }
 
