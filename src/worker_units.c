@@ -1,0 +1,273 @@
+/*
+ * worker_units.c
+ *		The units of a worker: what it does in one transaction.
+ *
+ * Before each the worker takes the extension's object lock, shared, and only if
+ * it is to be had at once; so DROP EXTENSION waits for one unit at most, and
+ * while it is at it the worker keeps away. It also compares the extension's
+ * version with the library's, and idles while they differ.
+ *
+ * Commits are asynchronous: what a lost one did is undone as a whole, the keys
+ * are back in the inbox or the job table, and are worked on again.
+ */
+#include "postgres.h"
+
+#include <time.h>
+
+#include "access/twophase.h"
+#include "access/xact.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_type.h"
+#include "clock.h"
+#include "commands/dbcommands.h"
+#include "commands/extension.h"
+#include "drain.h"
+#include "guc.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "spi.h"
+#include "storage/lock.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "version.h"
+#include "worker_units.h"
+
+#define LONGEST_SLEEP		60000	/* ms */
+#define PREPARED_SLEEP		250 /* ms, while there are prepared transactions */
+#define LOCKED_OUT_SLEEP	50	/* ms, while somebody attaches or drains in a session */
+#define RESTORE_SLEEP		1000	/* ms, while a restore is on */
+
+/* Takes the extension's lock and compares versions, inside a transaction. */
+static UnitStatus
+check_extension(Worker *worker)
+{
+	LOCKTAG		tag;
+	Oid			oid = get_extension_oid("reputation", true);
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(oid)};
+
+	if (!OidIsValid(oid))
+		return UNIT_NO_EXTENSION;
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ExtensionRelationId, oid, 0);
+	if (LockAcquire(&tag, AccessShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+		return UNIT_BUSY;
+	AcceptInvalidationMessages();
+	if (get_extension_oid("reputation", true) != oid)
+		return UNIT_BUSY;
+
+	if (spi_exec("SELECT extversion FROM pg_catalog.pg_extension WHERE oid = $1", 1, types,
+				 values, NULL) != 1)
+		return UNIT_BUSY;
+	if (strcmp(spi_text(0, 1), REPUTATION_VERSION) != 0)
+	{
+		if (!worker->mismatch_logged)
+			ereport(WARNING,
+					(errmsg("reputation is loaded in version %s, but the extension in database "
+							"\"%s\" has version %s", REPUTATION_VERSION,
+							get_database_name(MyDatabaseId), spi_text(0, 1)),
+					 errhint("Run ALTER EXTENSION reputation UPDATE, or restart the server with "
+							 "the new library.")));
+		worker->mismatch_logged = true;
+		return UNIT_MISMATCH;
+	}
+	worker->mismatch_logged = false;
+	return UNIT_OK;
+}
+
+/*
+ * unit_run -- runs a unit in a transaction of its own; errors are reported and
+ * end here.
+ */
+UnitStatus
+unit_run(Worker *worker, Unit unit)
+{
+	volatile UnitStatus status = UNIT_OK;
+
+	worker->keys = worker->jobs = 0;
+	worker->fed = false;
+	PG_TRY();
+	{
+		SetCurrentStatementStartTimestamp();
+		StartTransactionCommand();
+		MemoryContextSwitchTo(worker->context);
+		PushActiveSnapshot(GetTransactionSnapshot());
+		spi_begin();
+		status = check_extension(worker);
+		if (status == UNIT_OK)
+		{
+			spi_utility("SET CONSTRAINTS ALL IMMEDIATE");
+			unit(worker, engine_list(false, &worker->locked_out));
+		}
+		spi_end();
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		EmitErrorReport();
+		AbortCurrentTransaction();
+		FlushErrorState();
+		RESUME_INTERRUPTS();
+		status = UNIT_FAILED;
+	}
+	PG_END_TRY();
+
+	MemoryContextSwitchTo(TopMemoryContext);
+	MemoryContextReset(worker->context);
+	pg_atomic_fetch_add_u64(&worker->slot->units, 1);
+	pg_atomic_fetch_add_u64(&worker->slot->users, worker->jobs);
+	pgstat_report_stat(false);
+	return status;
+}
+
+/*
+ * unit_scope -- the worker's part of the work, a batch at a time.
+ */
+DrainScope
+unit_scope(const Worker *worker)
+{
+	DrainScope	scope = {.number = worker->number, .workers = Max(guc_workers, 1)};
+
+	scope.limit = guc_batch_size;
+	return scope;
+}
+
+/*
+ * unit_held_off -- how long the next fold is held off, in ms; the clock may have
+ * been set back.
+ */
+long
+unit_held_off(const Worker *worker)
+{
+	int64		ms = (worker->next_fold - GetCurrentTimestamp()) / 1000;
+
+	return ms > guc_drain_interval ? 0 : Max(ms, 0);
+}
+
+/* Was the clock set since this was last asked? */
+static bool
+clock_was_set(Worker *worker)
+{
+	struct timespec steady;
+	int64		offset;
+	int64		moved;
+
+	clock_gettime(CLOCK_MONOTONIC, &steady);
+	offset = clock_now() - (steady.tv_sec * USECS_PER_SEC + steady.tv_nsec / 1000);
+	moved = offset - worker->clock_offset;
+	worker->clock_offset = offset;
+	return moved < -USECS_PER_MINUTE || moved > USECS_PER_MINUTE;
+}
+
+/* When this worker has nothing to do: compaction, schedule, how long to sleep. */
+static void
+look_ahead(Worker *worker, List *engines)
+{
+	TimestampTz next;
+	bool		none = true;
+	Datum		scheduled = (Datum) 0;
+	ListCell   *cell;
+
+	queue_compact();
+	if (clock_was_set(worker))
+	{
+		foreach(cell, engines)
+			queue_rebase(lfirst(cell));
+	}
+	if (worker->number == 0)
+	{
+		spi_exec("SELECT min(next_run_at) FROM reputation.schedule WHERE started_by = 'worker'",
+				 0, NULL, NULL, NULL);
+		scheduled = spi_datum(0, 1, &none);
+	}
+	/* More than a day ahead: the clock was set back; run_due_jobs() sees to it. */
+	if (!none && (DatumGetTimestampTz(scheduled) <= clock_now() ||
+				  DatumGetTimestampTz(scheduled) > clock_now() + 25 * USECS_PER_HOUR))
+	{
+		spi_exec("SELECT reputation.run_due_jobs()", 0, NULL, NULL, NULL);
+		worker->sleep_ms = 0;
+		return;
+	}
+
+	next = queue_next_due();
+	if (!none)
+		next = Min(next, DatumGetTimestampTz(scheduled));
+	worker->sleep_ms = LONGEST_SLEEP;
+	if (next != DT_NOEND)
+	{
+		TimestampTz now = clock_now();
+
+		if (next <= now)
+			worker->sleep_ms = BUSY_LANE_SLEEP;
+		else if (!clock_is_set())
+			worker->sleep_ms = Min(LONGEST_SLEEP, (next - now) / 1000 + 1);
+	}
+	if (max_prepared_xacts > 0 &&
+		spi_exec("SELECT 1 FROM pg_catalog.pg_prepared_xacts "
+				 "WHERE database = pg_catalog.current_database() LIMIT 1", 0, NULL, NULL, NULL) > 0)
+		worker->sleep_ms = Min(worker->sleep_ms, PREPARED_SLEEP);
+}
+
+/*
+ * unit_drain -- the unit of all days: folds, works on a batch of one engine (the next unit
+ * begins with the next one), or feeds a sweep, or looks ahead.
+ */
+void
+unit_drain(Worker *worker, List *engines)
+{
+	DrainScope	scope = unit_scope(worker);
+	int			nengines = list_length(engines);
+	bool		foreign = sweep_where_moved(engines);
+
+	sweep_where_reshaped(engines, false);
+	if (!worker->locked_out)
+		sweep_where_lost(engines);
+	if (unit_held_off(worker) == 0 && !worker->locked_out)
+	{
+		int			keys = fold_inbox(&scope, engines);
+
+		worker->keys = Max(keys, 0);
+		worker->locked_out |= keys < 0;
+	}
+	for (int i = 0; i < nengines && worker->jobs == 0 && worker->careful == 0; i++)
+		worker->jobs = drain_batch(list_nth(engines, worker->turn++ % nengines), &scope);
+	if (worker->jobs == 0 && worker->careful == 0)
+		worker->fed = sweep_feed(engines, false);
+	if (worker->keys == 0 && worker->jobs == 0 && worker->careful == 0 && !worker->fed)
+	{
+		look_ahead(worker, engines);
+		/* They are not told to wake us; and a commit wakes before it unlocks. */
+		if (worker->locked_out)
+			worker->sleep_ms = Min(worker->sleep_ms, LOCKED_OUT_SLEEP);
+		if (foreign)
+			worker->sleep_ms = Min(worker->sleep_ms, RESTORE_SLEEP);
+	}
+}
+
+/*
+ * unit_nothing -- only what comes before each unit.
+ */
+void
+unit_nothing(Worker *worker, List *engines)
+{
+}
+
+/*
+ * unit_compact -- keeps the tables of the queue small.
+ */
+void
+unit_compact(Worker *worker, List *engines)
+{
+	queue_compact();
+}
+
+/*
+ * unit_notify -- tells of the scores that changed.
+ */
+void
+unit_notify(Worker *worker, List *engines)
+{
+	notify_send();
+}
