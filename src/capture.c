@@ -73,6 +73,7 @@ static HTAB *trigger_plans = NULL;
 static keyset_hash *captured = NULL;	/* lives in captured_context */
 static MemoryContext captured_context = NULL;	/* child of TopTransactionContext */
 static bool wake_at_commit = false;
+static bool lost = false;		/* there was no place for the keys */
 static CaptureState capture_state = {false, 0};
 
 static int
@@ -356,7 +357,7 @@ flush_captured(bool preparing)
 	if (captured == NULL)
 		return;
 
-	inbox_append(captured, preparing);
+	lost = !inbox_append(captured);
 	wake_at_commit = true;
 	/* A prepared transaction cannot notify. */
 	if (guc_notify == NOTIFY_WRITER && !preparing)
@@ -365,6 +366,20 @@ flush_captured(bool preparing)
 	captured = NULL;
 	MemoryContextDelete(captured_context);
 	captured_context = NULL;
+}
+
+/*
+ * The changes of this transaction are not in the inbox: everybody is to be
+ * recomputed. Not before they are visible: now, or for a prepared transaction
+ * when that has ended.
+ */
+static void
+report_lost(bool preparing)
+{
+	if (preparing)
+		shmem_request_resync_after(GetTopTransactionIdIfAny());
+	else
+		shmem_request_resync();
 }
 
 static void
@@ -386,9 +401,12 @@ at_transaction_event(XactEvent event, void *arg)
 				/* Another extension wrote after our turn: too late for the inbox. */
 				captured = NULL;
 				captured_context = NULL;
-				shmem_request_resync();
+				lost = true;
 				wake_at_commit = true;
 			}
+			if (lost)
+				report_lost(event == XACT_EVENT_PREPARE);
+			lost = false;
 			if (wake_at_commit)
 				shmem_wake_workers();
 			wake_at_commit = false;
@@ -398,6 +416,7 @@ at_transaction_event(XactEvent event, void *arg)
 			captured = NULL;
 			captured_context = NULL;
 			wake_at_commit = false;
+			lost = false;
 			capture_state.suspended = false;
 			break;
 		default:

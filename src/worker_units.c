@@ -204,10 +204,20 @@ look_ahead(Worker *worker, List *engines)
 		else if (!clock_is_set())
 			worker->sleep_ms = Min(LONGEST_SLEEP, (next - now) / 1000 + 1);
 	}
-	if (max_prepared_xacts > 0 &&
-		spi_exec("SELECT 1 FROM pg_catalog.pg_prepared_xacts "
-				 "WHERE database = pg_catalog.current_database() LIMIT 1", 0, NULL, NULL, NULL) > 0)
+	if (worker->prepared)
 		worker->sleep_ms = Min(worker->sleep_ms, PREPARED_SLEEP);
+}
+
+/*
+ * Are there prepared transactions? To be asked before the snapshots of the rest
+ * of the unit are taken: what is committed in between is seen by those.
+ */
+static bool
+any_prepared(void)
+{
+	return max_prepared_xacts > 0 &&
+		spi_exec("SELECT 1 FROM pg_catalog.pg_prepared_xacts "
+				 "WHERE database = pg_catalog.current_database() LIMIT 1", 0, NULL, NULL, NULL) > 0;
 }
 
 /*
@@ -221,6 +231,7 @@ unit_drain(Worker *worker, List *engines)
 	int			nengines = list_length(engines);
 	bool		foreign = sweep_where_moved(engines);
 
+	worker->prepared = any_prepared();
 	sweep_where_reshaped(engines, false);
 	if (!worker->locked_out)
 		sweep_where_lost(engines);

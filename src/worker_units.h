@@ -35,6 +35,7 @@ typedef struct Worker
 	/* what the unit that ran left behind */
 	int			keys;
 	bool		locked_out;		/* somebody has an engine or the inbox */
+	bool		prepared;		/* there are prepared transactions */
 	int			jobs;
 	bool		fed;
 	long		sleep_ms;
