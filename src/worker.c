@@ -17,10 +17,17 @@
  * transactions the worker looks four times a second.
  *
  * Leaving. The launcher and the utility hook first ask a worker to leave between
- * two units, and terminate it only when it takes longer.
+ * two units, and terminate it only when it takes longer. Terminated in the middle
+ * of a unit, by them, an administrator or a shutdown, it ends with FATAL at the
+ * next check for interrupts; a callback then undoes the unit and takes the mark
+ * away, so that this does not pass for a crash. The same when the postmaster
+ * died. Any other exit in a unit is the unit's own doing, and does.
  */
 #include "postgres.h"
 
+#include <signal.h>
+
+#include "access/xact.h"
 #include "guc.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -28,6 +35,7 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/pmsignal.h"
 #include "storage/proc.h"
 #include "tcop/tcopprot.h"
 #include "utils/memutils.h"
@@ -37,6 +45,9 @@
 #define ERROR_SLEEP			1000	/* ms, after a unit failed */
 #define LOAD_KEYS			5	/* a fold that finds so many means load */
 #define COMPACT_INTERVAL	16	/* busy units between two looks at the tables' sizes */
+
+/* Was this process told to end? */
+static volatile sig_atomic_t terminated = false;
 
 /*
  * What a role's or a database's settings must not change under a worker. The
@@ -117,6 +128,26 @@ cycle(Worker *worker, UnitStatus *status)
 	return worked && *status == UNIT_OK;
 }
 
+static void
+handle_sigterm(SIGNAL_ARGS)
+{
+	terminated = true;
+	die(postgres_signal_arg);
+}
+
+/* At an exit in the middle of a unit. */
+static void
+leave_at_exit(int code, Datum arg)
+{
+	Worker	   *worker = (Worker *) DatumGetPointer(arg);
+
+	if (!worker->started || (!terminated && PostmasterIsAlive()))
+		return;
+	worker->started = false;
+	AbortOutOfAnyTransaction();
+	unit_run_at_exit(worker, careful_leave);
+}
+
 /* A SIGTERM between two units, or a request to leave: leaves in good order. */
 static void
 leave_if_asked(Worker *worker)
@@ -126,6 +157,7 @@ leave_if_asked(Worker *worker)
 		ProcDiePending = false;
 		if (worker->started)
 			(void) unit_run(worker, careful_leave);
+		worker->started = false;
 		proc_exit(0);
 	}
 	QueryCancelPending = false; /* a cancel is for a unit that is over */
@@ -188,10 +220,10 @@ reputation_worker_main(Datum main_arg)
 {
 	int			index = DatumGetInt32(main_arg);
 	Oid			database = shmem_worker_database(index);
-	Worker		worker = {0};
+	static Worker worker;
 
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, die);
+	pqsignal(SIGTERM, handle_sigterm);
 	BackgroundWorkerUnblockSignals();
 	if (!OidIsValid(database))
 		proc_exit(0);			/* the slot was given to another */
@@ -201,6 +233,7 @@ reputation_worker_main(Datum main_arg)
 	worker.slot = shmem_worker_attach(index);
 	if (worker.slot == NULL)
 		proc_exit(0);			/* somebody wants the database free of workers */
+	before_shmem_exit(leave_at_exit, PointerGetDatum(&worker));
 	worker.number = worker.slot->number;
 	worker.context = AllocSetContextCreate(TopMemoryContext, "reputation unit",
 										   ALLOCSET_DEFAULT_SIZES);

@@ -6,18 +6,22 @@
  * it when it leaves in good order. One that finds the row of its predecessor
  * works carefully for a while: one key a unit, with the key in the mark,
  * durably, before the work. Crashes over a key are counted until it succeeds;
- * at the second it becomes a dead letter.
+ * at the second it becomes a dead letter. A worker that leaves before it was
+ * careful for long enough leaves the mark, without a key: its successor goes on.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "clock.h"
 #include "drain.h"
 #include "guc.h"
 #include "miscadmin.h"
 #include "spi.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "worker_units.h"
 
@@ -83,9 +87,10 @@ quarantine(List *engines, int engine_id, Job *job)
 		Tallies		tallies = {0};
 		Job		   *taken;
 
-		if (engine->descriptor->id != engine_id ||
-			queue_claim(engine, &scope, &taken, &tallies) == 0)
+		if (engine->descriptor->id != engine_id)
 			continue;
+		if (queue_claim(engine, &scope, &taken, &tallies) == 0)
+			return;				/* another worker is at it: the next time */
 		taken[0].attempt = guc_max_attempts;
 		queue_fail(engine, &taken[0], "the server process crashed twice while it was computed");
 		tally(&tallies, taken[0].run_id, 1, 0);
@@ -122,15 +127,23 @@ careful_start(Worker *worker, List *engines)
 }
 
 /*
- * careful_leave -- the last unit: the worker leaves in good order.
+ * careful_leave -- the last unit: the worker leaves in good order. Waits for
+ * nobody; when somebody has the table locked the mark stays as it is.
  */
 void
 careful_leave(Worker *worker, List *engines)
 {
+	Oid			table = get_relname_relid("worker_mark", get_namespace_oid("reputation", false));
 	Oid			types[] = {INT4OID};
 	Datum		values[] = {Int32GetDatum(worker->number)};
 
-	spi_exec("DELETE FROM reputation.worker_mark WHERE slot = $1", 1, types, values, NULL);
+	if (!ConditionalLockRelationOid(table, RowExclusiveLock))
+		return;
+	if (worker->careful > 0)
+		write_mark(worker, NULL, NULL);
+	else
+		spi_exec("DELETE FROM reputation.worker_mark WHERE slot = $1", 1, types, values, NULL);
+	ForceSyncCommit();
 }
 
 /* Between the two units of careful work: which key it is about. */
@@ -173,7 +186,8 @@ unit_careful(Worker *worker, List *engines)
 		if (engine->descriptor->id == careful_engine)
 			worker->jobs = drain_batch(engine, &scope);
 	}
-	forget_crashes(careful_engine, &careful_job);
+	if (worker->jobs > 0)
+		forget_crashes(careful_engine, &careful_job);
 	write_mark(worker, NULL, NULL);
 }
 
@@ -195,6 +209,7 @@ careful_work(Worker *worker)
 	}
 	status = unit_run(worker, unit_careful);
 	pfree(careful_job.key);
-	worker->careful--;
+	if (worker->jobs > 0)
+		worker->careful--;
 	return status;
 }

@@ -75,6 +75,26 @@ check_extension(Worker *worker)
 	return UNIT_OK;
 }
 
+/* Begins a unit's transaction. */
+static UnitStatus
+begin_unit(Worker *worker)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	MemoryContextSwitchTo(worker->context);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	spi_begin();
+	return check_extension(worker);
+}
+
+static void
+end_unit(void)
+{
+	spi_end();
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+}
+
 /*
  * unit_run -- runs a unit in a transaction of its own; errors are reported and
  * end here.
@@ -88,20 +108,13 @@ unit_run(Worker *worker, Unit unit)
 	worker->fed = false;
 	PG_TRY();
 	{
-		SetCurrentStatementStartTimestamp();
-		StartTransactionCommand();
-		MemoryContextSwitchTo(worker->context);
-		PushActiveSnapshot(GetTransactionSnapshot());
-		spi_begin();
-		status = check_extension(worker);
+		status = begin_unit(worker);
 		if (status == UNIT_OK)
 		{
 			spi_utility("SET CONSTRAINTS ALL IMMEDIATE");
 			unit(worker, engine_list(false, &worker->locked_out));
 		}
-		spi_end();
-		PopActiveSnapshot();
-		CommitTransactionCommand();
+		end_unit();
 	}
 	PG_CATCH();
 	{
@@ -120,6 +133,19 @@ unit_run(Worker *worker, Unit unit)
 	pg_atomic_fetch_add_u64(&worker->slot->users, worker->jobs);
 	pgstat_report_stat(false);
 	return status;
+}
+
+/*
+ * unit_run_at_exit -- runs a unit that needs no engines in a process that is
+ * exiting, outside of a transaction. It must not wait, since no timeout would
+ * end that; and an error, being FATAL now, ends in the next exit callback.
+ */
+void
+unit_run_at_exit(Worker *worker, Unit unit)
+{
+	if (begin_unit(worker) == UNIT_OK)
+		unit(worker, NIL);
+	end_unit();
 }
 
 /*
