@@ -10,11 +10,15 @@
  * Sleeping. Before each unit the latch is reset and the slot's "asleep"
  * set; a commit that appends keys exchanges it for 0 and sets the latch. So a
  * commit that the unit's fold does not see any more has its latch set, and the
- * wait that follows returns at once. A fold that found several keys means load:
+ * wait that follows returns at once. (Should the unit have waited for a lock and
+ * swallowed that, "asleep" is 0, and it does not begin to wait.) A fold that
+ * found several keys means load:
  * then the next one is held off for reputation.drain_interval, with "asleep"
  * at 0, so that the writers' commits cost no system call and the worker folds
  * many changes at once. COMMIT PREPARED wakes nobody; while there are prepared
- * transactions the worker looks four times a second.
+ * transactions the worker looks four times a second. Nor can a commit help when
+ * a unit failed or somebody has the inbox: then "asleep" is 0, too, and the
+ * worker looks again after a while.
  *
  * Leaving. The launcher and the utility hook first ask a worker to leave between
  * two units, and terminate it only when it takes longer. Terminated in the middle
@@ -95,6 +99,7 @@ static bool
 cycle(Worker *worker, UnitStatus *status)
 {
 	bool		worked;
+	bool		clock_due;
 
 	if (!worker->started)
 	{
@@ -105,6 +110,7 @@ cycle(Worker *worker, UnitStatus *status)
 	if ((*status = unit_run(worker, unit_drain)) != UNIT_OK)
 		return false;
 	worked = worker->keys > 0 || worker->jobs > 0 || worker->fed;
+	clock_due = worker->clock_due;
 	if (worker->keys >= LOAD_KEYS)
 		worker->next_fold = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 														guc_drain_interval);
@@ -113,7 +119,8 @@ cycle(Worker *worker, UnitStatus *status)
 		if ((*status = careful_work(worker)) != UNIT_OK)
 			return false;
 		worked = worker->jobs > 0 || worker->careful == 0;
-		worker->sleep_ms = BUSY_LANE_SLEEP;
+		if (!worked)
+			worker->sleep_ms = unit_poll(worker);
 	}
 	/* There is more than one can do: wake another, if there is one. */
 	if (worker->jobs >= guc_batch_size && guc_workers > 1)
@@ -125,6 +132,11 @@ cycle(Worker *worker, UnitStatus *status)
 		*status = unit_run(worker, unit_notify);
 	if (worked && ++worker->busy_units % COMPACT_INTERVAL == 0 && *status == UNIT_OK)
 		*status = unit_run(worker, unit_compact);
+	if (clock_due && *status == UNIT_OK)
+		*status = unit_run(worker, unit_clock);
+	worked |= clock_due;
+	if (worked)
+		worker->poll_ms = 0;
 	return worked && *status == UNIT_OK;
 }
 
@@ -189,6 +201,24 @@ hold_off(Worker *worker)
 	}
 }
 
+/* The same for a while: what is in the way is not over by anybody's commit. */
+static void
+wait_out(Worker *worker, long ms)
+{
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms);
+	long		left = ms;
+
+	pg_atomic_write_u32(&worker->slot->asleep, 0);
+	/* More than the whole: the clock was set back. */
+	while (left > 0 && left <= ms)
+	{
+		wait_for(worker, left);
+		ResetLatch(MyLatch);
+		leave_if_asked(worker);
+		left = (until - GetCurrentTimestamp()) / 1000;
+	}
+}
+
 /* After a cycle with nothing to do. */
 static void
 idle(Worker *worker, UnitStatus status)
@@ -207,7 +237,12 @@ idle(Worker *worker, UnitStatus status)
 	pgstat_report_stat(true);
 	pgstat_report_activity(STATE_IDLE, status == UNIT_MISMATCH ?
 						   "library and extension versions differ" : NULL);
-	wait_for(worker, status == UNIT_OK ? worker->sleep_ms : ERROR_SLEEP);
+	if (status != UNIT_OK)
+		wait_out(worker, ERROR_SLEEP);
+	else if (worker->locked_out)
+		wait_out(worker, worker->sleep_ms);
+	else if (pg_atomic_read_u32(&worker->slot->asleep) == 1)
+		wait_for(worker, worker->sleep_ms);
 	shmem_worker_report(worker->slot, WORKER_BUSY);
 	pgstat_report_activity(STATE_RUNNING, "draining");
 }

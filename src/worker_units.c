@@ -35,8 +35,10 @@
 
 #define LONGEST_SLEEP		60000	/* ms */
 #define PREPARED_SLEEP		250 /* ms, while there are prepared transactions */
-#define LOCKED_OUT_SLEEP	50	/* ms, while somebody attaches or drains in a session */
+#define SHORTEST_POLL		10	/* ms, while somebody else is at what there is to do */
+#define LONGEST_POLL		250 /* ms, when that takes long */
 #define RESTORE_SLEEP		1000	/* ms, while a restore is on */
+#define SCHEDULE_INTERVAL	USECS_PER_SEC	/* between looks at the schedule under load */
 
 /* Takes the extension's lock and compares versions, inside a transaction. */
 static UnitStatus
@@ -105,7 +107,7 @@ unit_run(Worker *worker, Unit unit)
 	volatile UnitStatus status = UNIT_OK;
 
 	worker->keys = worker->jobs = 0;
-	worker->fed = false;
+	worker->fed = worker->clock_due = false;
 	PG_TRY();
 	{
 		status = begin_unit(worker);
@@ -172,64 +174,77 @@ unit_held_off(const Worker *worker)
 	return ms > guc_drain_interval ? 0 : Max(ms, 0);
 }
 
-/* Was the clock set since this was last asked? */
-static bool
-clock_was_set(Worker *worker)
+/*
+ * unit_poll -- how long to wait for somebody else, in ms: twice as long each
+ * time, until there was something to do.
+ */
+long
+unit_poll(Worker *worker)
+{
+	worker->poll_ms = Min(Max(2 * worker->poll_ms, SHORTEST_POLL), LONGEST_POLL);
+	return worker->poll_ms;
+}
+
+/* The time of a clock that nobody sets, in us. */
+static int64
+steady_us(void)
 {
 	struct timespec steady;
-	int64		offset;
-	int64		moved;
 
 	clock_gettime(CLOCK_MONOTONIC, &steady);
-	offset = clock_now() - (steady.tv_sec * USECS_PER_SEC + steady.tv_nsec / 1000);
-	moved = offset - worker->clock_offset;
-	worker->clock_offset = offset;
+	return steady.tv_sec * USECS_PER_SEC + steady.tv_nsec / 1000;
+}
+
+/* Was the clock set since unit_clock() saw to that? */
+static bool
+clock_was_set(const Worker *worker)
+{
+	int64		moved = clock_now() - steady_us() - worker->clock_offset;
+
 	return moved < -USECS_PER_MINUTE || moved > USECS_PER_MINUTE;
 }
 
-/* When this worker has nothing to do: compaction, schedule, how long to sleep. */
-static void
-look_ahead(Worker *worker, List *engines)
+/*
+ * When the next scheduled job is due; DT_NOEND when there is none, or it is for
+ * another to start. One that is due is left to unit_clock().
+ */
+static TimestampTz
+look_at_schedule(Worker *worker)
 {
 	TimestampTz next;
-	bool		none = true;
-	Datum		scheduled = (Datum) 0;
-	ListCell   *cell;
+	TimestampTz now = clock_now();
+	Datum		scheduled;
+	bool		none;
+
+	worker->schedule_seen = steady_us();
+	if (worker->number != 0)
+		return DT_NOEND;
+	spi_exec("SELECT min(next_run_at) FROM reputation.schedule WHERE started_by = 'worker'",
+			 0, NULL, NULL, NULL);
+	scheduled = spi_datum(0, 1, &none);
+	if (none)
+		return DT_NOEND;
+	next = DatumGetTimestampTz(scheduled);
+	/* More than a day ahead: the clock was set back; run_due_jobs() sees to it. */
+	worker->clock_due |= next <= now || next > now + 25 * USECS_PER_HOUR;
+	return next;
+}
+
+/* When this worker has nothing to do: compaction, and how long to sleep. */
+static void
+look_ahead(Worker *worker)
+{
+	TimestampTz next;
+	TimestampTz now = clock_now();
 
 	queue_compact();
-	if (clock_was_set(worker))
-	{
-		foreach(cell, engines)
-			queue_rebase(lfirst(cell));
-	}
-	if (worker->number == 0)
-	{
-		spi_exec("SELECT min(next_run_at) FROM reputation.schedule WHERE started_by = 'worker'",
-				 0, NULL, NULL, NULL);
-		scheduled = spi_datum(0, 1, &none);
-	}
-	/* More than a day ahead: the clock was set back; run_due_jobs() sees to it. */
-	if (!none && (DatumGetTimestampTz(scheduled) <= clock_now() ||
-				  DatumGetTimestampTz(scheduled) > clock_now() + 25 * USECS_PER_HOUR))
-	{
-		spi_exec("SELECT reputation.run_due_jobs()", 0, NULL, NULL, NULL);
-		worker->sleep_ms = 0;
-		return;
-	}
-
-	next = queue_next_due();
-	if (!none)
-		next = Min(next, DatumGetTimestampTz(scheduled));
+	next = Min(look_at_schedule(worker), queue_next_due());
 	worker->sleep_ms = LONGEST_SLEEP;
-	if (next != DT_NOEND)
-	{
-		TimestampTz now = clock_now();
-
-		if (next <= now)
-			worker->sleep_ms = BUSY_LANE_SLEEP;
-		else if (!clock_is_set())
-			worker->sleep_ms = Min(LONGEST_SLEEP, (next - now) / 1000 + 1);
-	}
+	if (next > now && next != DT_NOEND && !clock_is_set())
+		worker->sleep_ms = Min(LONGEST_SLEEP, (next - now) / 1000 + 1);
+	/* Nobody tells when he is through; and a commit wakes before it unlocks. */
+	if (next <= now || worker->locked_out)
+		worker->sleep_ms = Min(worker->sleep_ms, unit_poll(worker));
 	if (worker->prepared)
 		worker->sleep_ms = Min(worker->sleep_ms, PREPARED_SLEEP);
 }
@@ -247,8 +262,9 @@ any_prepared(void)
 }
 
 /*
- * unit_drain -- the unit of all days: folds, works on a batch of one engine (the next unit
- * begins with the next one), or feeds a sweep, or looks ahead.
+ * unit_drain -- the unit of all days: folds, works on a batch of one engine (the
+ * next unit begins with the next one), or feeds a sweep, or looks ahead. What
+ * goes by the clock is looked at under load, too.
  */
 void
 unit_drain(Worker *worker, List *engines)
@@ -257,6 +273,7 @@ unit_drain(Worker *worker, List *engines)
 	int			nengines = list_length(engines);
 	bool		foreign = sweep_where_moved(engines);
 
+	worker->clock_due = clock_was_set(worker);
 	worker->prepared = any_prepared();
 	sweep_where_reshaped(engines, false);
 	if (!worker->locked_out)
@@ -274,13 +291,32 @@ unit_drain(Worker *worker, List *engines)
 		worker->fed = sweep_feed(engines, false);
 	if (worker->keys == 0 && worker->jobs == 0 && worker->careful == 0 && !worker->fed)
 	{
-		look_ahead(worker, engines);
-		/* They are not told to wake us; and a commit wakes before it unlocks. */
-		if (worker->locked_out)
-			worker->sleep_ms = Min(worker->sleep_ms, LOCKED_OUT_SLEEP);
+		look_ahead(worker);
 		if (foreign)
 			worker->sleep_ms = Min(worker->sleep_ms, RESTORE_SLEEP);
 	}
+	else if (steady_us() - worker->schedule_seen >= SCHEDULE_INTERVAL)
+		(void) look_at_schedule(worker);
+}
+
+/*
+ * unit_clock -- brings due times back in reach if the clock was set, and starts
+ * the scheduled jobs that are due.
+ */
+void
+unit_clock(Worker *worker, List *engines)
+{
+	int64		offset = clock_now() - steady_us();
+	ListCell   *cell;
+
+	if (clock_was_set(worker))
+	{
+		foreach(cell, engines)
+			queue_rebase(lfirst(cell));
+	}
+	if (worker->number == 0)
+		spi_exec("SELECT reputation.run_due_jobs()", 0, NULL, NULL, NULL);
+	worker->clock_offset = offset;
 }
 
 /*

@@ -28,6 +28,8 @@ typedef struct Worker
 	bool		mismatch_logged;
 	TimestampTz next_fold;		/* held off until then */
 	int64		clock_offset;	/* of the clock from a steady one, in us */
+	int64		schedule_seen;	/* when the schedule was looked at, by the steady one */
+	long		poll_ms;		/* how long it last waited for somebody else */
 	int			turn;			/* which engine's is next */
 	unsigned	busy_units;		/* units with something to do */
 	int			careful;		/* keys still to be worked on one by one */
@@ -38,6 +40,7 @@ typedef struct Worker
 	bool		prepared;		/* there are prepared transactions */
 	int			jobs;
 	bool		fed;
+	bool		clock_due;		/* there is work for unit_clock() */
 	long		sleep_ms;
 } Worker;
 
@@ -48,16 +51,16 @@ extern UnitStatus unit_run(Worker *worker, Unit unit);
 extern void unit_run_at_exit(Worker *worker, Unit unit);
 extern DrainScope unit_scope(const Worker *worker);
 extern long unit_held_off(const Worker *worker);
+extern long unit_poll(Worker *worker);
 extern void unit_nothing(Worker *worker, List *engines);
 extern void unit_drain(Worker *worker, List *engines);
 extern void unit_compact(Worker *worker, List *engines);
 extern void unit_notify(Worker *worker, List *engines);
+extern void unit_clock(Worker *worker, List *engines);
 
 /* worker_careful.c */
 extern void careful_start(Worker *worker, List *engines);
 extern void careful_leave(Worker *worker, List *engines);
 extern UnitStatus careful_work(Worker *worker);
-
-#define BUSY_LANE_SLEEP		10	/* ms, while another worker has the lane of a due job */
 
 #endif							/* REPUTATION_WORKER_UNITS_H */
