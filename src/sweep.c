@@ -334,14 +334,15 @@ sweep_where_lost(List *engines)
 static bool
 is_restored(void)
 {
-	return spi_exec("SELECT 1 FROM reputation.broken_capture()", 0, NULL, NULL, NULL) == 0;
+	return spi_exec("SELECT 1 FROM reputation.broken_capture() WHERE missing", 0, NULL, NULL,
+					NULL) == 0;
 }
 
 /*
  * sweep_where_moved -- starts a sweep of every engine whose database is not
  * the one it was attached in: a dump carries no pending work. While a restore
- * is on it waits for the triggers, which come last. True if there is such an
- * engine still.
+ * is on it waits for the triggers, which come last; one that is there but
+ * disabled was so in the dump. True if there is such an engine still.
  */
 bool
 sweep_where_moved(List *engines)
