@@ -71,5 +71,6 @@ extern void queue_open_windows(const Engine *engine, char **keys, int count);
 extern TimestampTz queue_next_due(void);
 extern void queue_rebase(const Engine *engine);
 extern void queue_compact(void);
+extern void queue_remove_windows(void);
 
 #endif							/* REPUTATION_QUEUE_H */
