@@ -86,6 +86,7 @@ COMMENT ON TABLE reputation.lookup IS 'views (key, user_id) that lead from a cap
 
 -- The inbox: segments that writers append to and the fold empties. No index and
 -- no toast table, so that an append is one heap insert and a truncation one file.
+-- The last one is the reserve, for when the others are locked.
 CREATE TABLE reputation.inbox_0 (
 	source	int			NOT NULL,
 	key_no	smallint	NOT NULL,
@@ -95,10 +96,12 @@ ALTER TABLE reputation.inbox_0 ALTER key SET STORAGE PLAIN;
 CREATE TABLE reputation.inbox_1 (LIKE reputation.inbox_0 INCLUDING STORAGE);
 CREATE TABLE reputation.inbox_2 (LIKE reputation.inbox_0 INCLUDING STORAGE);
 CREATE TABLE reputation.inbox_3 (LIKE reputation.inbox_0 INCLUDING STORAGE);
+CREATE TABLE reputation.inbox_4 (LIKE reputation.inbox_0 INCLUDING STORAGE);
 COMMENT ON TABLE reputation.inbox_0 IS 'captured keys of committed changes that were not folded yet (a segment)';
 COMMENT ON TABLE reputation.inbox_1 IS 'captured keys of committed changes that were not folded yet (a segment)';
 COMMENT ON TABLE reputation.inbox_2 IS 'captured keys of committed changes that were not folded yet (a segment)';
 COMMENT ON TABLE reputation.inbox_3 IS 'captured keys of committed changes that were not folded yet (a segment)';
+COMMENT ON TABLE reputation.inbox_4 IS 'captured keys of committed changes that were not folded yet (the reserve, while the other segments are locked)';
 
 CREATE TABLE reputation.job_runs (
 	id					bigint		GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -146,6 +149,7 @@ ALTER TABLE reputation.inbox_0 REPLICA IDENTITY FULL;
 ALTER TABLE reputation.inbox_1 REPLICA IDENTITY FULL;
 ALTER TABLE reputation.inbox_2 REPLICA IDENTITY FULL;
 ALTER TABLE reputation.inbox_3 REPLICA IDENTITY FULL;
+ALTER TABLE reputation.inbox_4 REPLICA IDENTITY FULL;
 
 -- Keys are compared as bytes here: fast, and the same in every database.
 -- Due and deferred work. Duplicates of a key are allowed; a claim takes all of them.

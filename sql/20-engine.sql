@@ -84,7 +84,7 @@ RETURNS SETOF record
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
 	SELECT i, pg_relation_size(format('reputation.inbox_%s', i)::regclass) / current_setting('block_size')::int
-	FROM generate_series(0, 3) AS i;
+	FROM generate_series(0, 4) AS i;
 END;
 COMMENT ON FUNCTION reputation.inbox_pages() IS
 'The size of each inbox segment in pages.';

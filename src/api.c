@@ -25,6 +25,7 @@
 #include "inbox.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "shmem.h"
 #include "spi.h"
 #include "srf.h"
 #include "storage/latch.h"
@@ -307,6 +308,8 @@ reputation_process(PG_FUNCTION_ARGS)
 		}
 		worked |= done < limit && sweep_feed(engines, true);
 	} while (worked && done < limit);
+	if (!skipped && shmem_workers_in_database(MyDatabaseId) == 0)
+		queue_remove_windows();
 	spi_settings_end(settings);
 	notify_send();
 	spi_end();

@@ -506,15 +506,29 @@ queue_rebase(const Engine *engine)
 			 3, types, values, NULL);
 }
 
+static Oid
+table_oid(const char *name)
+{
+	return get_relname_relid(name, get_namespace_oid("reputation", false));
+}
+
+static BlockNumber
+table_pages(Oid table)
+{
+	Relation	relation = relation_open(table, AccessShareLock);
+	BlockNumber pages = RelationGetNumberOfBlocks(relation);
+
+	relation_close(relation, AccessShareLock);
+	return pages;
+}
+
 /* Truncates a table after copying its live rows out, and back in. */
 static void
 compact(const char *name, const char *condition, BlockNumber *pages_before)
 {
-	Oid			oid = get_relname_relid(name, get_namespace_oid("reputation", false));
-	Relation	relation = relation_open(oid, AccessShareLock);
-	BlockNumber pages = RelationGetNumberOfBlocks(relation);
+	Oid			oid = table_oid(name);
+	BlockNumber pages = table_pages(oid);
 
-	relation_close(relation, AccessShareLock);
 	if (pages < COMPACT_PAGES || pages < 2 * *pages_before)
 	{
 		*pages_before = Min(*pages_before, pages);
@@ -529,9 +543,7 @@ compact(const char *name, const char *condition, BlockNumber *pages_before)
 	spi_utility(psprintf("INSERT INTO reputation.%1$s SELECT * FROM reputation.%1$s_spare", name));
 	spi_utility(psprintf("TRUNCATE reputation.%s_spare", name));
 
-	relation = relation_open(oid, AccessShareLock);
-	*pages_before = RelationGetNumberOfBlocks(relation);
-	relation_close(relation, AccessShareLock);
+	*pages_before = table_pages(oid);
 }
 
 /*
@@ -546,4 +558,21 @@ queue_compact(void)
 
 	compact("job", "true", &job_pages);
 	compact("recent_run", "closes_at > reputation.clock()", &window_pages);
+}
+
+/*
+ * queue_remove_windows -- removes the windows that are closed, once there are
+ * many: for sessions where no worker compacts. It is a plain DELETE, since the
+ * session may hold its locks for long; the space is left to autovacuum. Needs the
+ * FOLD lock, so that no two of them wait for each other.
+ */
+void
+queue_remove_windows(void)
+{
+	Oid			types[] = {TIMESTAMPTZOID};
+	Datum		values[] = {TimestampTzGetDatum(clock_now())};
+
+	if (table_pages(table_oid("recent_run")) >= COMPACT_PAGES)
+		spi_exec("DELETE FROM reputation.recent_run WHERE closes_at <= $1", 1, types, values,
+				 NULL);
 }

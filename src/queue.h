@@ -71,6 +71,7 @@ extern TimestampTz queue_lock_retry(const Job *job);
 extern TimestampTz queue_next_due(void);
 extern void queue_rebase(const Engine *engine);
 extern void queue_compact(void);
+extern void queue_remove_windows(void);
 
 extern void windows_open(const Engine *engine, char **keys, int count);
 extern int	windows_defer(const Engine *engine, Job *jobs, int count);

@@ -26,7 +26,8 @@ typedef struct DatabaseEntry
 	int			blockers;		/* statements that want it free of workers */
 	pg_atomic_uint32 wanted;	/* 1: a commit had work; changed under the lock */
 	pg_atomic_uint32 first_segment;
-	pg_atomic_uint32 resync;
+	pg_atomic_uint32 resync;	/* 1: everybody is to be recomputed */
+	pg_atomic_uint64 resync_after;	/* and again after this transaction: shmem.c */
 	pg_atomic_uint64 workers;	/* bit i: slot i runs here; changed under the lock */
 } DatabaseEntry;
 

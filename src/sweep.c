@@ -12,9 +12,20 @@
  * Users that appear behind the cursor are captured as events; those that
  * vanish are computed as gone. Asking for a sweep that is on sets "again": what
  * changed may concern users it already did, so it starts over at its end.
+ *
+ * Lost changes. A writer that finds every segment of the inbox locked, the
+ * reserve too, says so in shared memory once its change is visible, so a sweep
+ * that starts afterwards sees the change. That of a prepared transaction is
+ * visible when the transaction has ended: the request names it, and is
+ * taken when no prepared transaction up to that one is left (a transaction is
+ * among the prepared ones until its commit is visible). Whoever takes a request
+ * starts the sweeps in the same (sub)transaction, and makes it again if that is
+ * rolled back. A crash of the server forgets requests that nobody took;
+ * docs/LIMITS.md says when that can be.
  */
 #include "postgres.h"
 
+#include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "capture.h"
@@ -212,8 +223,10 @@ sweep_feed(List *engines, bool raise)
 	return false;
 }
 
-/* Was a lost change's sweep started, or the partitions looked at, in this transaction? */
-static bool lost_taken = false;
+/* The subtransaction that started the sweep of a lost change, if one did. */
+static SubTransactionId lost_taken = InvalidSubTransactionId;
+
+/* Were the partitions looked at in this transaction? */
 static bool partitions_looked_at = false;
 
 /* The partitioned sources and their partitions, as of the last look. */
@@ -221,18 +234,42 @@ static Oid *partitions = NULL;
 static int	npartitions = 0;
 static bool look_at_partitions = true;
 
+/* The sweep of a lost change was rolled back. */
+static void
+give_back_lost(void)
+{
+	lost_taken = InvalidSubTransactionId;
+	shmem_request_resync();
+	shmem_wake_workers();
+}
+
 static void
 at_transaction_event(XactEvent event, void *arg)
 {
-	if (event == XACT_EVENT_ABORT && lost_taken)
-	{
-		shmem_request_resync();
-		shmem_wake_workers();
-	}
+	if (event == XACT_EVENT_ABORT && lost_taken != InvalidSubTransactionId)
+		give_back_lost();
+	/* Nobody knows yet what becomes of it. */
+	if (event == XACT_EVENT_PREPARE && lost_taken != InvalidSubTransactionId)
+		shmem_request_resync_after(GetTopTransactionIdIfAny());
 	if (event == XACT_EVENT_ABORT && partitions_looked_at)
 		look_at_partitions = true;
 	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE)
-		lost_taken = partitions_looked_at = false;
+	{
+		lost_taken = InvalidSubTransactionId;
+		partitions_looked_at = false;
+	}
+}
+
+static void
+at_subtransaction_event(SubXactEvent event, SubTransactionId mine, SubTransactionId parent,
+						void *arg)
+{
+	if (lost_taken != mine)
+		return;
+	if (event == SUBXACT_EVENT_COMMIT_SUB)
+		lost_taken = parent;
+	else if (event == SUBXACT_EVENT_ABORT_SUB)
+		give_back_lost();
 }
 
 /*
@@ -242,20 +279,53 @@ void
 sweep_init(void)
 {
 	RegisterXactCallback(at_transaction_event, NULL);
+	RegisterSubXactCallback(at_subtransaction_event, NULL);
+}
+
+/* Has none of the database's prepared transactions an id up to this one? */
+static bool
+none_prepared_until(TransactionId xid)
+{
+	uint64		count = spi_exec("SELECT transaction FROM pg_catalog.pg_prepared_xacts "
+								 "WHERE database = pg_catalog.current_database()",
+								 0, NULL, NULL, NULL);
+
+	for (uint64 row = 0; row < count; row++)
+	{
+		bool		isnull;
+		Datum		prepared = spi_datum(row, 1, &isnull);
+
+		if (TransactionIdPrecedesOrEquals(DatumGetTransactionId(prepared), xid))
+			return false;
+	}
+	return true;
+}
+
+/* Takes a request to recompute everybody, if there is one and its time has come. */
+static bool
+take_lost(void)
+{
+	uint64		ticket;
+	TransactionId xid = shmem_resync_after(&ticket);
+
+	if (TransactionIdIsValid(xid) && none_prepared_until(xid))
+		shmem_resync_is_due(ticket);
+	return shmem_take_resync();
 }
 
 /*
  * sweep_where_lost -- starts a sweep of every engine when a writer found no inbox
- * segment to write to (inbox.c). If the transaction fails somebody else will.
+ * segment to write to (inbox.c). If the (sub)transaction is rolled back somebody
+ * else will.
  */
 void
 sweep_where_lost(List *engines)
 {
 	ListCell   *cell;
 
-	if (!shmem_take_resync())
+	if (!take_lost())
 		return;
-	lost_taken = true;
+	lost_taken = GetCurrentSubTransactionId();
 	foreach(cell, engines)
 		sweep_start(lfirst(cell), "recompute", "resync");
 }
@@ -264,14 +334,15 @@ sweep_where_lost(List *engines)
 static bool
 is_restored(void)
 {
-	return spi_exec("SELECT 1 FROM reputation.broken_capture()", 0, NULL, NULL, NULL) == 0;
+	return spi_exec("SELECT 1 FROM reputation.broken_capture() WHERE missing", 0, NULL, NULL,
+					NULL) == 0;
 }
 
 /*
  * sweep_where_moved -- starts a sweep of every engine whose database is not
  * the one it was attached in: a dump carries no pending work. While a restore
- * is on it waits for the triggers, which come last. True if there is such an
- * engine still.
+ * is on it waits for the triggers, which come last; one that is there but
+ * disabled was so in the dump. True if there is such an engine still.
  */
 bool
 sweep_where_moved(List *engines)
