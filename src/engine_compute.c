@@ -112,6 +112,34 @@ typed_array(Oid type, char **texts, int count)
 	return PointerGetDatum(construct_array(values, count, type, length, byval, align));
 }
 
+/* Can there be such a user? A column of wider integers can refer to others. */
+static bool
+key_fits(Oid type, const char *key)
+{
+	int64		number;
+
+	if (type != INT2OID && type != INT4OID)
+		return true;
+	number = strtoi64(key, NULL, 10);
+	return type == INT2OID ? number >= PG_INT16_MIN && number <= PG_INT16_MAX :
+		number >= PG_INT32_MIN && number <= PG_INT32_MAX;
+}
+
+/* The keys that fit the type, as an array of it. */
+static Datum
+fitting_keys(Oid type, char **keys, int count)
+{
+	char	  **fitting = palloc(sizeof(char *) * Max(count, 1));
+	int			nfitting = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		if (key_fits(type, keys[i]))
+			fitting[nfitting++] = keys[i];
+	}
+	return typed_array(type, fitting, nfitting);
+}
+
 /*
  * engine_compute -- computes some users with one statement and a new snapshot;
  * returns how many of them exist. Keys that give no row are of users that are
@@ -121,7 +149,7 @@ int
 engine_compute(Engine *engine, char **keys, int count, Score **scores)
 {
 	Oid			types[] = {get_array_type(engine->key_type)};
-	Datum		values[] = {typed_array(engine->key_type, keys, count)};
+	Datum		values[] = {fitting_keys(engine->key_type, keys, count)};
 	uint64		found;
 	int			level = spi_settings_begin();
 

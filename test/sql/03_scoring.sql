@@ -203,4 +203,33 @@ SELECT pending, drift FROM test.concerned();
 SELECT length(id), builder_score FROM users WHERE length(id) > 100 ORDER BY 1;
 SELECT reputation_process();
 CALL test.clean('ids');
+
+-- A collation of the users' own; an orphaned score row.
+CALL test.other_ids('text COLLATE "POSIX"', 'b', 'a');
+SELECT * FROM test.concerned();
+INSERT INTO reputation.builder_scores VALUES ('nobody', 1, 1, now());
+SELECT user_id, item FROM reputation_verify();
+SELECT reputation_repair(), builder_score_recalc('a'), builder_score_recalc_all();
+SELECT reputation_process() > 0 AS done;
+SELECT count(*) FROM reputation_verify();
+CALL test.clean('ids');
 DROP PROCEDURE test.other_ids;
+
+-- Ids that no user can have, for they do not fit the type, are nobody's.
+CREATE SCHEMA wide AUTHORIZATION regress_app;
+SET search_path = wide, public;
+SET ROLE regress_app;
+CREATE TABLE users (id int PRIMARY KEY);
+CREATE TABLE projects (id int PRIMARY KEY, owner_id bigint, status text, impact int);
+CREATE INDEX ON projects (owner_id);
+CREATE TABLE project_collaborators (project_id int, user_id bigint, status text, UNIQUE (project_id, user_id));
+CREATE INDEX ON project_collaborators (user_id);
+RESET ROLE;
+SELECT builder_score_attach() IS NOT NULL AS attached;
+INSERT INTO users VALUES (1), (2);
+INSERT INTO projects VALUES (1, 1, 'shipped', 0), (2, 5000000000, 'shipped', 0);
+INSERT INTO project_collaborators VALUES (1, 2, 'confirmed'), (1, 5000000000, 'confirmed'), (2, -5000000000, 'confirmed');
+SELECT * FROM test.concerned();
+SELECT id, builder_score FROM users ORDER BY id;
+SELECT count(*) FROM reputation.dead_letter;
+CALL test.clean('wide');
