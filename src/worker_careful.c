@@ -6,7 +6,9 @@
  * it when it leaves in good order. One that finds the row of its predecessor
  * works carefully for a while: one key a unit, with the key in the mark,
  * durably, before the work. Crashes over a key are counted until it succeeds;
- * at the second it becomes a dead letter. A worker that leaves before it was
+ * at the second it becomes a dead letter. Somebody else may compute a key that
+ * is counted, in a batch: a key without a job row has been computed, since a unit
+ * removes the row when it commits, and one that crashes does not. A worker that leaves before it was
  * careful for long enough leaves the mark, without a key: its successor goes on.
  */
 #include "postgres.h"
@@ -124,6 +126,19 @@ careful_start(Worker *worker, List *engines)
 	}
 	write_mark(worker, NULL, NULL);
 	ForceSyncCommit();
+}
+
+/*
+ * careful_tidy -- forgets the crashes over keys that were computed since. The
+ * first worker does it, so that no two wait for each other's rows.
+ */
+void
+careful_tidy(const Worker *worker)
+{
+	if (worker->number == 0)
+		spi_exec("DELETE FROM reputation.crash c WHERE NOT EXISTS (SELECT FROM reputation.job j "
+				 "WHERE j.engine = c.engine AND j.kind = c.kind AND j.key = c.key)",
+				 0, NULL, NULL, NULL);
 }
 
 /*

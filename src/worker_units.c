@@ -230,7 +230,7 @@ look_at_schedule(Worker *worker)
 	return next;
 }
 
-/* When this worker has nothing to do: compaction, and how long to sleep. */
+/* When this worker has nothing to do: tidies up, and sees how long to sleep. */
 static void
 look_ahead(Worker *worker)
 {
@@ -238,6 +238,7 @@ look_ahead(Worker *worker)
 	TimestampTz now = clock_now();
 
 	queue_compact();
+	careful_tidy(worker);
 	next = Min(look_at_schedule(worker), queue_next_due());
 	worker->sleep_ms = LONGEST_SLEEP;
 	if (next > now && next != DT_NOEND && !clock_is_set())
@@ -334,6 +335,7 @@ void
 unit_compact(Worker *worker, List *engines)
 {
 	queue_compact();
+	careful_tidy(worker);
 }
 
 /*

@@ -62,5 +62,6 @@ extern void unit_clock(Worker *worker, List *engines);
 extern void careful_start(Worker *worker, List *engines);
 extern void careful_leave(Worker *worker, List *engines);
 extern UnitStatus careful_work(Worker *worker);
+extern void careful_tidy(const Worker *worker);
 
 #endif							/* REPUTATION_WORKER_UNITS_H */

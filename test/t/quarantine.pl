@@ -72,7 +72,7 @@ sub mend
 	is($node->safe_psql('app', 'DELETE FROM app.deadly; SELECT reputation_retry()'), '1',
 		"$name: it is mended and queued again");
 	all_computed($node, 'app', "$name: after the retry");
-	is($node->safe_psql('app', 'SELECT count(*) FROM reputation.crash'), '0', "$name: no crash is remembered");
+	wait_until($node, 'app', 'SELECT count(*) = 0 FROM reputation.crash', "$name: no crash is remembered");
 	return;
 }
 
@@ -85,6 +85,13 @@ is(worker_pid($node, 'app'), $pid, 'crashed, later changes: by the same worker')
 mend('crashed');
 is($node->safe_psql('other', 'SELECT (SELECT count(*) FROM reputation.dead_letter), (SELECT count(*) FROM reputation.crash)'),
 	'0|0', 'the users of other databases are not blamed');
+
+# A crash that is counted is forgotten when the user is computed in a batch, too.
+$node->safe_psql('app', q{
+	INSERT INTO reputation.crash (engine, kind, key, crashes) SELECT id, 0, '60', 1 FROM reputation.engine;
+	UPDATE projects SET impact = impact + 5000 WHERE id BETWEEN 55 AND 65});
+wait_until($node, 'app', 'SELECT count(*) = 0 FROM reputation.crash', 'a count is forgotten');
+all_computed($node, 'app', 'with a crash that was counted');
 
 # The same while changes of other users, which come before it, keep coming in.
 my $stop = $node->basedir . '/stop';
