@@ -127,7 +127,7 @@ CREATE TABLE reputation.job_runs (
 CREATE UNIQUE INDEX job_runs_running ON reputation.job_runs (job_name, scope) WHERE status = 'running';
 CREATE INDEX job_runs_started_at ON reputation.job_runs (started_at);
 COMMENT ON TABLE reputation.job_runs IS 'batch runs; scope is the engine; at most one is running per job and scope';
-COMMENT ON COLUMN reputation.job_runs.done IS 'users computed so far';
+COMMENT ON COLUMN reputation.job_runs.done IS 'users computed as of the last step of the run; reputation.job_progress knows those since, too';
 COMMENT ON COLUMN reputation.job_runs.total IS 'users expected (an estimate while it runs)';
 COMMENT ON COLUMN reputation.job_runs.fed IS 'users put into the job table so far; the run is finished when all were fed and done = fed';
 COMMENT ON COLUMN reputation.job_runs.changed IS 'users whose stored score the run changed';
@@ -135,13 +135,25 @@ COMMENT ON COLUMN reputation.job_runs.cursor IS 'the last user id that was fed';
 COMMENT ON COLUMN reputation.job_runs.fed_all IS 'were all users fed? Null: the run feeds none';
 COMMENT ON COLUMN reputation.job_runs.again IS 'everybody was asked for once more while the run was on: it starts over at its end';
 
+-- What units did of a run since its last step. Inserted only, so that no unit
+-- waits for the run's row; the next step moves the rows there (src/sweep.c). No
+-- index: there are never more rows than units in a few portions.
+CREATE TABLE reputation.run_tally (
+	run_id	bigint	NOT NULL,
+	done	bigint	NOT NULL,
+	changed	bigint	NOT NULL
+);
+COMMENT ON TABLE reputation.run_tally IS 'users that units computed for a running run and that its row does not count yet';
+
 CREATE VIEW reputation.job_progress AS
 SELECT id, job_name, scope, trigger, started_at, done, total,
 	   CASE WHEN total > 0 THEN round(100.0 * least(done, total) / total, 1) END AS percent,
 	   CASE WHEN done > 0 AND total > done
 			THEN (clock_timestamp() - started_at) * ((total - done)::float8 / done) END AS time_left
-FROM reputation.job_runs
-WHERE status = 'running';
+FROM (SELECT r.id, r.job_name, r.scope, r.trigger, r.started_at, r.total,
+			 (r.done + (SELECT coalesce(sum(t.done), 0) FROM reputation.run_tally t WHERE t.run_id = r.id))::bigint AS done
+	  FROM reputation.job_runs r
+	  WHERE r.status = 'running') p;
 COMMENT ON VIEW reputation.job_progress IS 'running batch jobs with an estimate of the time left';
 
 -- So that a publication of all tables does not forbid the deletes.
@@ -173,6 +185,7 @@ CREATE INDEX job_key ON reputation.job (key, kind, engine);
 COMMENT ON COLUMN reputation.job.run_id IS 'null: an event; 0: a session stored the user without a claim, look again; else a run in reputation.job_runs';
 COMMENT ON COLUMN reputation.job.blind IS 'due now because the user''s lane was taken when it was queued: a window may have opened since';
 ALTER TABLE reputation.job REPLICA IDENTITY FULL;
+ALTER TABLE reputation.run_tally REPLICA IDENTITY FULL;
 COMMENT ON TABLE reputation.job IS 'users (kind 0) and lookup keys to compute, at due_at';
 
 CREATE UNLOGGED TABLE reputation.recent_run (
@@ -186,6 +199,8 @@ CREATE UNLOGGED TABLE reputation.job_spare (LIKE reputation.job);
 COMMENT ON TABLE reputation.job_spare IS 'always empty outside of a compaction of reputation.job';
 CREATE UNLOGGED TABLE reputation.recent_run_spare (LIKE reputation.recent_run);
 COMMENT ON TABLE reputation.recent_run_spare IS 'always empty outside of a compaction of reputation.recent_run';
+CREATE UNLOGGED TABLE reputation.run_tally_spare (LIKE reputation.run_tally);
+COMMENT ON TABLE reputation.run_tally_spare IS 'always empty outside of a compaction of reputation.run_tally';
 
 COMMENT ON TABLE reputation.recent_run IS 'until when a user''s debounce window is open; forgetting it costs one run per user, so it is unlogged';
 
@@ -237,8 +252,8 @@ CREATE TABLE reputation.builder_scores (
 ) WITH (fillfactor = 80);
 COMMENT ON TABLE reputation.builder_scores IS 'builder score rows; the application reads the cached column of its users table';
 
--- What a dump carries. Not the inbox and the job table: a dump would hold locks
--- on them that keep them from being truncated. engine.home makes up for it: in
+-- What a dump carries. Not the inbox, the job and the tally table: a dump would
+-- hold locks on them that keep them from being truncated. engine.home makes up for it: in
 -- a database that is not the one it names everybody is recomputed.
 DO $$
 DECLARE

@@ -58,7 +58,7 @@
 
 PG_FUNCTION_INFO_V1(reputation_lane);
 
-/* A job or window table of fewer pages is never compacted. */
+/* A job, window or tally table of fewer pages is never compacted. */
 #define COMPACT_PAGES	256
 #define COMPACT_WAIT	20		/* ms */
 
@@ -104,8 +104,9 @@ tally(Tallies *tallies, int64 run_id, int64 done, int64 changed)
 }
 
 /*
- * tallies_store -- adds them to reputation.job_runs. Last in a unit, since the
- * row of a run is one that all workers want.
+ * tallies_store -- leaves them in reputation.run_tally, one row per run, for the
+ * run's next step to add up (sweep.c). Inserted only: the row of the run, which
+ * all workers would want and a session may hold, is not touched.
  */
 void
 tallies_store(const Tallies *tallies)
@@ -118,8 +119,8 @@ tallies_store(const Tallies *tallies)
 		Datum		values[] = {Int64GetDatum(run->run_id), Int64GetDatum(run->done),
 		Int64GetDatum(run->changed)};
 
-		spi_exec("UPDATE reputation.job_runs SET done = done + $2, changed = changed + $3 "
-				 "WHERE id = $1", 3, types, values, NULL);
+		spi_exec("INSERT INTO reputation.run_tally (run_id, done, changed) VALUES ($1, $2, $3)",
+				 3, types, values, NULL);
 	}
 }
 
@@ -547,17 +548,19 @@ compact(const char *name, const char *condition, BlockNumber *pages_before)
 }
 
 /*
- * queue_compact -- keeps the job and the window table small; in a transaction
- * of its own.
+ * queue_compact -- keeps the job, the window and the tally table small; in a
+ * transaction of its own.
  */
 void
 queue_compact(void)
 {
 	static BlockNumber job_pages = 0;
 	static BlockNumber window_pages = 0;
+	static BlockNumber tally_pages = 0;
 
 	compact("job", "true", &job_pages);
 	compact("recent_run", "closes_at > reputation.clock()", &window_pages);
+	compact("run_tally", "true", &tally_pages);
 }
 
 /*

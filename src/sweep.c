@@ -9,6 +9,17 @@
  * any other, at low priority. It is finished when all were fed and as many
  * were done.
  *
+ * Whoever is through with jobs of a run inserts a tally (queue.c) in the same
+ * transaction that removes the jobs, so no job is counted twice or never. The
+ * run's next step moves the tallies into its row. It locks the row first, only
+ * if nobody else has it, and then takes the snapshot of the statement that
+ * deletes and adds: what an earlier step added is gone from that snapshot, what
+ * is committed later stays for the next step. So "done" is never too high; once
+ * it is "fed", no tally of the run can come any more, which is why finish()
+ * may set both to 0. A step comes at the latest when a portion of jobs was
+ * tallied, so there are few tallies to scan; under a pinned xmin horizon the
+ * dead ones, a row per unit, are removed by queue_compact().
+ *
  * Users that appear behind the cursor are captured as events; those that
  * vanish are computed as gone. Asking for a sweep that is on sets "again": what
  * changed may concern users it already did, so it starts over at its end.
@@ -42,12 +53,14 @@
 
 PG_FUNCTION_INFO_V1(reputation_sweep_start);
 
+/* A running sweep, as its row is once it is locked and the tallies are added. */
 typedef struct Sweep
 {
 	int64		id;
 	char	   *cursor;
 	bool		fed_all;
 	bool		again;
+	int64		waiting;		/* fed and not done */
 } Sweep;
 
 /*
@@ -140,12 +153,39 @@ feed(const Engine *engine, const Sweep *sweep, int portion)
 			 "WHERE id = $1", 5, run_types, run, NULL);
 }
 
+/*
+ * Removes the tallies of runs that are over: of jobs that outlived a run which
+ * was cancelled. Waits for nobody who is at it, too.
+ */
+static void
+remove_stray_tallies(void)
+{
+	spi_exec("DELETE FROM reputation.run_tally WHERE ctid = ANY (ARRAY("
+			 "SELECT t.ctid FROM reputation.run_tally t WHERE NOT EXISTS "
+			 "(SELECT FROM reputation.job_runs r WHERE r.id = t.run_id AND r.status = 'running') "
+			 "FOR UPDATE OF t SKIP LOCKED))", 0, NULL, NULL, NULL);
+}
+
+/* Removes the rows of runs that ended long ago. */
+static void
+remove_old_runs(void)
+{
+	Oid			types[] = {TIMESTAMPTZOID};
+	Datum		values[] = {TimestampTzGetDatum(clock_now())};
+
+	if (guc_job_run_retention > 0)
+		spi_exec(psprintf("DELETE FROM reputation.job_runs WHERE id = ANY (ARRAY("
+						  "SELECT id FROM reputation.job_runs WHERE status <> 'running' "
+						  "AND started_at < $1 - interval '%d days' FOR UPDATE SKIP LOCKED))",
+						  guc_job_run_retention), 1, types, values, NULL);
+}
+
 /* All were fed and done: the end, or once more. */
 static void
 finish(Engine *engine, const Sweep *sweep)
 {
-	Oid			types[] = {INT8OID, TIMESTAMPTZOID};
-	Datum		values[] = {Int64GetDatum(sweep->id), TimestampTzGetDatum(clock_now())};
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(sweep->id)};
 
 	if (sweep->again)
 	{
@@ -155,10 +195,47 @@ finish(Engine *engine, const Sweep *sweep)
 	}
 	engine_queue_orphans(engine);
 	spi_exec("SELECT reputation.job_run_done($1, NULL::text)", 1, types, values, NULL);
-	if (guc_job_run_retention > 0)
-		spi_exec(psprintf("DELETE FROM reputation.job_runs WHERE status <> 'running' "
-						  "AND started_at < $1 - interval '%d days'", guc_job_run_retention),
-				 1, &types[1], &values[1], NULL);
+	remove_stray_tallies();
+	remove_old_runs();
+}
+
+/* Locks a sweep of the engine that seems to need a step; false when none does. */
+static bool
+lock_sweep(const Engine *engine, int portion, Sweep *sweep)
+{
+	Oid			types[] = {TEXTOID, INT8OID};
+	Datum		values[] = {CStringGetTextDatum(engine->descriptor->name),
+	Int64GetDatum(portion)};
+
+	if (spi_exec("SELECT id FROM reputation.job_runs r "
+				 "WHERE status = 'running' AND scope = $1 AND fed_all IS NOT NULL "
+				 "AND fed - done - (SELECT coalesce(sum(t.done), 0) "
+				 "FROM reputation.run_tally t WHERE t.run_id = r.id) "
+				 "< CASE WHEN fed_all THEN 1 ELSE $2 END "
+				 "ORDER BY id LIMIT 1 FOR UPDATE OF r SKIP LOCKED", 2, types, values, NULL) == 0)
+		return false;
+	sweep->id = spi_int(0, 1, NULL);
+	return true;
+}
+
+/* Moves the tallies of a locked sweep into its row, and reads that. */
+static void
+add_tallies(Sweep *sweep)
+{
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(sweep->id)};
+	bool		isnull;
+
+	spi_exec("WITH taken AS (DELETE FROM reputation.run_tally WHERE run_id = $1 "
+			 "RETURNING done, changed), total AS (SELECT coalesce(sum(done), 0)::bigint AS done, "
+			 "coalesce(sum(changed), 0)::bigint AS changed FROM taken) "
+			 "UPDATE reputation.job_runs r SET done = r.done + total.done, "
+			 "changed = r.changed + total.changed FROM total WHERE r.id = $1 "
+			 "RETURNING r.cursor, r.fed_all, r.again, r.fed - r.done", 1, types, values, NULL);
+	sweep->cursor = spi_text(0, 1);
+	sweep->fed_all = DatumGetBool(spi_datum(0, 2, &isnull));
+	sweep->again = DatumGetBool(spi_datum(0, 3, &isnull));
+	sweep->waiting = spi_int(0, 4, NULL);
 }
 
 typedef struct Step
@@ -167,32 +244,26 @@ typedef struct Step
 	bool		done;			/* there was something to do */
 } Step;
 
-/* The next step of a sweep of the engine, if one needs it. */
+/*
+ * The next step of a sweep of the engine, if one needs it. The statement that
+ * found it may have counted tallies twice, if another's step was just then
+ * committed; so what it needs is decided when they are added.
+ */
 static void
 step(void *arg)
 {
 	Step	   *this = arg;
 	int			portion = Max(guc_batch_size, 1000);
-	Oid			types[] = {TEXTOID, INT8OID};
-	Datum		values[] = {CStringGetTextDatum(this->engine->descriptor->name),
-	Int64GetDatum(portion)};
 	Sweep		sweep;
-	bool		isnull;
 
-	if (spi_exec("SELECT id, cursor, fed_all, again FROM reputation.job_runs "
-				 "WHERE status = 'running' AND scope = $1 AND fed_all IS NOT NULL "
-				 "AND CASE WHEN fed_all THEN done >= fed ELSE fed - done < $2 END "
-				 "ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED", 2, types, values, NULL) == 0)
+	if (!lock_sweep(this->engine, portion, &sweep))
 		return;
-	sweep.id = spi_int(0, 1, NULL);
-	sweep.cursor = spi_text(0, 2);
-	sweep.fed_all = DatumGetBool(spi_datum(0, 3, &isnull));
-	sweep.again = DatumGetBool(spi_datum(0, 4, &isnull));
-	if (sweep.fed_all)
-		finish(this->engine, &sweep);
-	else
-		feed(this->engine, &sweep, portion);
 	this->done = true;
+	add_tallies(&sweep);
+	if (!sweep.fed_all && sweep.waiting < portion)
+		feed(this->engine, &sweep, portion);
+	else if (sweep.fed_all && sweep.waiting <= 0)
+		finish(this->engine, &sweep);
 }
 
 /*

@@ -78,6 +78,27 @@ CALL reputation_run('hourly');
 SELECT reputation.sweep_start('builder', 'nightly', 'manual') = reputation.sweep_start('builder', 'nightly', 'manual') AS same;
 SELECT reputation_process();
 SELECT status, done, total FROM reputation.job_runs ORDER BY id DESC LIMIT 1;
+-- What units counted for a run goes with the run: when it ends, when it is cancelled,
+-- and when jobs outlive it, in a database that turns out to be a copy.
+CREATE VIEW test.runs AS
+SELECT job_name, status, done, error, (SELECT count(*) FROM reputation.run_tally t WHERE t.run_id = r.id) AS tallies
+FROM reputation.job_runs r;
+SELECT count(*) FROM reputation.run_tally;
+SELECT reputation.run_job('nightly', 'manual');
+SELECT reputation_process(max_users => 2);
+SELECT * FROM test.runs WHERE status = 'running';
+UPDATE reputation.engine SET home = 'elsewhere';
+SELECT reputation_process() >= 6 AS computed;
+SELECT * FROM test.runs WHERE status = 'cancelled';
+SELECT count(*) FROM reputation.run_tally;
+SELECT reputation.run_job('nightly', 'manual');
+SELECT reputation_process(max_users => 2);
+SELECT builder_score_detach();
+SELECT job_name, status, error FROM reputation.job_runs ORDER BY id DESC LIMIT 1;
+SELECT count(*) FROM reputation.run_tally;
+SELECT builder_score_attach(rank_column => 'place') IS NOT NULL AS attached;
+SELECT reputation_process();
+DROP VIEW test.runs;
 -- Old runs go, running ones do not.
 SET reputation.job_run_retention = 30;
 SET reputation.clock = '2026-03-01 00:00:00+00';
