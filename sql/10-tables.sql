@@ -182,6 +182,8 @@ CREATE TABLE reputation.job (
 -- a moment when the table was empty must not make the planner take the wrong one.
 CREATE INDEX job_due ON reputation.job (priority, due_at, engine);
 CREATE INDEX job_key ON reputation.job (key, kind, engine);
+-- Lookups are there only when they failed.
+CREATE INDEX job_lookup ON reputation.job (engine) WHERE kind <> 0;
 COMMENT ON COLUMN reputation.job.run_id IS 'null: an event; 0: a session stored the user without a claim, look again; else a run in reputation.job_runs';
 COMMENT ON COLUMN reputation.job.blind IS 'due now because the user''s lane was taken when it was queued: a window may have opened since';
 ALTER TABLE reputation.job REPLICA IDENTITY FULL;

@@ -17,8 +17,8 @@
 #include "clock.h"
 #include "drain.h"
 #include "guc.h"
-#include "inbox.h"
 #include "miscadmin.h"
+#include "pending.h"
 #include "shmem.h"
 #include "spi.h"
 #include "utils/builtins.h"
@@ -162,9 +162,12 @@ api_recalc_all(FunctionCallInfo fcinfo, const char *name)
 	PG_RETURN_INT64(changed);
 }
 
-/* Appends computed_at and age of the stored score, and whether work is pending. */
+/*
+ * Appends computed_at and age of the stored score, and whether work is pending,
+ * all by the active snapshot.
+ */
 static void
-explain_state(StringInfo json, Engine *engine, const char *key)
+explain_state(StringInfo json, Engine *engine, const char *key, const PendingLook *look)
 {
 	Oid			types[] = {TEXTOID, TIMESTAMPTZOID, INT4OID};
 	Datum		values[] = {CStringGetTextDatum(key), TimestampTzGetDatum(clock_now()),
@@ -172,7 +175,7 @@ explain_state(StringInfo json, Engine *engine, const char *key)
 	char	   *computed = NULL;
 	char	   *due;
 
-	if (spi_exec(psprintf("SELECT to_jsonb(computed_at)::text, "
+	if (spi_read(psprintf("SELECT to_jsonb(computed_at)::text, "
 						  "round(extract(epoch FROM $2 - computed_at)) "
 						  "FROM reputation.%s WHERE user_id = $1",
 						  engine->descriptor->score_table), 2, types, values, NULL) > 0)
@@ -182,15 +185,17 @@ explain_state(StringInfo json, Engine *engine, const char *key)
 
 	values[1] = values[2];
 	types[1] = INT4OID;
-	spi_exec("SELECT to_jsonb(min(due_at))::text FROM reputation.job "
+	spi_read("SELECT to_jsonb(min(due_at))::text FROM reputation.job "
 			 "WHERE engine = $2 AND kind = 0 AND key = $1", 2, types, values, NULL);
 	due = spi_text(0, 1);
 	appendStringInfo(json, ", \"pending\": %s, \"due_at\": %s",
-					 due || !inbox_is_empty() ? "true" : "false", due ? due : "null");
+					 pending_work(look, engine, key) != NULL ? "true" : "false",
+					 due ? due : "null");
 }
 
 /*
- * api_explain -- how a user's score comes about, as jsonb.
+ * api_explain -- how a user's score comes about, as jsonb: computed, stored and
+ * pending at one moment.
  */
 Datum
 api_explain(FunctionCallInfo fcinfo, const char *name)
@@ -201,11 +206,13 @@ api_explain(FunctionCallInfo fcinfo, const char *name)
 	char	   *key;
 	Score	   *score;
 	char	   *text;
+	PendingLook look = {0};
 
 	spi_begin();
 	engine = engine_get(name);
 	key = engine_key_from_argument(fcinfo, 0, engine);
-	if (engine_compute(engine, &key, 1, &score) == 0)
+	(void) pending_begin(&look, true);
+	if (engine_compute_in_snapshot(engine, &key, 1, &score) == 0)
 		unknown_user(engine, key);
 
 	initStringInfo(&json);
@@ -218,7 +225,8 @@ api_explain(FunctionCallInfo fcinfo, const char *name)
 		appendStringInfo(&json, "%d, ", score->cached);
 	engine->descriptor->explain(&json, engine->weights, score->signals, score->nulls);
 	appendStringInfo(&json, ", \"algorithm_version\": %d", engine->version);
-	explain_state(&json, engine, key);
+	explain_state(&json, engine, key, &look);
+	pending_end();
 	appendStringInfoChar(&json, '}');
 	text = MemoryContextStrdup(caller, json.data);
 	spi_end();

@@ -11,7 +11,7 @@
 #include "catalog/pg_type.h"
 #include "drain.h"
 #include "funcapi.h"
-#include "inbox.h"
+#include "pending.h"
 #include "spi.h"
 #include "srf.h"
 #include "utils/builtins.h"
@@ -141,17 +141,6 @@ reputation_repair(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(mended);
 }
 
-/* Is a job of the user waiting? */
-static bool
-has_job(const Engine *engine, const char *key)
-{
-	Oid			types[] = {INT4OID, TEXTOID};
-	Datum		values[] = {Int32GetDatum(engine->descriptor->id), CStringGetTextDatum(key)};
-
-	return spi_exec("SELECT 1 FROM reputation.job WHERE engine = $1 AND kind = 0 AND key = $2",
-					2, types, values, NULL) > 0;
-}
-
 /*
  * reputation.sample(engine) -- recomputes some users picked at random; how many,
  * and how many differ from what is stored although nothing is pending.
@@ -168,7 +157,7 @@ reputation_sample(PG_FUNCTION_ARGS)
 	uint64		count;
 	int			found;
 	int			differing = 0;
-	bool		pending;
+	PendingLook look = {0};
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
@@ -183,11 +172,12 @@ reputation_sample(PG_FUNCTION_ARGS)
 	keys = palloc(sizeof(char *) * Max(count, 1));
 	for (uint64 row = 0; row < count; row++)
 		keys[row] = spi_text(row, 1);
-	found = engine_compute(engine, keys, (int) count, &scores);
-	pending = !inbox_is_empty();
+	(void) pending_begin(&look, true);
+	found = engine_compute_in_snapshot(engine, keys, (int) count, &scores);
 	for (int i = 0; i < found; i++)
-		differing += score_differs(engine, &scores[i]) && !pending &&
-			!has_job(engine, scores[i].user);
+		differing += score_differs(engine, &scores[i]) &&
+			pending_work(&look, engine, scores[i].user) == NULL;
+	pending_end();
 	spi_end();
 
 	values[0] = Int32GetDatum(found);

@@ -119,6 +119,7 @@ extern uint64 engine_update(const Engine *engine, bool hasty, const char *sql, i
 							const Oid *types, const Datum *values);
 extern Datum typed_array(Oid type, char **texts, int count);
 extern int	engine_compute(Engine *engine, char **keys, int count, Score **scores);
+extern int	engine_compute_in_snapshot(Engine *engine, char **keys, int count, Score **scores);
 extern void engine_scan(Engine *engine, ScoreConsumer consumer, void *arg);
 extern void engine_store(Engine *engine, Score *scores, int count, bool claimed);
 extern void engine_remove_users(Engine *engine, char **keys, int count);

@@ -140,6 +140,27 @@ fitting_keys(Oid type, char **keys, int count)
 	return typed_array(type, fitting, nfitting);
 }
 
+static int
+compute(Engine *engine, bool read_only, char **keys, int count, Score **scores)
+{
+	Oid			types[] = {get_array_type(engine->key_type)};
+	Datum		values[] = {fitting_keys(engine->key_type, keys, count)};
+	char	   *sql = compute_query(engine, false);
+	uint64		found;
+	int			level = spi_settings_begin();
+
+	/* A thousand keys look like half the table; they never are worth reading it. */
+	spi_set("plan_cache_mode", "force_generic_plan");
+	found = read_only ? engine_read(engine, sql, 1, types, values) :
+		engine_exec(engine, false, sql, 1, types, values);
+	spi_settings_end(level);
+
+	*scores = palloc(sizeof(Score) * Max(found, 1));
+	for (uint64 row = 0; row < found; row++)
+		score_row(engine, SPI_tuptable, row, &(*scores)[row]);
+	return (int) found;
+}
+
 /*
  * engine_compute -- computes some users with one statement and a new snapshot;
  * returns how many of them exist. Keys that give no row are of users that are
@@ -148,20 +169,16 @@ fitting_keys(Oid type, char **keys, int count)
 int
 engine_compute(Engine *engine, char **keys, int count, Score **scores)
 {
-	Oid			types[] = {get_array_type(engine->key_type)};
-	Datum		values[] = {fitting_keys(engine->key_type, keys, count)};
-	uint64		found;
-	int			level = spi_settings_begin();
+	return compute(engine, false, keys, count, scores);
+}
 
-	/* A thousand keys look like half the table; they never are worth reading it. */
-	spi_set("plan_cache_mode", "force_generic_plan");
-	found = engine_exec(engine, false, compute_query(engine, false), 1, types, values);
-	spi_settings_end(level);
-
-	*scores = palloc(sizeof(Score) * Max(found, 1));
-	for (uint64 row = 0; row < found; row++)
-		score_row(engine, SPI_tuptable, row, &(*scores)[row]);
-	return (int) found;
+/*
+ * engine_compute_in_snapshot -- the same with the active snapshot.
+ */
+int
+engine_compute_in_snapshot(Engine *engine, char **keys, int count, Score **scores)
+{
+	return compute(engine, true, keys, count, scores);
 }
 
 /*

@@ -370,13 +370,46 @@ inbox_take(bool all, bool *skipped)
 }
 
 /*
- * Does a segment hold a live row that a transaction before the given xid (any
- * when invalid) wrote? Looks with SnapshotSelf, which shows what is committed
- * by now and takes no predicate lock, so a serializable reader cannot make a
- * writer's append fail.
+ * inbox_lock_segments -- keeps the segments from being truncated, until
+ * inbox_unlock_segments(): a snapshot that is older than a truncation sees
+ * nothing. False when one is locked and it shall not wait.
  */
+bool
+inbox_lock_segments(bool wait)
+{
+	for (int segment = 0; segment < INBOX_SEGMENTS; segment++)
+	{
+		Oid			oid = segment_oid(segment);
+
+		if (!OidIsValid(oid))
+			continue;
+		if (wait)
+			LockRelationOid(oid, AccessShareLock);
+		else if (!ConditionalLockRelationOid(oid, AccessShareLock))
+		{
+			while (--segment >= 0)
+				UnlockRelationOid(segment_oid(segment), AccessShareLock);
+			return false;
+		}
+	}
+	return true;
+}
+
+void
+inbox_unlock_segments(void)
+{
+	for (int segment = 0; segment < INBOX_SEGMENTS; segment++)
+	{
+		Oid			oid = segment_oid(segment);
+
+		if (OidIsValid(oid))
+			UnlockRelationOid(oid, AccessShareLock);
+	}
+}
+
+/* Does the snapshot show a row that a transaction before the xid (if any) wrote? */
 static bool
-segment_has_keys_before(Oid oid, TransactionId xid)
+segment_has_keys_before(Oid oid, TransactionId xid, Snapshot snapshot)
 {
 	Relation	relation = try_relation_open(oid, AccessShareLock);
 	TableScanDesc scan;
@@ -387,7 +420,7 @@ segment_has_keys_before(Oid oid, TransactionId xid)
 		return false;
 	if (RelationGetNumberOfBlocks(relation) > 0)
 	{
-		scan = table_beginscan(relation, SnapshotSelf, 0, NULL);
+		scan = table_beginscan(relation, snapshot, 0, NULL);
 		while (!found && (tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
 		{
 			TransactionId xmin = HeapTupleHeaderGetXmin(tuple->t_data);
@@ -402,21 +435,23 @@ segment_has_keys_before(Oid oid, TransactionId xid)
 	return found;
 }
 
+/*
+ * inbox_has_keys_before -- are there keys that a transaction before the xid (any
+ * when invalid) wrote? By the active snapshot; but where that is older than the
+ * statement, by what is committed now: that takes no predicate lock, so a
+ * serializable reader cannot make a writer's append fail.
+ */
 bool
 inbox_has_keys_before(TransactionId xid)
 {
+	Snapshot	snapshot = IsolationUsesXactSnapshot() ? SnapshotSelf : GetActiveSnapshot();
+
 	for (int segment = 0; segment <= INBOX_RESERVE; segment++)
 	{
 		Oid			oid = segment_oid(segment);
 
-		if (OidIsValid(oid) && segment_has_keys_before(oid, xid))
+		if (OidIsValid(oid) && segment_has_keys_before(oid, xid, snapshot))
 			return true;
 	}
 	return false;
-}
-
-bool
-inbox_is_empty(void)
-{
-	return !inbox_has_keys_before(InvalidTransactionId);
 }

@@ -101,7 +101,7 @@ startup_shmem(void)
 		{
 			pg_atomic_init_u32(&shmem_state->databases[i].wanted, 0);
 			pg_atomic_init_u32(&shmem_state->databases[i].first_segment, 0);
-			pg_atomic_init_u32(&shmem_state->databases[i].resync, 0);
+			pg_atomic_init_u32(&shmem_state->databases[i].resync, RESYNC_NONE);
 			pg_atomic_init_u64(&shmem_state->databases[i].resync_after, 0);
 			pg_atomic_init_u64(&shmem_state->databases[i].workers, 0);
 		}
@@ -168,7 +168,7 @@ shmem_find_or_add_entry(Oid database)
 		entry->blockers = 0;
 		pg_atomic_write_u32(&entry->wanted, 0);
 		pg_atomic_write_u32(&entry->first_segment, 0);
-		pg_atomic_write_u32(&entry->resync, 0);
+		pg_atomic_write_u32(&entry->resync, RESYNC_NONE);
 		pg_atomic_write_u64(&entry->resync_after, 0);
 		pg_atomic_write_u64(&entry->workers, 0);
 	}
@@ -281,19 +281,50 @@ shmem_request_resync(void)
 	DatabaseEntry *entry = shmem_my_entry(true);
 
 	if (entry != NULL)
-		pg_atomic_write_u32(&entry->resync, 1);
+		pg_atomic_write_u32(&entry->resync, RESYNC_WANTED);
 }
 
 /*
- * shmem_take_resync -- is everybody to be recomputed? Says so once.
+ * shmem_take_resync -- is everybody to be recomputed? Says so once; the taker
+ * calls shmem_resync_taken() when its run is committed, or requests it anew.
  */
 bool
 shmem_take_resync(void)
 {
 	DatabaseEntry *entry = shmem_my_entry(false);
+	uint32		wanted = RESYNC_WANTED;
 
-	return entry != NULL && pg_atomic_read_u32(&entry->resync) == 1 &&
-		pg_atomic_exchange_u32(&entry->resync, 0) == 1;
+	return entry != NULL && pg_atomic_read_u32(&entry->resync) == RESYNC_WANTED &&
+		pg_atomic_compare_exchange_u32(&entry->resync, &wanted, RESYNC_TAKEN);
+}
+
+/*
+ * shmem_resync_taken -- the run is visible; another request since then stays.
+ */
+void
+shmem_resync_taken(void)
+{
+	DatabaseEntry *entry = shmem_my_entry(false);
+	uint32		taken = RESYNC_TAKEN;
+
+	if (entry != NULL)
+		(void) pg_atomic_compare_exchange_u32(&entry->resync, &taken, RESYNC_NONE);
+}
+
+/*
+ * shmem_resync_pending -- was a run over everybody requested that may not be
+ * visible yet to a snapshot taken from now on?
+ */
+bool
+shmem_resync_pending(void)
+{
+	DatabaseEntry *entry = shmem_my_entry(false);
+	bool		pending = entry != NULL &&
+	(pg_atomic_read_u32(&entry->resync) != RESYNC_NONE ||
+	 TransactionIdIsValid((TransactionId) pg_atomic_read_u64(&entry->resync_after)));
+
+	pg_memory_barrier();
+	return pending;
 }
 
 /*
@@ -348,7 +379,7 @@ shmem_resync_is_due(uint64 ticket)
 
 	if (entry == NULL)
 		return;
-	pg_atomic_write_u32(&entry->resync, 1);
+	pg_atomic_write_u32(&entry->resync, RESYNC_WANTED);
 	(void) pg_atomic_compare_exchange_u64(&entry->resync_after, &ticket,
 										  ticket & ~UINT64CONST(0xFFFFFFFF));
 }

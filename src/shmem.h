@@ -65,6 +65,8 @@ extern void shmem_request_resync_after(TransactionId prepared);
 extern bool shmem_take_resync(void);
 extern TransactionId shmem_resync_after(uint64 *ticket);
 extern void shmem_resync_is_due(uint64 ticket);
+extern void shmem_resync_taken(void);
+extern bool shmem_resync_pending(void);
 
 /*
  * For workers, in this order: ask for the database, connect to it, attach (or

@@ -322,6 +322,9 @@ at_transaction_event(XactEvent event, void *arg)
 	/* Nobody knows yet what becomes of it. */
 	if (event == XACT_EVENT_PREPARE && lost_taken != InvalidSubTransactionId)
 		shmem_request_resync_after(GetTopTransactionIdIfAny());
+	if ((event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE) &&
+		lost_taken != InvalidSubTransactionId)
+		shmem_resync_taken();
 	if (event == XACT_EVENT_ABORT && partitions_looked_at)
 		look_at_partitions = true;
 	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE)
