@@ -128,7 +128,7 @@ CREATE UNIQUE INDEX job_runs_running ON reputation.job_runs (job_name, scope) WH
 CREATE INDEX job_runs_started_at ON reputation.job_runs (started_at);
 COMMENT ON TABLE reputation.job_runs IS 'batch runs; scope is the engine; at most one is running per job and scope';
 COMMENT ON COLUMN reputation.job_runs.done IS 'users computed as of the last step of the run; reputation.job_progress knows those since, too';
-COMMENT ON COLUMN reputation.job_runs.total IS 'users expected (an estimate while it runs)';
+COMMENT ON COLUMN reputation.job_runs.total IS 'users expected (an estimate while it runs); of leaderboards: users whose rank differs, null until that is computed';
 COMMENT ON COLUMN reputation.job_runs.fed IS 'users put into the job table so far; the run is finished when all were fed and done = fed';
 COMMENT ON COLUMN reputation.job_runs.changed IS 'users whose stored score the run changed';
 COMMENT ON COLUMN reputation.job_runs.cursor IS 'the last user id that was fed';
@@ -144,6 +144,18 @@ CREATE TABLE reputation.run_tally (
 	changed	bigint	NOT NULL
 );
 COMMENT ON TABLE reputation.run_tally IS 'users that units computed for a running run and that its row does not count yet';
+
+-- Ranks that a run of the job leaderboards has computed and not written yet. If a
+-- crash empties it the run starts over.
+CREATE UNLOGGED TABLE reputation.rank_portion (
+	run_id	bigint		NOT NULL,
+	first	bigint		NOT NULL,
+	users	text[]		NOT NULL,
+	ranks	bigint[]	NOT NULL,
+	PRIMARY KEY (run_id, first)
+);
+COMMENT ON TABLE reputation.rank_portion IS 'users with their new rank, a batch a row, in the order in which a run writes them';
+COMMENT ON COLUMN reputation.rank_portion.first IS 'how many users are in the portions before';
 
 CREATE VIEW reputation.job_progress AS
 SELECT id, job_name, scope, trigger, started_at, done, total,

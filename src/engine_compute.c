@@ -46,9 +46,12 @@ compute_query(const Engine *engine, bool all)
 					all ? engine_short_keys(engine, "v.user_id") : "v.user_id = ANY ($1)");
 }
 
-/* Opens the portal unless it is open, and fetches the next portion. */
-static uint64
-engine_fetch(const Engine *engine, const char *sql, Portal *portal)
+/*
+ * engine_fetch -- opens the portal of a query over the application's objects
+ * unless it is open, with the active snapshot, and fetches the next rows.
+ */
+uint64
+engine_fetch(const Engine *engine, const char *sql, int rows, Portal *portal)
 {
 	MemoryContext memory = CurrentMemoryContext;
 	EngineContext context;
@@ -58,7 +61,7 @@ engine_fetch(const Engine *engine, const char *sql, Portal *portal)
 	{
 		if (*portal == NULL)
 			*portal = SPI_cursor_open(NULL, spi_plan(sql, 0, NULL), NULL, NULL, true);
-		SPI_cursor_fetch(*portal, true, SCAN_ROWS);
+		SPI_cursor_fetch(*portal, true, rows);
 	}
 	PG_CATCH();
 	{
@@ -195,7 +198,7 @@ engine_scan(Engine *engine, ScoreConsumer consumer, void *arg)
 	char	   *sql = compute_query(engine, true);
 	uint64		count;
 
-	while ((count = engine_fetch(engine, sql, &portal)) > 0)
+	while ((count = engine_fetch(engine, sql, SCAN_ROWS, &portal)) > 0)
 	{
 		SPITupleTable *table = SPI_tuptable;
 		Score	   *scores;

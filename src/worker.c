@@ -4,7 +4,7 @@
  *
  * A unit is one transaction: it folds the inbox and works on a batch of one
  * engine, or, when there is nothing, feeds a sweep, or else looks how long it may
- * sleep (worker_units.c). After a crash it works carefully for a while
+ * sleep, and whether there are ranks to write (worker_units.c). After a crash it works carefully for a while
  * (worker_careful.c).
  *
  * Sleeping. Before each unit the latch is reset and the slot's "asleep"
@@ -122,6 +122,13 @@ cycle(Worker *worker, UnitStatus *status)
 		worked = worker->jobs > 0 || worker->careful == 0;
 		if (!worked)
 			worker->sleep_ms = unit_poll(worker);
+	}
+	if (worker->ranks && !worked)
+	{
+		*status = unit_run(worker, unit_ranks);
+		worked = worker->fed;
+		/* If it could not: somebody has the run's row or the users table. */
+		worker->sleep_ms = Min(worker->sleep_ms, ERROR_SLEEP);
 	}
 	/* There is more than one can do: wake another, if there is one. */
 	if (worker->jobs >= guc_batch_size && guc_workers > 1)

@@ -25,6 +25,7 @@
 #include "guc.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "rank.h"
 #include "spi.h"
 #include "storage/lock.h"
 #include "utils/inval.h"
@@ -239,6 +240,7 @@ look_ahead(Worker *worker)
 
 	queue_compact();
 	careful_tidy(worker);
+	worker->ranks = rank_run_is_on();
 	next = Min(look_at_schedule(worker), queue_next_due());
 	worker->sleep_ms = LONGEST_SLEEP;
 	if (next > now && next != DT_NOEND && !clock_is_set())
@@ -274,6 +276,7 @@ unit_drain(Worker *worker, List *engines)
 	int			nengines = list_length(engines);
 	bool		foreign = sweep_where_moved(engines);
 
+	worker->ranks = false;
 	worker->clock_due = clock_was_set(worker);
 	worker->prepared = any_prepared();
 	sweep_where_reshaped(engines, false);
@@ -336,6 +339,16 @@ unit_compact(Worker *worker, List *engines)
 {
 	queue_compact();
 	careful_tidy(worker);
+}
+
+/*
+ * unit_ranks -- writes a batch of ranks; a unit of its own, so that it holds up no
+ * fold.
+ */
+void
+unit_ranks(Worker *worker, List *engines)
+{
+	worker->fed = rank_step(engines, false);
 }
 
 /*

@@ -40,6 +40,7 @@ typedef struct Worker
 	bool		prepared;		/* there are prepared transactions */
 	int			jobs;
 	bool		fed;
+	bool		ranks;			/* a run that writes them is on */
 	bool		clock_due;		/* there is work for unit_clock() */
 	long		sleep_ms;
 } Worker;
@@ -55,6 +56,7 @@ extern long unit_poll(Worker *worker);
 extern void unit_nothing(Worker *worker, List *engines);
 extern void unit_drain(Worker *worker, List *engines);
 extern void unit_compact(Worker *worker, List *engines);
+extern void unit_ranks(Worker *worker, List *engines);
 extern void unit_notify(Worker *worker, List *engines);
 extern void unit_clock(Worker *worker, List *engines);
 

@@ -156,7 +156,8 @@ BEGIN
 	CALL test.make_tables('ids', id_type);
 	EXECUTE format('INSERT INTO users VALUES (%L), (%L)', one, two);
 	EXECUTE format('INSERT INTO projects VALUES (1, %L, ''shipped'')', one);
-	PERFORM builder_score_attach();
+	ALTER TABLE users ADD place int;
+	PERFORM builder_score_attach(rank_column => 'place');
 	EXECUTE format('INSERT INTO project_collaborators VALUES (1, %L, ''confirmed'')', two);
 END
 $$;
@@ -177,6 +178,8 @@ SELECT id, builder_score(id), builder_score_explain(id) -> 'user_id' AS json FRO
 SELECT builder_score('{A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11}'), builder_score_recalc('a0eebc999c0b4ef8bb6d6bb9bd380a11');
 EXECUTE untyped('b0eebc99-9c0b-4ef8-bb6d-6bb9bd380a22');
 SELECT user_id, score FROM reputation.builder_scores ORDER BY user_id;
+CALL reputation_run('leaderboards');
+SELECT id, place FROM users ORDER BY id;
 SELECT builder_score('a0eebc99');
 \echo SQLSTATE :SQLSTATE
 SELECT builder_score('c0eebc99-9c0b-4ef8-bb6d-6bb9bd380a33');
@@ -188,6 +191,8 @@ CALL test.other_ids('text', E'a "quoted" \\ back\ttab', $$o'neil, {1,"x"}$$);
 SELECT * FROM test.concerned();
 SELECT id, builder_score(id), builder_score_explain(id) -> 'user_id' AS json FROM users ORDER BY id COLLATE "C";
 SELECT builder_score_recalc($$o'neil, {1,"x"}$$);
+CALL reputation_run('leaderboards');
+SELECT id, place FROM users ORDER BY id COLLATE "C";
 EXECUTE untyped(E'a "quoted" \\ back\ttab');
 SELECT user_id, score FROM reputation.builder_scores ORDER BY user_id COLLATE "C";
 -- An id is what it is: spaces, case, the empty string.
