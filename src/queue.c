@@ -51,6 +51,7 @@
 #include "queue.h"
 #include "spi.h"
 #include "storage/bufmgr.h"
+#include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -545,6 +546,26 @@ compact(const char *name, const char *condition, BlockNumber *pages_before)
 	spi_utility(psprintf("TRUNCATE reputation.%s_spare", name));
 
 	*pages_before = table_pages(oid);
+}
+
+static const char *const compacted[] = {"job", "recent_run", "run_tally"};
+
+/*
+ * queue_try -- locks what a unit writes to, until the transaction ends; false
+ * when it is being compacted (or somebody has locked it).
+ */
+bool
+queue_try(void)
+{
+	Oid			schema = get_namespace_oid("reputation", false);
+
+	for (int i = 0; i < lengthof(compacted); i++)
+	{
+		if (!ConditionalLockRelationOid(get_relname_relid(compacted[i], schema),
+										RowExclusiveLock))
+			return false;
+	}
+	return true;
 }
 
 /*

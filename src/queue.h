@@ -70,6 +70,7 @@ extern bool queue_fail(const Engine *engine, const Job *job, const char *error);
 extern TimestampTz queue_lock_retry(const Job *job);
 extern TimestampTz queue_next_due(void);
 extern void queue_rebase(const Engine *engine);
+extern bool queue_try(void);
 extern void queue_compact(void);
 extern void queue_remove_windows(void);
 

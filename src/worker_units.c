@@ -274,9 +274,15 @@ unit_drain(Worker *worker, List *engines)
 {
 	DrainScope	scope = unit_scope(worker);
 	int			nengines = list_length(engines);
-	bool		foreign = sweep_where_moved(engines);
+	bool		foreign;
 
 	worker->ranks = false;
+	if (!queue_try())
+	{
+		worker->sleep_ms = unit_poll(worker);
+		return;
+	}
+	foreign = sweep_where_moved(engines);
 	worker->clock_due = clock_was_set(worker);
 	worker->prepared = any_prepared();
 	sweep_where_reshaped(engines, false);

@@ -120,6 +120,20 @@ wait_until($node, 'app', q{SELECT EXISTS (SELECT FROM reputation.job_runs
 	WHERE trigger = 'resync' AND status = 'succeeded')}, 'everybody was computed');
 all_computed($node, 'app', 'after a locked inbox');
 
+# The tables of the queue, as another worker does that compacts one of them.
+for my $table (qw(job recent_run run_tally))
+{
+	my $offset = -s $node->logfile;
+
+	$holder->query_safe("BEGIN; LOCK TABLE reputation.$table IN ACCESS EXCLUSIVE MODE");
+	$units = $node->safe_psql('app', 'SELECT units FROM reputation.workers()');
+	$node->safe_psql('app', q{UPDATE projects SET impact = impact + 1});
+	wait_until($node, 'app', "SELECT units > $units + 5 FROM reputation.workers()", "the worker comes back for reputation.$table");
+	$holder->query_safe('COMMIT');
+	all_computed($node, 'app', "after a locked reputation.$table");
+	is(log_count($node, 'ERROR', $offset), 0, 'no unit has failed');
+}
+
 # Transactions that lock users in opposite orders while the worker stores.
 $node->safe_psql('app', q{
 	CREATE PROCEDURE shuffle(up boolean) LANGUAGE plpgsql AS $$
