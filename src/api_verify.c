@@ -69,7 +69,7 @@ report_orphans(Engine *engine, Report *to)
 	uint64		count = engine_read(engine,
 									psprintf("SELECT s.user_id, s.score::text "
 											 "FROM reputation.%s s WHERE NOT EXISTS "
-											 "(SELECT FROM %s t WHERE t.%s::text = s.user_id)",
+											 "(SELECT FROM %s t WHERE t.%s::text COLLATE \"C\" = s.user_id)",
 											 engine->descriptor->score_table,
 											 engine->users_name, engine->users_key),
 									0, NULL, NULL);
