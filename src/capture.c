@@ -173,6 +173,16 @@ capture_everyone(int32 source)
 	everyone_captured = true;
 }
 
+/*
+ * capture_is_pending -- has this transaction captured a change, which goes to the
+ * inbox when it commits?
+ */
+bool
+capture_is_pending(void)
+{
+	return captured != NULL;
+}
+
 /* Replaces all keys by marks of everybody. An error leaves the set as it was. */
 static void
 mark_everyone(void)

@@ -27,4 +27,6 @@ extern void capture_restore(CaptureState state);
 extern void capture_wake_at_commit(void);
 extern void capture_everyone(int32 source);
 
+extern bool capture_is_pending(void);
+
 #endif							/* REPUTATION_CAPTURE_H */

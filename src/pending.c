@@ -2,9 +2,11 @@
  * pending.c
  *		What is still to be computed of a user, and waiting for it.
  *
- * Whatever makes a committed change reach a user's score is in one of these
- * places, in the order of its way:
+ * Whatever makes a change reach a user's score is in one of these places, in
+ * the order of its way:
  *
+ * - this backend's memory, while the change is the calling transaction's own:
+ *	 nobody else sees it yet, but a recomputation here does;
  * - the inbox; or, when it was not to be had, a flag in shared memory; or
  *	 nowhere, but the database is not the one the engine was attached in. The
  *	 latter two lead to a run over everybody, and so does a TRUNCATE's key;
@@ -13,11 +15,11 @@
  * - the job table: a job of the user (whichever it is: a change may have been
  *	 left out because of it), or of a lookup, which may lead to any user.
  *
- * It goes from one place to the next in one transaction, so a look at all of
- * them in one snapshot misses nothing; but for the flag, which is reset after
- * the commit that makes the run visible, and is therefore read before the
- * snapshot is taken. The inbox and the job table are locked before, too: to a
- * snapshot older than a truncation they would seem empty.
+ * Once it is committed it goes from one place to the next in one transaction,
+ * so a look at all of them in one snapshot misses nothing; but for the flag,
+ * which is reset after the commit that makes the run visible, and is therefore
+ * read before the snapshot is taken. The inbox and the job table are locked
+ * before, too: to a snapshot older than a truncation they would seem empty.
  *
  * Whoever compares what is stored with a recomputation does both in that
  * snapshot: then a difference without pending work is drift, whatever the
@@ -29,6 +31,7 @@
 #include "access/transam.h"
 #include "access/xact.h"
 #include "api.h"
+#include "capture.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "inbox.h"
@@ -170,6 +173,8 @@ pending_work(const PendingLook *look, const Engine *engine, const char *key)
 {
 	char	   *job;
 
+	if (!TransactionIdIsValid(look->horizon) && capture_is_pending())
+		return "changes of this transaction";
 	if (inbox_has_keys_before(look->horizon))
 		return "changes that were not folded yet";
 	job = pending_job(engine, key);

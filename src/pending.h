@@ -10,7 +10,7 @@
 /* One look at all that can be pending; what it leaves out is set before. */
 typedef struct PendingLook
 {
-	TransactionId horizon;		/* captured keys of later transactions; none when invalid */
+	TransactionId horizon;		/* if valid, what this and later ones captured is left out */
 	bool		changes_only;	/* a nightly run, which no change led to */
 	bool		resync;			/* a lost change's run is not visible yet */
 } PendingLook;

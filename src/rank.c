@@ -14,6 +14,11 @@
  * users of those that were written and is the key of the next; when that is not
  * there and "done" is not "total", a crash took them and the run starts over.
  * It also does when it was asked for while it was on.
+ *
+ * No request is lost: the step that computes takes it ("again" is false then)
+ * with the run's row locked, and takes its snapshot after that. A request waits
+ * for that lock or was committed before, and so was the change that led to it;
+ * the snapshot that the unit began with may be older than both.
  */
 #include "postgres.h"
 
@@ -25,6 +30,7 @@
 #include "subxact.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 
 PG_FUNCTION_INFO_V1(reputation_rank_step);
 
@@ -93,8 +99,9 @@ store_portion(const RankRun *run, int64 first, SPITupleTable *rows, uint64 count
 }
 
 /*
- * Computes the ranks, and keeps those that differ in portions. What runs that
- * are over left behind goes, too.
+ * Computes the ranks in a snapshot of its own, and keeps those that differ in
+ * portions. What runs that are over left behind goes, too. 42P01 when the users
+ * table is gone.
  */
 static void
 compute_ranks(const RankRun *run)
@@ -108,15 +115,18 @@ compute_ranks(const RankRun *run)
 	Portal		portal = NULL;
 	int64		total = 0;
 	uint64		count;
-	char	   *sql = psprintf("SELECT r.id, r.rank FROM (SELECT %2$s::text AS id, "
-							   "%4$s AS stored, rank() OVER (ORDER BY %3$s DESC) AS rank "
-							   "FROM %1$s) r WHERE r.stored IS DISTINCT FROM r.rank",
-							   engine->users_name, engine->users_key, engine->cached_column,
-							   engine->rank_column);
+	char	   *sql;
 
+	engine_require_users(engine);
+	sql = psprintf("SELECT r.id, r.rank FROM (SELECT %2$s::text AS id, %4$s AS stored, "
+				   "rank() OVER (ORDER BY %3$s DESC) AS rank FROM %1$s) r "
+				   "WHERE r.stored IS DISTINCT FROM r.rank",
+				   engine->users_name, engine->users_key, engine->cached_column,
+				   engine->rank_column);
 	spi_exec("DELETE FROM reputation.rank_portion p WHERE p.run_id = $1 OR NOT EXISTS "
 			 "(SELECT FROM reputation.job_runs r WHERE r.id = p.run_id AND r.status = 'running')",
 			 1, types, values, NULL);
+	PushActiveSnapshot(GetTransactionSnapshot());
 	while ((count = engine_fetch(engine, sql, guc_batch_size, &portal)) > 0)
 	{
 		SPITupleTable *rows = SPI_tuptable;
@@ -129,6 +139,7 @@ compute_ranks(const RankRun *run)
 		total += (int64) count;
 	}
 	SPI_cursor_close(portal);
+	PopActiveSnapshot();
 	MemoryContextDelete(portion);
 	values[1] = Int64GetDatum(total);
 	spi_exec("UPDATE reputation.job_runs SET total = $2, done = 0, again = false WHERE id = $1",

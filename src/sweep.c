@@ -31,8 +31,11 @@
  * taken when no prepared transaction up to that one is left (a transaction is
  * among the prepared ones until its commit is visible). Whoever takes a request
  * starts the sweeps in the same (sub)transaction, and makes it again if that is
- * rolled back. A crash of the server forgets requests that nobody took;
- * docs/LIMITS.md says when that can be.
+ * rolled back. That transaction commits synchronously, a worker's too: a crash
+ * after an asynchronous commit would undo the sweep, and the request is gone from
+ * shared memory by then, while the change is as durable as its writer wanted. A
+ * crash of the server forgets requests that nobody took; docs/LIMITS.md says
+ * when that can be.
  */
 #include "postgres.h"
 
@@ -400,6 +403,7 @@ sweep_where_lost(List *engines)
 	if (!take_lost())
 		return;
 	lost_taken = GetCurrentSubTransactionId();
+	ForceSyncCommit();			/* with it goes the only trace of the change */
 	foreach(cell, engines)
 		sweep_start(lfirst(cell), "recompute", "resync");
 }

@@ -4,7 +4,8 @@
  *
  * A unit is one transaction: it folds the inbox and works on a batch of one
  * engine, or, when there is nothing, feeds a sweep, or else looks how long it may
- * sleep, and whether there are ranks to write (worker_units.c). After a crash it works carefully for a while
+ * sleep. Ranks are written when there is nothing else to do, and under a backlog
+ * that lasts a batch a second (worker_units.c). After a crash it works carefully for a while
  * (worker_careful.c).
  *
  * Sleeping. Before each unit the latch is reset and the slot's "asleep"
@@ -122,18 +123,18 @@ cycle(Worker *worker, UnitStatus *status)
 		if (!worked)
 			worker->sleep_ms = unit_poll(worker);
 	}
-	if (worker->ranks && !worked)
-	{
-		*status = unit_run(worker, unit_ranks);
-		worked = worker->fed;
-		/* If it could not: somebody has the run's row or the users table. */
-		worker->sleep_ms = Min(worker->sleep_ms, ERROR_SLEEP);
-	}
 	/* There is more than one can do: wake another, if there is one. */
 	if (worker->jobs >= guc_batch_size && guc_workers > 1)
 	{
 		pg_atomic_write_u32(&worker->slot->asleep, 0);
 		shmem_wake_workers();
+	}
+	if (worker->ranks)
+	{
+		*status = unit_run(worker, unit_ranks);
+		worked |= worker->fed;
+		/* If it could not: somebody has the run's row or the users table. */
+		worker->sleep_ms = Min(worker->sleep_ms, ERROR_SLEEP);
 	}
 	if (notify_pending())
 		*status = unit_run(worker, unit_notify);

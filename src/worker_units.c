@@ -207,8 +207,9 @@ clock_was_set(const Worker *worker)
 }
 
 /*
- * When the next scheduled job is due; DT_NOEND when there is none, or it is for
- * another to start. One that is due is left to unit_clock().
+ * Is there a run of a scheduled job that writes ranks, and when is the next job
+ * due? DT_NOEND when there is none, or it is for another to start. One that is
+ * due is left to unit_clock().
  */
 static TimestampTz
 look_at_schedule(Worker *worker)
@@ -219,6 +220,7 @@ look_at_schedule(Worker *worker)
 	bool		none;
 
 	worker->schedule_seen = steady_us();
+	worker->ranks = rank_run_is_on();
 	if (worker->number != 0)
 		return DT_NOEND;
 	worker->clock_due |= triggers_want_healing();
@@ -242,7 +244,6 @@ look_ahead(Worker *worker)
 
 	queue_compact();
 	careful_tidy(worker);
-	worker->ranks = rank_run_is_on();
 	next = Min(look_at_schedule(worker), queue_next_due());
 	worker->sleep_ms = LONGEST_SLEEP;
 	if (next > now && next != DT_NOEND && !clock_is_set())
@@ -269,7 +270,7 @@ any_prepared(void)
 /*
  * unit_drain -- the unit of all days: folds, works on a batch of one engine (the
  * next unit begins with the next one), or feeds a sweep, or looks ahead. What
- * goes by the clock is looked at under load, too.
+ * goes by the clock, and the ranks, are looked at under load, too.
  */
 void
 unit_drain(Worker *worker, List *engines)

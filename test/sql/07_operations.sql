@@ -176,6 +176,14 @@ SELECT builder_score_attach(rank_column => 'place') IS NOT NULL AS attached;
 SELECT reputation_process();
 CALL reputation_run('leaderboards');
 SELECT * FROM test.ranks;
+-- Without the users table it fails, and says why.
+BEGIN;
+SET LOCAL client_min_messages = warning;
+DROP TABLE users CASCADE;
+SELECT reputation.run_job('leaderboards', 'manual');
+SELECT reputation.rank_step();
+SELECT status, error FROM reputation.job_runs ORDER BY id DESC LIMIT 1;
+ROLLBACK;
 -- Without a rank column there is nothing to do.
 SELECT builder_score_attach() IS NOT NULL AS attached;
 CALL reputation_run('leaderboards');

@@ -84,5 +84,17 @@ SELECT reputation_process() >= 2500 AS computed;
 SELECT builder_score(3), builder_score(4);
 SELECT * FROM test.pending(3);
 SELECT * FROM reputation.sample('builder');
+
+-- What the transaction itself changed is seen by a computation, and not in the inbox
+-- before it commits. Nobody waits for it: it is not committed.
+BEGIN;
+UPDATE projects SET status = 'shipped';
+SELECT e -> 'score' AS score, e -> 'cached' AS cached, e -> 'pending' AS pending, e -> 'due_at' AS due_at
+FROM builder_score_explain(1) e;
+SELECT * FROM test.pending(1);
+SELECT * FROM reputation.sample('builder');
+SELECT status, detail FROM reputation_status() WHERE check_name = 'drift builder';
+ROLLBACK;
+SELECT * FROM test.pending(1);
 DROP FUNCTION test.pending(int);
 CALL test.clean('pending');

@@ -1,5 +1,5 @@
 # A backlog that lasts does not keep the worker from what is due by the clock: the
-# scheduled jobs, and a look at the clock itself.
+# scheduled jobs, ranks among them, and a look at the clock itself.
 use strict;
 use warnings;
 use FindBin;
@@ -11,6 +11,10 @@ use Test::More;
 my $node = start_server('main');
 
 set_up_app($node, 'app', 300);
+$node->safe_psql('app', q{SELECT builder_score_attach(rank_column => 'place')});
+wait_until($node, 'app', q{SELECT EXISTS (SELECT FROM reputation.job_runs
+	WHERE job_name = 'leaderboards' AND status = 'succeeded')}, 'the first ranks are written');
+all_computed($node, 'app', 'with a rank column');
 make_gate($node, 'app');
 
 sub computation_takes
@@ -26,14 +30,16 @@ sub computation_takes
 	return;
 }
 
-# Work for half a minute; a job that is due; and one of a user that is not in
+# Work for half a minute; jobs that are due; and one of a user that is not in
 # the backlog, as a clock that was ahead has left it.
 reload_with($node, 'reputation.workers' => 0, 'reputation.batch_size' => 1);
 wait_until($node, 'app', 'SELECT count(*) = 0 FROM reputation.workers()', 'there is no worker');
 computation_takes(0.1);
 $node->safe_psql('app', q{
+	DELETE FROM reputation.job_runs;
+	UPDATE users SET place = NULL;
 	SELECT count(*) FROM reputation_schedule();
-	UPDATE reputation.schedule SET next_run_at = now() - interval '1 min' WHERE job_name = 'nightly';
+	UPDATE reputation.schedule SET next_run_at = now() - interval '1 min';
 	UPDATE projects SET impact = impact + 100 WHERE id NOT IN (9, 10);
 	INSERT INTO reputation.job (engine, key, lane, priority, due_at)
 	SELECT id, '10', reputation.lane('10'), 1, now() + interval '2 days' FROM reputation.engine});
@@ -46,12 +52,17 @@ is($node->safe_psql('app', $backlog), 't', 'before the backlog');
 wait_until($node, 'app', q{SELECT EXISTS (SELECT FROM reputation.job_runs WHERE job_name = 'nightly')},
 	'the job that is due is started');
 is($node->safe_psql('app', $backlog), 't', 'before the backlog, too');
+wait_until($node, 'app', q{SELECT EXISTS (SELECT FROM reputation.job_runs WHERE job_name = 'leaderboards' AND done > 0)},
+	'ranks are written');
+is($node->safe_psql('app', $backlog), 't', 'before the backlog as well');
 
 computation_takes(0);
 reload_with($node, 'reputation.batch_size' => 1000);
 all_computed($node, 'app', 'after the backlog');
 is($node->safe_psql('app', q{SELECT status, done FROM reputation.job_runs WHERE job_name = 'nightly'}),
 	'succeeded|300', 'the nightly run ended');
+is($node->safe_psql('app', q{SELECT status FROM reputation.job_runs WHERE job_name = 'leaderboards'}),
+	'succeeded', 'and the other, too');
 
 $node->stop;
 done_testing();
