@@ -11,6 +11,7 @@
 #include "attach_steps.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "miscadmin.h"
@@ -288,9 +289,47 @@ check_key_type(AttachSpec *spec)
 				 errhint("Supported are smallint, integer, bigint, uuid, text and varchar.")));
 }
 
+static Oid
+column_collation(const AttachTable *table, const AttachColumn *column)
+{
+	Oid			type;
+	int32		typmod;
+	Oid			collation;
+
+	get_atttypetypmodcoll(table->oid, get_attnum(table->oid, column->raw), &type, &typmod,
+						  &collation);
+	return collation;
+}
+
+/*
+ * 42P21 when two columns have collations of which neither is the database's: a
+ * comparison or a union of theirs has none, and fails.
+ */
+static void
+require_one_collation(AttachTable *table, AttachColumn *column, AttachTable *other_table,
+					  AttachColumn *other)
+{
+	Oid			collation = column_collation(table, column);
+	Oid			other_collation = column_collation(other_table, other);
+
+	if (collation == other_collation || !OidIsValid(collation) || !OidIsValid(other_collation) ||
+		collation == DEFAULT_COLLATION_OID || other_collation == DEFAULT_COLLATION_OID)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_COLLATION_MISMATCH),
+			 errmsg("%s.%s has the collation %s, but %s.%s has %s", table->qualified,
+					column->actual, quote_identifier(get_collation_name(collation)),
+					other_table->qualified, other->actual,
+					quote_identifier(get_collation_name(other_collation))),
+			 errdetail("The engine compares their values, and neither collation is the default."),
+			 errhint("Give columns that hold the same ids one collation, with ALTER TABLE ... "
+					 "ALTER COLUMN ... TYPE ... COLLATE.")));
+}
+
 /*
  * attach_require_comparable -- 42804 unless two columns, of which one refers to
- * the other, have types that can be compared and cast.
+ * the other or both to a third, have types that can be compared and cast; 42P21
+ * unless there is a collation to do it in.
  */
 void
 attach_require_comparable(AttachTable *table, const char *name, AttachTable *other_table,
@@ -301,7 +340,10 @@ attach_require_comparable(AttachTable *table, const char *name, AttachTable *oth
 
 	if (column->type == other->type || (is_integer(column->type) && is_integer(other->type)) ||
 		(is_text(column->type) && is_text(other->type)))
+	{
+		require_one_collation(table, column, other_table, other);
 		return;
+	}
 	ereport(ERROR,
 			(errcode(ERRCODE_DATATYPE_MISMATCH),
 			 errmsg("%s.%s is of type %s, but %s.%s is of type %s", table->qualified,

@@ -320,8 +320,9 @@ builder_score_attach(PG_FUNCTION_ARGS)
 	int64		run;
 
 	attach_resolve(fcinfo, &spec);
-	spec.view_query = signals_query(&tables[0], &tables[1], &tables[2]);
+	attach_require_comparable(&tables[1], "owner_id", &tables[2], "user_id");
 	attach_require_comparable(&tables[2], "project_id", &tables[1], "id");
+	spec.view_query = signals_query(&tables[0], &tables[1], &tables[2]);
 	key_type = attach_wider_type(attach_column(&tables[1], "id"),
 								 attach_column(&tables[2], "project_id"));
 	lookups[0].query = project_users_query(&tables[1], &tables[2], key_type);

@@ -142,6 +142,29 @@ SELECT builder_score_attach('users_text');
 CREATE TABLE text_collaborators (project_id text, user_id int, status text);
 GRANT SELECT ON text_collaborators TO regress_app;
 SELECT state <> '00000' AS refused FROM test.raised($$SELECT builder_score_attach(collaborators => 'text_collaborators', rank_column => 'place')$$);
+-- Texts whose collations differ: no comparison would know which to use, unless one is the default.
+CREATE TABLE users_c (id text COLLATE "C" PRIMARY KEY);
+CREATE TABLE projects_c (id text COLLATE "C" PRIMARY KEY, owner_id text COLLATE "C", status text, impact int);
+CREATE TABLE people_posix (project_id text, user_id text COLLATE "POSIX", status text);
+CREATE TABLE people_works (project_id text COLLATE "POSIX", user_id text COLLATE "C", status text);
+CREATE TABLE people_mixed (project_id text, user_id text, status text);
+GRANT SELECT, UPDATE ON users_text, users_c, projects_c, people_posix, people_works, people_mixed TO regress_app;
+SELECT builder_score_attach('users_text', 'projects_c', 'people_posix');
+\echo SQLSTATE :SQLSTATE
+SELECT builder_score_attach('users_c', 'projects_c', 'people_posix');
+\echo SQLSTATE :SQLSTATE
+SELECT builder_score_attach('users_c', 'projects_c', 'people_works');
+\echo SQLSTATE :SQLSTATE
+BEGIN;
+SET LOCAL client_min_messages = error;
+INSERT INTO users_c VALUES ('a'), ('b');
+INSERT INTO projects_c VALUES ('p', 'a', 'shipped', 0);
+INSERT INTO people_mixed VALUES ('p', 'b', 'confirmed');
+SELECT builder_score_attach('users_c', 'projects_c', 'people_mixed') IS NOT NULL AS attached;
+SELECT reputation_process();
+SELECT * FROM users_c ORDER BY id;
+ROLLBACK;
+DROP TABLE users_c, projects_c, people_posix, people_works, people_mixed;
 DROP TABLE users_numeric, users_date, users_char, users_text, text_collaborators;
 
 -- A column of which a trigger sees no value (PostgreSQL 18 has them; made up here).
