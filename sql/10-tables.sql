@@ -86,6 +86,7 @@ COMMENT ON TABLE reputation.lookup IS 'views (key, user_id) that lead from a cap
 
 -- The inbox: segments that writers append to and the fold empties. No index and
 -- no toast table, so that an append is one heap insert and a truncation one file.
+-- The last one is the reserve, for when the others are locked.
 CREATE TABLE reputation.inbox_0 (
 	source	int			NOT NULL,
 	key_no	smallint	NOT NULL,
@@ -95,10 +96,12 @@ ALTER TABLE reputation.inbox_0 ALTER key SET STORAGE PLAIN;
 CREATE TABLE reputation.inbox_1 (LIKE reputation.inbox_0 INCLUDING STORAGE);
 CREATE TABLE reputation.inbox_2 (LIKE reputation.inbox_0 INCLUDING STORAGE);
 CREATE TABLE reputation.inbox_3 (LIKE reputation.inbox_0 INCLUDING STORAGE);
+CREATE TABLE reputation.inbox_4 (LIKE reputation.inbox_0 INCLUDING STORAGE);
 COMMENT ON TABLE reputation.inbox_0 IS 'captured keys of committed changes that were not folded yet (a segment)';
 COMMENT ON TABLE reputation.inbox_1 IS 'captured keys of committed changes that were not folded yet (a segment)';
 COMMENT ON TABLE reputation.inbox_2 IS 'captured keys of committed changes that were not folded yet (a segment)';
 COMMENT ON TABLE reputation.inbox_3 IS 'captured keys of committed changes that were not folded yet (a segment)';
+COMMENT ON TABLE reputation.inbox_4 IS 'captured keys of committed changes that were not folded yet (the reserve, while the other segments are locked)';
 
 CREATE TABLE reputation.job_runs (
 	id					bigint		GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -124,21 +127,45 @@ CREATE TABLE reputation.job_runs (
 CREATE UNIQUE INDEX job_runs_running ON reputation.job_runs (job_name, scope) WHERE status = 'running';
 CREATE INDEX job_runs_started_at ON reputation.job_runs (started_at);
 COMMENT ON TABLE reputation.job_runs IS 'batch runs; scope is the engine; at most one is running per job and scope';
-COMMENT ON COLUMN reputation.job_runs.done IS 'users computed so far';
-COMMENT ON COLUMN reputation.job_runs.total IS 'users expected (an estimate while it runs)';
+COMMENT ON COLUMN reputation.job_runs.done IS 'users computed as of the last step of the run; reputation.job_progress knows those since, too';
+COMMENT ON COLUMN reputation.job_runs.total IS 'users expected (an estimate while it runs); of leaderboards: users whose rank differs, null until that is computed';
 COMMENT ON COLUMN reputation.job_runs.fed IS 'users put into the job table so far; the run is finished when all were fed and done = fed';
 COMMENT ON COLUMN reputation.job_runs.changed IS 'users whose stored score the run changed';
 COMMENT ON COLUMN reputation.job_runs.cursor IS 'the last user id that was fed';
 COMMENT ON COLUMN reputation.job_runs.fed_all IS 'were all users fed? Null: the run feeds none';
 COMMENT ON COLUMN reputation.job_runs.again IS 'everybody was asked for once more while the run was on: it starts over at its end';
 
+-- What units did of a run since its last step. Inserted only, so that no unit
+-- waits for the run's row; the next step moves the rows there (src/sweep.c). No
+-- index: there are never more rows than units in a few portions.
+CREATE TABLE reputation.run_tally (
+	run_id	bigint	NOT NULL,
+	done	bigint	NOT NULL,
+	changed	bigint	NOT NULL
+);
+COMMENT ON TABLE reputation.run_tally IS 'users that units computed for a running run and that its row does not count yet';
+
+-- Ranks that a run of the job leaderboards has computed and not written yet. If a
+-- crash empties it the run starts over.
+CREATE UNLOGGED TABLE reputation.rank_portion (
+	run_id	bigint		NOT NULL,
+	first	bigint		NOT NULL,
+	users	text[]		NOT NULL,
+	ranks	bigint[]	NOT NULL,
+	PRIMARY KEY (run_id, first)
+);
+COMMENT ON TABLE reputation.rank_portion IS 'users with their new rank, a batch a row, in the order in which a run writes them';
+COMMENT ON COLUMN reputation.rank_portion.first IS 'how many users are in the portions before';
+
 CREATE VIEW reputation.job_progress AS
 SELECT id, job_name, scope, trigger, started_at, done, total,
 	   CASE WHEN total > 0 THEN round(100.0 * least(done, total) / total, 1) END AS percent,
 	   CASE WHEN done > 0 AND total > done
 			THEN (clock_timestamp() - started_at) * ((total - done)::float8 / done) END AS time_left
-FROM reputation.job_runs
-WHERE status = 'running';
+FROM (SELECT r.id, r.job_name, r.scope, r.trigger, r.started_at, r.total,
+			 (r.done + (SELECT coalesce(sum(t.done), 0) FROM reputation.run_tally t WHERE t.run_id = r.id))::bigint AS done
+	  FROM reputation.job_runs r
+	  WHERE r.status = 'running') p;
 COMMENT ON VIEW reputation.job_progress IS 'running batch jobs with an estimate of the time left';
 
 -- So that a publication of all tables does not forbid the deletes.
@@ -146,6 +173,7 @@ ALTER TABLE reputation.inbox_0 REPLICA IDENTITY FULL;
 ALTER TABLE reputation.inbox_1 REPLICA IDENTITY FULL;
 ALTER TABLE reputation.inbox_2 REPLICA IDENTITY FULL;
 ALTER TABLE reputation.inbox_3 REPLICA IDENTITY FULL;
+ALTER TABLE reputation.inbox_4 REPLICA IDENTITY FULL;
 
 -- Keys are compared as bytes here: fast, and the same in every database.
 -- Due and deferred work. Duplicates of a key are allowed; a claim takes all of them.
@@ -166,9 +194,12 @@ CREATE TABLE reputation.job (
 -- a moment when the table was empty must not make the planner take the wrong one.
 CREATE INDEX job_due ON reputation.job (priority, due_at, engine);
 CREATE INDEX job_key ON reputation.job (key, kind, engine);
+-- Lookups are there only when they failed.
+CREATE INDEX job_lookup ON reputation.job (engine) WHERE kind <> 0;
 COMMENT ON COLUMN reputation.job.run_id IS 'null: an event; 0: a session stored the user without a claim, look again; else a run in reputation.job_runs';
 COMMENT ON COLUMN reputation.job.blind IS 'due now because the user''s lane was taken when it was queued: a window may have opened since';
 ALTER TABLE reputation.job REPLICA IDENTITY FULL;
+ALTER TABLE reputation.run_tally REPLICA IDENTITY FULL;
 COMMENT ON TABLE reputation.job IS 'users (kind 0) and lookup keys to compute, at due_at';
 
 CREATE UNLOGGED TABLE reputation.recent_run (
@@ -182,6 +213,8 @@ CREATE UNLOGGED TABLE reputation.job_spare (LIKE reputation.job);
 COMMENT ON TABLE reputation.job_spare IS 'always empty outside of a compaction of reputation.job';
 CREATE UNLOGGED TABLE reputation.recent_run_spare (LIKE reputation.recent_run);
 COMMENT ON TABLE reputation.recent_run_spare IS 'always empty outside of a compaction of reputation.recent_run';
+CREATE UNLOGGED TABLE reputation.run_tally_spare (LIKE reputation.run_tally);
+COMMENT ON TABLE reputation.run_tally_spare IS 'always empty outside of a compaction of reputation.run_tally';
 
 COMMENT ON TABLE reputation.recent_run IS 'until when a user''s debounce window is open; forgetting it costs one run per user, so it is unlogged';
 
@@ -233,8 +266,8 @@ CREATE TABLE reputation.builder_scores (
 ) WITH (fillfactor = 80);
 COMMENT ON TABLE reputation.builder_scores IS 'builder score rows; the application reads the cached column of its users table';
 
--- What a dump carries. Not the inbox and the job table: a dump would hold locks
--- on them that keep them from being truncated. engine.home makes up for it: in
+-- What a dump carries. Not the inbox, the job and the tally table: a dump would
+-- hold locks on them that keep them from being truncated. engine.home makes up for it: in
 -- a database that is not the one it names everybody is recomputed.
 DO $$
 DECLARE

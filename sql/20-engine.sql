@@ -84,7 +84,7 @@ RETURNS SETOF record
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
 	SELECT i, pg_relation_size(format('reputation.inbox_%s', i)::regclass) / current_setting('block_size')::int
-	FROM generate_series(0, 3) AS i;
+	FROM generate_series(0, 4) AS i;
 END;
 COMMENT ON FUNCTION reputation.inbox_pages() IS
 'The size of each inbox segment in pages.';
@@ -99,7 +99,7 @@ CREATE FUNCTION @extschema@.reputation_wait(uid anycompatible, engine text DEFAU
 LANGUAGE C VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'reputation_wait';
 COMMENT ON FUNCTION @extschema@.reputation_wait(anycompatible, text, interval) IS
-'Waits until everything that was committed before the call is computed for the user. 55P03 with what is still pending after the timeout; 25001 unless READ COMMITTED; 22P02 malformed id; 55000 not attached.';
+'Waits until everything that was committed before the call is computed for the user; a nightly run is not waited for. 55P03 with what is still pending after the timeout; 25001 unless READ COMMITTED; 22P02 malformed id; 55000 not attached.';
 
 CREATE FUNCTION @extschema@.reputation_verify(
 	engine text DEFAULT NULL,

@@ -1,9 +1,10 @@
 -- Running it: batch jobs, their schedule, retry, forget, status.
 
-CREATE FUNCTION reputation.rank_refresh(engine_name text) RETURNS bigint
-LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'reputation_rank_refresh';
-COMMENT ON FUNCTION reputation.rank_refresh(text) IS
-'Writes the rank column of an engine''s users table where the rank changed (ties share a rank, 1,1,3); rows that others hold locked wait for the next time. Returns how many changed; 0 without a rank column.';
+CREATE FUNCTION reputation.rank_step() RETURNS boolean
+LANGUAGE C VOLATILE STRICT SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'reputation_rank_step';
+COMMENT ON FUNCTION reputation.rank_step() IS
+'Does the next step of a leaderboards run: computes all ranks (ties share a rank, 1,1,3), or writes a batch of those that changed; rows that others hold locked wait for the next run. False when no run needs a step.';
 
 CREATE FUNCTION reputation.job_run_done(run_id bigint, error text DEFAULT NULL) RETURNS void
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
@@ -20,36 +21,28 @@ COMMENT ON FUNCTION reputation.job_run_done(bigint, text) IS
 
 CREATE FUNCTION reputation.run_job(job_name text, trigger text) RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
 DECLARE
 	attached record;
-	run_id bigint;
 BEGIN
-	IF job_name NOT IN ('nightly', 'leaderboards') THEN
-		RAISE EXCEPTION 'there is no job "%"', job_name
+	IF run_job.job_name NOT IN ('nightly', 'leaderboards') THEN
+		RAISE EXCEPTION 'there is no job "%"', run_job.job_name
 			USING ERRCODE = 'invalid_parameter_value', HINT = 'The jobs are: nightly, leaderboards.';
 	END IF;
 	FOR attached IN SELECT e.name FROM reputation.engine e ORDER BY e.id LOOP
-		IF job_name = 'nightly' THEN
-			PERFORM reputation.sweep_start(attached.name, 'nightly', trigger);
+		IF run_job.job_name = 'nightly' THEN
+			PERFORM reputation.sweep_start(attached.name, 'nightly', run_job.trigger);
 			CONTINUE;
 		END IF;
 		INSERT INTO reputation.job_runs (job_name, status, trigger, scope, started_at)
 		VALUES (run_job.job_name, 'running', run_job.trigger, attached.name, reputation.clock())
-		ON CONFLICT DO NOTHING
-		RETURNING id INTO run_id;
-		CONTINUE WHEN run_id IS NULL;
-		BEGIN
-			UPDATE reputation.job_runs SET changed = reputation.rank_refresh(attached.name) WHERE id = run_id;
-			PERFORM reputation.job_run_done(run_id, NULL::text);
-		EXCEPTION WHEN OTHERS THEN
-			RAISE WARNING 'the job leaderboards of the engine % failed: %', attached.name, SQLERRM;
-			PERFORM reputation.job_run_done(run_id, SQLERRM);
-		END;
+		ON CONFLICT (job_name, scope) WHERE status = 'running' DO UPDATE SET again = true;
+		PERFORM reputation.wake();
 	END LOOP;
 END
 $$;
 COMMENT ON FUNCTION reputation.run_job(text, text) IS
-'Starts a batch job (nightly, leaderboards) of every attached engine, unless it is running. 22023 unknown job.';
+'Starts a batch job (nightly, leaderboards) of every attached engine; one that is running will start over at its end. 22023 unknown job.';
 
 CREATE FUNCTION reputation.run_due_jobs() RETURNS int
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -125,6 +118,9 @@ BEGIN
 			   (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())) THEN
 		RETURN;
 	END IF;
+	WHILE reputation.rank_step() LOOP
+		COMMIT;
+	END LOOP;
 	LOOP
 		computed := @extschema@.reputation_process(NULL::text, 1000::bigint);
 		COMMIT;

@@ -5,22 +5,24 @@ LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'reputation_sample';
 COMMENT ON FUNCTION reputation.sample(text) IS
 'Recomputes up to 100 users picked at random and counts those that differ from what is stored although no work is pending.';
 
-CREATE FUNCTION reputation.broken_capture() RETURNS SETOF text
+CREATE FUNCTION reputation.broken_capture(OUT problem text, OUT missing boolean) RETURNS SETOF record
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-	SELECT format('%s.%I is gone', s.relation, k.column_name)
+	SELECT format('%s.%I is gone', s.relation, k.column_name), false
 	FROM reputation.source s JOIN reputation.source_key k ON k.source = s.id
 	WHERE NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = s.relation AND a.attname = k.column_name AND NOT a.attisdropped)
 	UNION
-	SELECT format('%s has no enabled trigger %s', s.relation, t.name)
-	FROM reputation.source s, (VALUES ('reputation_capture'), ('reputation_capture_truncate')) AS t (name)
-	WHERE NOT EXISTS (SELECT FROM pg_trigger g WHERE g.tgrelid = s.relation AND g.tgname = t.name AND g.tgenabled IN ('O', 'A'))
+	SELECT format('%s has no enabled trigger %s', s.relation, t.name), g.oid IS NULL
+	FROM reputation.source s
+	CROSS JOIN (VALUES ('reputation_capture'), ('reputation_capture_truncate')) AS t (name)
+	LEFT JOIN pg_trigger g ON g.tgrelid = s.relation AND g.tgname = t.name
+	WHERE g.oid IS NULL OR g.tgenabled NOT IN ('O', 'A')
 	UNION
-	SELECT format('%s has a BEFORE UPDATE trigger that its capture trigger does not reckon with', l.relation)
+	SELECT format('%s has a BEFORE UPDATE trigger that its capture trigger does not reckon with', l.relation), false
 	FROM reputation.listed_despite_trigger() l;
 END;
 COMMENT ON FUNCTION reputation.broken_capture() IS
-'What keeps changes of the sources from being captured as they should: missing columns, missing or disabled triggers, a BEFORE trigger they miss.';
+'What keeps changes of the sources from being captured as they should: missing columns, missing (so says the second column) or disabled triggers, a BEFORE trigger they miss.';
 
 CREATE FUNCTION @extschema@.reputation_status()
 RETURNS TABLE (check_name text, status text, detail text, hint text)
@@ -63,7 +65,7 @@ BEGIN
 		RETURN QUERY SELECT 'engines', 'WARN', 'no engine is attached', 'Attach one, for instance with builder_score_attach().';
 	END IF;
 
-	SELECT string_agg(b, '; ') INTO t FROM reputation.broken_capture() b;
+	SELECT string_agg(b.problem, '; ') INTO t FROM reputation.broken_capture() b;
 	RETURN QUERY SELECT 'capture', CASE WHEN t IS NULL THEN 'OK' ELSE 'ERROR' END,
 		coalesce(t, 'all sources have their triggers'),
 		CASE WHEN t IS NOT NULL THEN 'Attach the engine again.' END;

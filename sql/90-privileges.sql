@@ -20,7 +20,7 @@ GRANT SELECT ON ALL TABLES IN SCHEMA reputation TO reputation_admin;
 GRANT SELECT, INSERT, UPDATE, DELETE ON reputation.algorithm TO reputation_admin;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA reputation TO reputation_admin;
 REVOKE EXECUTE ON FUNCTION reputation.forget_user(text, text), reputation.run_due_jobs(),
-	reputation.sweep_start(text, text, text), reputation.rank_refresh(text), reputation.job_run_done(bigint, text)
+	reputation.sweep_start(text, text, text), reputation.job_run_done(bigint, text)
 	FROM reputation_admin;
 GRANT SELECT ON reputation.job_runs, reputation.job_progress TO reputation_reader;
 

@@ -25,6 +25,10 @@ registry_cancel_work(const EngineDescriptor *engine, const char *why)
 
 	spi_exec("DELETE FROM reputation.job WHERE engine = $1", 1, types, values, NULL);
 	spi_exec("DELETE FROM reputation.recent_run WHERE engine = $1", 1, types, values, NULL);
+	spi_exec("DELETE FROM reputation.run_tally t USING reputation.job_runs r "
+			 "WHERE r.id = t.run_id AND r.scope = $1", 1, &types[1], &values[1], NULL);
+	spi_exec("DELETE FROM reputation.rank_portion p USING reputation.job_runs r "
+			 "WHERE r.id = p.run_id AND r.scope = $1", 1, &types[1], &values[1], NULL);
 	spi_exec("UPDATE reputation.job_runs SET status = 'cancelled', "
 			 "finished_at = reputation.clock(), error = $2 "
 			 "WHERE scope = $1 AND status = 'running'", 2, &types[1], &values[1], NULL);

@@ -87,6 +87,7 @@ static keyset_hash *captured = NULL;	/* lives in captured_context */
 static MemoryContext captured_context = NULL;	/* child of TopTransactionContext */
 static bool everyone_captured = false;	/* of some source */
 static bool wake_at_commit = false;
+static bool lost = false;		/* there was no place for the keys */
 static CaptureState capture_state = {false, 0};
 
 static int
@@ -456,7 +457,7 @@ flush_captured(bool preparing)
 	if (captured == NULL)
 		return;
 
-	inbox_append(captured, captured_context, preparing);
+	lost = !inbox_append(captured, captured_context);
 	wake_at_commit = true;
 	/* A prepared transaction cannot notify. */
 	if (guc_notify == NOTIFY_WRITER && !preparing)
@@ -465,6 +466,20 @@ flush_captured(bool preparing)
 	captured = NULL;
 	MemoryContextDelete(captured_context);
 	captured_context = NULL;
+}
+
+/*
+ * The changes of this transaction are not in the inbox: everybody is to be
+ * recomputed. Not before they are visible: now, or for a prepared transaction
+ * when that has ended.
+ */
+static void
+report_lost(bool preparing)
+{
+	if (preparing)
+		shmem_request_resync_after(GetTopTransactionIdIfAny());
+	else
+		shmem_request_resync();
 }
 
 static void
@@ -486,9 +501,12 @@ at_transaction_event(XactEvent event, void *arg)
 				/* Another extension wrote after our turn: too late for the inbox. */
 				captured = NULL;
 				captured_context = NULL;
-				shmem_request_resync();
+				lost = true;
 				wake_at_commit = true;
 			}
+			if (lost)
+				report_lost(event == XACT_EVENT_PREPARE);
+			lost = false;
 			if (wake_at_commit)
 				shmem_wake_workers();
 			wake_at_commit = false;
@@ -498,6 +516,7 @@ at_transaction_event(XactEvent event, void *arg)
 			captured = NULL;
 			captured_context = NULL;
 			wake_at_commit = false;
+			lost = false;
 			capture_state.suspended = false;
 			break;
 		default:

@@ -11,6 +11,7 @@
 #include "lib/stringinfo.h"
 #include "nodes/pg_list.h"
 #include "utils/jsonb.h"
+#include "utils/portal.h"
 #include "utils/timestamp.h"
 
 #define MAX_SIGNALS 16
@@ -117,8 +118,10 @@ extern uint64 engine_read(const Engine *engine, const char *sql, int nargs, cons
 						  const Datum *values);
 extern uint64 engine_update(const Engine *engine, bool hasty, const char *sql, int nargs,
 							const Oid *types, const Datum *values);
+extern uint64 engine_fetch(const Engine *engine, const char *sql, int rows, Portal *portal);
 extern Datum typed_array(Oid type, char **texts, int count);
 extern int	engine_compute(Engine *engine, char **keys, int count, Score **scores);
+extern int	engine_compute_in_snapshot(Engine *engine, char **keys, int count, Score **scores);
 extern void engine_scan(Engine *engine, ScoreConsumer consumer, void *arg);
 extern void engine_store(Engine *engine, Score *scores, int count, bool claimed);
 extern void engine_remove_users(Engine *engine, char **keys, int count);

@@ -46,9 +46,12 @@ compute_query(const Engine *engine, bool all)
 					all ? engine_short_keys(engine, "v.user_id") : "v.user_id = ANY ($1)");
 }
 
-/* Opens the portal unless it is open, and fetches the next portion. */
-static uint64
-engine_fetch(const Engine *engine, const char *sql, Portal *portal)
+/*
+ * engine_fetch -- opens the portal of a query over the application's objects
+ * unless it is open, with the active snapshot, and fetches the next rows.
+ */
+uint64
+engine_fetch(const Engine *engine, const char *sql, int rows, Portal *portal)
 {
 	MemoryContext memory = CurrentMemoryContext;
 	EngineContext context;
@@ -58,7 +61,7 @@ engine_fetch(const Engine *engine, const char *sql, Portal *portal)
 	{
 		if (*portal == NULL)
 			*portal = SPI_cursor_open(NULL, spi_plan(sql, 0, NULL), NULL, NULL, true);
-		SPI_cursor_fetch(*portal, true, SCAN_ROWS);
+		SPI_cursor_fetch(*portal, true, rows);
 	}
 	PG_CATCH();
 	{
@@ -112,6 +115,55 @@ typed_array(Oid type, char **texts, int count)
 	return PointerGetDatum(construct_array(values, count, type, length, byval, align));
 }
 
+/* Can there be such a user? A column of wider integers can refer to others. */
+static bool
+key_fits(Oid type, const char *key)
+{
+	int64		number;
+
+	if (type != INT2OID && type != INT4OID)
+		return true;
+	number = strtoi64(key, NULL, 10);
+	return type == INT2OID ? number >= PG_INT16_MIN && number <= PG_INT16_MAX :
+		number >= PG_INT32_MIN && number <= PG_INT32_MAX;
+}
+
+/* The keys that fit the type, as an array of it. */
+static Datum
+fitting_keys(Oid type, char **keys, int count)
+{
+	char	  **fitting = palloc(sizeof(char *) * Max(count, 1));
+	int			nfitting = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		if (key_fits(type, keys[i]))
+			fitting[nfitting++] = keys[i];
+	}
+	return typed_array(type, fitting, nfitting);
+}
+
+static int
+compute(Engine *engine, bool read_only, char **keys, int count, Score **scores)
+{
+	Oid			types[] = {get_array_type(engine->key_type)};
+	Datum		values[] = {fitting_keys(engine->key_type, keys, count)};
+	char	   *sql = compute_query(engine, false);
+	uint64		found;
+	int			level = spi_settings_begin();
+
+	/* A thousand keys look like half the table; they never are worth reading it. */
+	spi_set("plan_cache_mode", "force_generic_plan");
+	found = read_only ? engine_read(engine, sql, 1, types, values) :
+		engine_exec(engine, false, sql, 1, types, values);
+	spi_settings_end(level);
+
+	*scores = palloc(sizeof(Score) * Max(found, 1));
+	for (uint64 row = 0; row < found; row++)
+		score_row(engine, SPI_tuptable, row, &(*scores)[row]);
+	return (int) found;
+}
+
 /*
  * engine_compute -- computes some users with one statement and a new snapshot;
  * returns how many of them exist. Keys that give no row are of users that are
@@ -120,20 +172,16 @@ typed_array(Oid type, char **texts, int count)
 int
 engine_compute(Engine *engine, char **keys, int count, Score **scores)
 {
-	Oid			types[] = {get_array_type(engine->key_type)};
-	Datum		values[] = {typed_array(engine->key_type, keys, count)};
-	uint64		found;
-	int			level = spi_settings_begin();
+	return compute(engine, false, keys, count, scores);
+}
 
-	/* A thousand keys look like half the table; they never are worth reading it. */
-	spi_set("plan_cache_mode", "force_generic_plan");
-	found = engine_exec(engine, false, compute_query(engine, false), 1, types, values);
-	spi_settings_end(level);
-
-	*scores = palloc(sizeof(Score) * Max(found, 1));
-	for (uint64 row = 0; row < found; row++)
-		score_row(engine, SPI_tuptable, row, &(*scores)[row]);
-	return (int) found;
+/*
+ * engine_compute_in_snapshot -- the same with the active snapshot.
+ */
+int
+engine_compute_in_snapshot(Engine *engine, char **keys, int count, Score **scores)
+{
+	return compute(engine, true, keys, count, scores);
 }
 
 /*
@@ -150,7 +198,7 @@ engine_scan(Engine *engine, ScoreConsumer consumer, void *arg)
 	char	   *sql = compute_query(engine, true);
 	uint64		count;
 
-	while ((count = engine_fetch(engine, sql, &portal)) > 0)
+	while ((count = engine_fetch(engine, sql, SCAN_ROWS, &portal)) > 0)
 	{
 		SPITupleTable *table = SPI_tuptable;
 		Score	   *scores;

@@ -114,7 +114,8 @@ fold_for_engine(Engine *engine, const DrainScope *scope, keyset_hash *keys,
 
 /*
  * fold_inbox -- turns what is in the inbox into jobs; returns how many keys it
- * took, -1 when somebody else is at it. Keys of detached sources are dropped.
+ * took, -1 when somebody else is at it or has a segment locked. Keys of detached
+ * sources are dropped.
  */
 int
 fold_inbox(const DrainScope *scope, List *engines)
@@ -123,12 +124,13 @@ fold_inbox(const DrainScope *scope, List *engines)
 	Mapping    *mappings;
 	int			nmappings;
 	ListCell   *cell;
+	bool		skipped;
 
 	if (!lock_fold(scope->wait))
 		return -1;
-	keys = inbox_take(scope->wait);
+	keys = inbox_take(scope->wait, &skipped);
 	if (keys->members == 0)
-		return 0;
+		return skipped ? -1 : 0;
 
 	nmappings = load_mappings(&mappings);
 	foreach(cell, engines)

@@ -11,6 +11,15 @@
  * conditional requests on that segment fail while it waits for the writers
  * that are in their commit already.
  *
+ * When all of those are locked (somebody did it by hand, or a session that
+ * drains in one long transaction has truncated one after the other) a writer
+ * takes the reserve, in the same way. Nothing of ours locks that against
+ * writers: it is only deleted from. So a key is as durable there as anywhere,
+ * and becomes visible with its change, also that of a prepared transaction.
+ * Only who locks all tables of the extension, as DROP EXTENSION does, locks
+ * the reserve too; what becomes of a change then is told in capture.c and
+ * sweep.c.
+ *
  * Nothing is lost, and only what was seen is removed:
  * - DELETE ... RETURNING removes the rows that one snapshot shows, no others;
  * - TRUNCATE comes after a statement whose snapshot was taken when the ACCESS
@@ -23,6 +32,9 @@
  * and deleted rows cannot be pruned. A segment that cannot be locked because
  * a prepared transaction holds it is left by the writers and looked at once a
  * second, so its dead rows cost little.
+ *
+ * A worker's fold skips a segment that somebody has locked against it, and
+ * comes back; a session's waits.
  */
 #include "postgres.h"
 
@@ -74,7 +86,7 @@
 static TimestampTz retired_scan[INBOX_SEGMENTS];
 
 /* The segments' OIDs, invalid when not looked up since a relation or a schema changed. */
-static Oid	segments[INBOX_SEGMENTS];
+static Oid	segments[INBOX_RESERVE + 1];
 
 static void
 forget_segments(Datum arg, int cache, uint32 hash)
@@ -183,25 +195,23 @@ insert_keys(Relation relation, keyset_hash *keys)
 }
 
 /*
- * inbox_append -- appends a transaction's keys; runs right before it commits.
- * Leaves garbage in the memory context given.
- *
- * When no segment is to be had (the extension is being dropped, or somebody
- * locked all of them) the workers are asked to recompute everybody instead; only
- * PREPARE TRANSACTION waits, whose change may become visible much later.
- * When there is no inbox the extension is gone, and there is nobody to tell.
+ * inbox_append -- appends a transaction's keys; runs right before it commits or
+ * is prepared. False when not even the reserve is to be had: everybody has to be
+ * recomputed once the change is visible. When there is no inbox the extension is
+ * gone, and there is nobody to tell. Leaves garbage in the memory context given.
  */
-void
-inbox_append(keyset_hash *keys, MemoryContext context, bool preparing)
+bool
+inbox_append(keyset_hash *keys, MemoryContext context)
 {
 	MemoryContext before = MemoryContextSwitchTo(context);
 	int			first = shmem_inbox_first_segment();
 	Relation	relation = NULL;
+	bool		lost = false;
 
 	for (int i = 0; i < INBOX_SEGMENTS && relation == NULL; i++)
 		relation = try_open_segment((first + i) % INBOX_SEGMENTS);
-	if (relation == NULL && preparing)
-		relation = try_relation_open(segment_oid(first), RowExclusiveLock);
+	if (relation == NULL)
+		relation = try_open_segment(INBOX_RESERVE);
 
 	if (relation != NULL)
 	{
@@ -209,9 +219,9 @@ inbox_append(keyset_hash *keys, MemoryContext context, bool preparing)
 			insert_keys(relation, keys);
 		relation_close(relation, NoLock);	/* the lock stays: see above */
 	}
-	else if (OidIsValid(segment_oid(0)))
+	else if (OidIsValid(segment_oid(INBOX_RESERVE)))
 	{
-		shmem_request_resync();
+		lost = true;
 		if (!shmem_available())
 			ereport(WARNING,
 					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
@@ -220,6 +230,7 @@ inbox_append(keyset_hash *keys, MemoryContext context, bool preparing)
 	}
 
 	MemoryContextSwitchTo(before);
+	return !lost;
 }
 
 static void
@@ -279,41 +290,59 @@ take_by_truncate(int segment, keyset_hash *keys)
 	spi_utility(psprintf("TRUNCATE reputation.inbox_%d", segment));
 }
 
-static BlockNumber
-segment_pages(Oid oid)
+/*
+ * The size of a segment; false when somebody has it locked against deleting
+ * from it, unless it shall wait.
+ */
+static bool
+segment_pages(Oid oid, bool wait, BlockNumber *pages)
 {
-	Relation	relation = try_relation_open(oid, AccessShareLock);
-	BlockNumber pages = 0;
+	Relation	relation;
 
+	*pages = 0;
+	if (wait)
+		LockRelationOid(oid, RowExclusiveLock);
+	else if (!ConditionalLockRelationOid(oid, RowExclusiveLock))
+		return false;
+	relation = try_relation_open(oid, NoLock);
 	if (relation != NULL)
 	{
-		pages = RelationGetNumberOfBlocks(relation);
-		relation_close(relation, AccessShareLock);
+		*pages = RelationGetNumberOfBlocks(relation);
+		relation_close(relation, NoLock);
 	}
-	return pages;
+	UnlockRelationOid(oid, RowExclusiveLock);
+	return true;
 }
 
 /*
  * inbox_take -- takes all keys whose transactions have committed (TAKE_ROWS at
  * most of a large segment), without duplicates, as part of the current
- * transaction; all: also those in segments that were looked at less than a
+ * transaction; all: waits for segments that are locked (else *skipped says that
+ * there is one), and looks into those, too, that were looked at less than a
  * second ago. Needs the FOLD lock and READ COMMITTED. Runs with the extension
  * owner's rights.
  */
 keyset_hash *
-inbox_take(bool all)
+inbox_take(bool all, bool *skipped)
 {
 	keyset_hash *keys = keyset_create(CurrentMemoryContext, 64, NULL);
 
-	for (int segment = 0; segment < INBOX_SEGMENTS; segment++)
+	*skipped = false;
+	for (int segment = 0; segment <= INBOX_RESERVE; segment++)
 	{
 		Oid			oid = segment_oid(segment);
-		BlockNumber pages = OidIsValid(oid) ? segment_pages(oid) : 0;
+		BlockNumber pages;
 
+		if (!OidIsValid(oid))
+			continue;
+		if (!segment_pages(oid, all, &pages))
+			*skipped = true;
 		if (pages == 0)
 			continue;
 		if (pages < TRUNCATE_PAGES)
 			take_by_delete(segment, keys);
+		else if (segment == INBOX_RESERVE)
+			take_portion(segment, keys);
 		else if (lock_relation_within(oid, AccessExclusiveLock,
 									  retired_scan[segment] == 0 ? TRUNCATE_WAIT : 0))
 		{
@@ -341,13 +370,46 @@ inbox_take(bool all)
 }
 
 /*
- * Does a segment hold a live row that a transaction before the given xid (any
- * when invalid) wrote? Looks with SnapshotSelf, which shows what is committed
- * by now and takes no predicate lock, so a serializable reader cannot make a
- * writer's append fail.
+ * inbox_lock_segments -- keeps the segments from being truncated, until
+ * inbox_unlock_segments(): a snapshot that is older than a truncation sees
+ * nothing. False when one is locked and it shall not wait.
  */
+bool
+inbox_lock_segments(bool wait)
+{
+	for (int segment = 0; segment < INBOX_SEGMENTS; segment++)
+	{
+		Oid			oid = segment_oid(segment);
+
+		if (!OidIsValid(oid))
+			continue;
+		if (wait)
+			LockRelationOid(oid, AccessShareLock);
+		else if (!ConditionalLockRelationOid(oid, AccessShareLock))
+		{
+			while (--segment >= 0)
+				UnlockRelationOid(segment_oid(segment), AccessShareLock);
+			return false;
+		}
+	}
+	return true;
+}
+
+void
+inbox_unlock_segments(void)
+{
+	for (int segment = 0; segment < INBOX_SEGMENTS; segment++)
+	{
+		Oid			oid = segment_oid(segment);
+
+		if (OidIsValid(oid))
+			UnlockRelationOid(oid, AccessShareLock);
+	}
+}
+
+/* Does the snapshot show a row that a transaction before the xid (if any) wrote? */
 static bool
-segment_has_keys_before(Oid oid, TransactionId xid)
+segment_has_keys_before(Oid oid, TransactionId xid, Snapshot snapshot)
 {
 	Relation	relation = try_relation_open(oid, AccessShareLock);
 	TableScanDesc scan;
@@ -358,7 +420,7 @@ segment_has_keys_before(Oid oid, TransactionId xid)
 		return false;
 	if (RelationGetNumberOfBlocks(relation) > 0)
 	{
-		scan = table_beginscan(relation, SnapshotSelf, 0, NULL);
+		scan = table_beginscan(relation, snapshot, 0, NULL);
 		while (!found && (tuple = heap_getnext(scan, ForwardScanDirection)) != NULL)
 		{
 			TransactionId xmin = HeapTupleHeaderGetXmin(tuple->t_data);
@@ -373,21 +435,23 @@ segment_has_keys_before(Oid oid, TransactionId xid)
 	return found;
 }
 
+/*
+ * inbox_has_keys_before -- are there keys that a transaction before the xid (any
+ * when invalid) wrote? By the active snapshot; but where that is older than the
+ * statement, by what is committed now: that takes no predicate lock, so a
+ * serializable reader cannot make a writer's append fail.
+ */
 bool
 inbox_has_keys_before(TransactionId xid)
 {
-	for (int segment = 0; segment < INBOX_SEGMENTS; segment++)
+	Snapshot	snapshot = IsolationUsesXactSnapshot() ? SnapshotSelf : GetActiveSnapshot();
+
+	for (int segment = 0; segment <= INBOX_RESERVE; segment++)
 	{
 		Oid			oid = segment_oid(segment);
 
-		if (OidIsValid(oid) && segment_has_keys_before(oid, xid))
+		if (OidIsValid(oid) && segment_has_keys_before(oid, xid, snapshot))
 			return true;
 	}
 	return false;
-}
-
-bool
-inbox_is_empty(void)
-{
-	return !inbox_has_keys_before(InvalidTransactionId);
 }

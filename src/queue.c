@@ -30,37 +30,21 @@
  * commit: a user who is due for nothing else is put back until the window
  * closes (window.c). So there is one computation for events in a window, and one
  * when it closes if an event came in.
- *
- * Under a pinned xmin horizon deleted rows stay in the way of index scans.
- * queue_compact() copies the live rows out, truncates and copies them back in
- * one transaction, whenever the table has doubled: each copied row is paid for
- * by a removed one.
  */
 #include "postgres.h"
 
 #include <math.h>
 
-#include "access/relation.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "clock.h"
 #include "common/hashfn.h"
 #include "guc.h"
-#include "keyset.h"
 #include "locks.h"
 #include "queue.h"
 #include "spi.h"
-#include "storage/bufmgr.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
-#include "utils/rel.h"
 
 PG_FUNCTION_INFO_V1(reputation_lane);
-
-/* A job or window table of fewer pages is never compacted. */
-#define COMPACT_PAGES	256
-#define COMPACT_WAIT	20		/* ms */
 
 #define LONGEST_BACKOFF	3600	/* s */
 
@@ -104,8 +88,9 @@ tally(Tallies *tallies, int64 run_id, int64 done, int64 changed)
 }
 
 /*
- * tallies_store -- adds them to reputation.job_runs. Last in a unit, since the
- * row of a run is one that all workers want.
+ * tallies_store -- leaves them in reputation.run_tally, one row per run, for the
+ * run's next step to add up (sweep.c). Inserted only: the row of the run, which
+ * all workers would want and a session may hold, is not touched.
  */
 void
 tallies_store(const Tallies *tallies)
@@ -118,8 +103,8 @@ tallies_store(const Tallies *tallies)
 		Datum		values[] = {Int64GetDatum(run->run_id), Int64GetDatum(run->done),
 		Int64GetDatum(run->changed)};
 
-		spi_exec("UPDATE reputation.job_runs SET done = done + $2, changed = changed + $3 "
-				 "WHERE id = $1", 3, types, values, NULL);
+		spi_exec("INSERT INTO reputation.run_tally (run_id, done, changed) VALUES ($1, $2, $3)",
+				 3, types, values, NULL);
 	}
 }
 
@@ -504,46 +489,4 @@ queue_rebase(const Engine *engine)
 			 4, types, values, NULL);
 	spi_exec("UPDATE reputation.engine SET retry_at = $2 WHERE id = $1 AND retry_at > $3",
 			 3, types, values, NULL);
-}
-
-/* Truncates a table after copying its live rows out, and back in. */
-static void
-compact(const char *name, const char *condition, BlockNumber *pages_before)
-{
-	Oid			oid = get_relname_relid(name, get_namespace_oid("reputation", false));
-	Relation	relation = relation_open(oid, AccessShareLock);
-	BlockNumber pages = RelationGetNumberOfBlocks(relation);
-
-	relation_close(relation, AccessShareLock);
-	if (pages < COMPACT_PAGES || pages < 2 * *pages_before)
-	{
-		*pages_before = Min(*pages_before, pages);
-		return;
-	}
-	if (!lock_relation_within(oid, AccessExclusiveLock, COMPACT_WAIT))
-		return;
-
-	spi_utility(psprintf("INSERT INTO reputation.%1$s_spare SELECT * FROM reputation.%1$s "
-						 "WHERE %2$s", name, condition));
-	spi_utility(psprintf("TRUNCATE reputation.%s", name));
-	spi_utility(psprintf("INSERT INTO reputation.%1$s SELECT * FROM reputation.%1$s_spare", name));
-	spi_utility(psprintf("TRUNCATE reputation.%s_spare", name));
-
-	relation = relation_open(oid, AccessShareLock);
-	*pages_before = RelationGetNumberOfBlocks(relation);
-	relation_close(relation, AccessShareLock);
-}
-
-/*
- * queue_compact -- keeps the job and the window table small; in a transaction
- * of its own.
- */
-void
-queue_compact(void)
-{
-	static BlockNumber job_pages = 0;
-	static BlockNumber window_pages = 0;
-
-	compact("job", "true", &job_pages);
-	compact("recent_run", "closes_at > reputation.clock()", &window_pages);
 }

@@ -70,7 +70,9 @@ extern bool queue_fail(const Engine *engine, const Job *job, const char *error);
 extern TimestampTz queue_lock_retry(const Job *job);
 extern TimestampTz queue_next_due(void);
 extern void queue_rebase(const Engine *engine);
+extern bool queue_try(void);
 extern void queue_compact(void);
+extern void queue_remove_windows(void);
 
 extern void windows_open(const Engine *engine, char **keys, int count);
 extern int	windows_defer(const Engine *engine, Job *jobs, int count);

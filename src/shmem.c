@@ -4,8 +4,9 @@
  *		the launcher are woken. slots.c has the life of a worker's slot.
  *
  * One named struct holds the launcher's latch, MAX_WORKER_SLOTS slots for
- * workers and MAX_DATABASES entries for databases. All of it is advice that a
- * crash may wipe: who is there, who wants to be woken, where to write first.
+ * workers and MAX_DATABASES entries for databases. A crash wipes it, and may:
+ * who is there, who wants to be woken, where to write first; and, as a last
+ * resort, that changes were lost (sweep.c).
  *
  * One lock (tranche "reputation") protects all of it except the atomics, and
  * the state of a slot, which its own worker changes while it runs. No other
@@ -34,6 +35,7 @@
  */
 #include "postgres.h"
 
+#include "access/transam.h"
 #include "miscadmin.h"
 #include "port/pg_bitutils.h"
 #include "storage/ipc.h"
@@ -47,9 +49,6 @@ SharedState *shmem_state = NULL;
 
 /* This session's database, once found. */
 static DatabaseEntry *my_entry = NULL;
-
-/* A resync waits for this transaction's commit. */
-static bool resync_at_commit = false;
 
 /* In a session: the database it keeps free of workers. */
 static Oid	blocked_database = InvalidOid;
@@ -102,7 +101,8 @@ startup_shmem(void)
 		{
 			pg_atomic_init_u32(&shmem_state->databases[i].wanted, 0);
 			pg_atomic_init_u32(&shmem_state->databases[i].first_segment, 0);
-			pg_atomic_init_u32(&shmem_state->databases[i].resync, 0);
+			pg_atomic_init_u32(&shmem_state->databases[i].resync, RESYNC_NONE);
+			pg_atomic_init_u64(&shmem_state->databases[i].resync_after, 0);
 			pg_atomic_init_u64(&shmem_state->databases[i].workers, 0);
 		}
 	}
@@ -168,7 +168,8 @@ shmem_find_or_add_entry(Oid database)
 		entry->blockers = 0;
 		pg_atomic_write_u32(&entry->wanted, 0);
 		pg_atomic_write_u32(&entry->first_segment, 0);
-		pg_atomic_write_u32(&entry->resync, 0);
+		pg_atomic_write_u32(&entry->resync, RESYNC_NONE);
+		pg_atomic_write_u64(&entry->resync_after, 0);
 		pg_atomic_write_u64(&entry->workers, 0);
 	}
 	return entry;
@@ -224,11 +225,6 @@ shmem_wake_workers(void)
 
 	if (entry == NULL)
 		return;
-	if (resync_at_commit)
-	{
-		pg_atomic_write_u32(&entry->resync, 1);
-		resync_at_commit = false;
-	}
 
 	pg_memory_barrier();
 	if (pg_atomic_read_u32(&entry->wanted) == 0)
@@ -276,28 +272,116 @@ shmem_set_inbox_first_segment(int segment)
 }
 
 /*
- * shmem_request_resync -- the changes of this transaction could not be written
- * to the inbox: everybody is to be recomputed. Takes effect in the
- * shmem_wake_workers() after the commit; before, a worker would compute without
- * the changes. If the transaction fails, the next commit asks, for nothing.
+ * shmem_request_resync -- changes that are visible now could not be written to
+ * the inbox: everybody is to be recomputed. The caller wakes a worker.
  */
 void
 shmem_request_resync(void)
 {
-	if (shmem_state != NULL)
-		resync_at_commit = true;
+	DatabaseEntry *entry = shmem_my_entry(true);
+
+	if (entry != NULL)
+		pg_atomic_write_u32(&entry->resync, RESYNC_WANTED);
 }
 
 /*
- * shmem_take_resync -- is everybody to be recomputed? Says so once.
+ * shmem_take_resync -- is everybody to be recomputed? Says so once; the taker
+ * calls shmem_resync_taken() when its run is committed, or requests it anew.
  */
 bool
 shmem_take_resync(void)
 {
 	DatabaseEntry *entry = shmem_my_entry(false);
+	uint32		wanted = RESYNC_WANTED;
 
-	return entry != NULL && pg_atomic_read_u32(&entry->resync) == 1 &&
-		pg_atomic_exchange_u32(&entry->resync, 0) == 1;
+	return entry != NULL && pg_atomic_read_u32(&entry->resync) == RESYNC_WANTED &&
+		pg_atomic_compare_exchange_u32(&entry->resync, &wanted, RESYNC_TAKEN);
+}
+
+/*
+ * shmem_resync_taken -- the run is visible; another request since then stays.
+ */
+void
+shmem_resync_taken(void)
+{
+	DatabaseEntry *entry = shmem_my_entry(false);
+	uint32		taken = RESYNC_TAKEN;
+
+	if (entry != NULL)
+		(void) pg_atomic_compare_exchange_u32(&entry->resync, &taken, RESYNC_NONE);
+}
+
+/*
+ * shmem_resync_pending -- was a run over everybody requested that may not be
+ * visible yet to a snapshot taken from now on?
+ */
+bool
+shmem_resync_pending(void)
+{
+	DatabaseEntry *entry = shmem_my_entry(false);
+	bool		pending = entry != NULL &&
+	(pg_atomic_read_u32(&entry->resync) != RESYNC_NONE ||
+	 TransactionIdIsValid((TransactionId) pg_atomic_read_u64(&entry->resync_after)));
+
+	pg_memory_barrier();
+	return pending;
+}
+
+/*
+ * shmem_request_resync_after -- the same for changes of a prepared transaction:
+ * everybody is to be recomputed when it has ended. Called when it can be found
+ * among the prepared ones.
+ *
+ * Kept is the last such transaction (the lower half) and how many there were
+ * (the upper half), so that whoever looks which ones have ended can tell whether
+ * one came meanwhile.
+ */
+void
+shmem_request_resync_after(TransactionId prepared)
+{
+	DatabaseEntry *entry = shmem_my_entry(true);
+	uint64		old;
+	TransactionId last;
+
+	if (entry == NULL)
+		return;
+	old = pg_atomic_read_u64(&entry->resync_after);
+	do
+	{
+		last = (TransactionId) old;
+		if (!TransactionIdIsValid(last) || TransactionIdPrecedes(last, prepared))
+			last = prepared;
+	} while (!pg_atomic_compare_exchange_u64(&entry->resync_after, &old,
+											 ((old >> 32) + 1) << 32 | last));
+}
+
+/*
+ * shmem_resync_after -- when none up to this transaction is prepared any more
+ * everybody is to be recomputed; invalid: there is no such request.
+ */
+TransactionId
+shmem_resync_after(uint64 *ticket)
+{
+	DatabaseEntry *entry = shmem_my_entry(false);
+
+	*ticket = entry == NULL ? 0 : pg_atomic_read_u64(&entry->resync_after);
+	return (TransactionId) *ticket;
+}
+
+/*
+ * shmem_resync_is_due -- what shmem_resync_after() saw has ended: turns that into
+ * a request for now. If there was another since, that stays as well.
+ */
+void
+shmem_resync_is_due(uint64 ticket)
+{
+	DatabaseEntry *entry = shmem_my_entry(false);
+
+	if (entry == NULL)
+		return;
+	pg_atomic_write_u32(&entry->resync, RESYNC_WANTED);
+	(void) pg_atomic_compare_exchange_u64(&entry->resync_after, &ticket,
+										  ticket & ~UINT64CONST(0xFFFFFFFF));
 }
 
 /*

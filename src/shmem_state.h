@@ -19,6 +19,14 @@ typedef enum DatabaseState
 	DATABASE_NO_EXTENSION
 } DatabaseState;
 
+/* Is everybody to be recomputed? */
+typedef enum ResyncState
+{
+	RESYNC_NONE = 0,
+	RESYNC_WANTED,
+	RESYNC_TAKEN				/* by a transaction that is not committed yet */
+} ResyncState;
+
 typedef struct DatabaseEntry
 {
 	Oid			database;		/* InvalidOid: not in use */
@@ -26,7 +34,8 @@ typedef struct DatabaseEntry
 	int			blockers;		/* statements that want it free of workers */
 	pg_atomic_uint32 wanted;	/* 1: a commit had work; changed under the lock */
 	pg_atomic_uint32 first_segment;
-	pg_atomic_uint32 resync;
+	pg_atomic_uint32 resync;	/* a ResyncState */
+	pg_atomic_uint64 resync_after;	/* and again after this transaction: shmem.c */
 	pg_atomic_uint64 workers;	/* bit i: slot i runs here; changed under the lock */
 } DatabaseEntry;
 

@@ -250,6 +250,17 @@ int_array(const int32 *numbers, int count)
 }
 
 Datum
+bigint_array(const int64 *numbers, int count)
+{
+	Datum	   *values = palloc(sizeof(Datum) * Max(count, 1));
+
+	for (int i = 0; i < count; i++)
+		values[i] = Int64GetDatum(numbers[i]);
+	return PointerGetDatum(construct_array(values, count, INT8OID, 8, FLOAT8PASSBYVAL,
+										   TYPALIGN_DOUBLE));
+}
+
+Datum
 smallint_array(const int16 *numbers, int count)
 {
 	Datum	   *values = palloc(sizeof(Datum) * Max(count, 1));

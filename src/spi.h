@@ -30,6 +30,7 @@ extern void spi_settings_end(int level);
 
 extern Datum text_array(char **texts, int count);
 extern Datum int_array(const int32 *values, int count);
+extern Datum bigint_array(const int64 *values, int count);
 extern Datum smallint_array(const int16 *values, int count);
 extern Datum bool_array(const bool *values, int count);
 

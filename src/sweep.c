@@ -9,12 +9,34 @@
  * any other, at low priority. It is finished when all were fed and as many
  * were done.
  *
+ * Whoever is through with jobs of a run inserts a tally (queue.c) in the same
+ * transaction that removes the jobs, so no job is counted twice or never. The
+ * run's next step moves the tallies into its row. It locks the row first, only
+ * if nobody else has it, and then takes the snapshot of the statement that
+ * deletes and adds: what an earlier step added is gone from that snapshot, what
+ * is committed later stays for the next step. So "done" is never too high; once
+ * it is "fed", no tally of the run can come any more, which is why finish()
+ * may set both to 0. A step comes at the latest when a portion of jobs was
+ * tallied, so there are few tallies to scan; under a pinned xmin horizon the
+ * dead ones, a row per unit, are removed by queue_compact().
+ *
  * Users that appear behind the cursor are captured as events; those that
  * vanish are computed as gone. Asking for a sweep that is on sets "again": what
  * changed may concern users it already did, so it starts over at its end.
+ *
+ * Lost changes. A writer that finds every segment of the inbox locked, the
+ * reserve too, says so in shared memory once its change is visible, so a sweep
+ * that starts afterwards sees the change. That of a prepared transaction is
+ * visible when the transaction has ended: the request names it, and is
+ * taken when no prepared transaction up to that one is left (a transaction is
+ * among the prepared ones until its commit is visible). Whoever takes a request
+ * starts the sweeps in the same (sub)transaction, and makes it again if that is
+ * rolled back. A crash of the server forgets requests that nobody took;
+ * docs/LIMITS.md says when that can be.
  */
 #include "postgres.h"
 
+#include "access/transam.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "capture.h"
@@ -31,12 +53,14 @@
 
 PG_FUNCTION_INFO_V1(reputation_sweep_start);
 
+/* A running sweep, as its row is once it is locked and the tallies are added. */
 typedef struct Sweep
 {
 	int64		id;
 	char	   *cursor;
 	bool		fed_all;
 	bool		again;
+	int64		waiting;		/* fed and not done */
 } Sweep;
 
 /*
@@ -129,12 +153,39 @@ feed(const Engine *engine, const Sweep *sweep, int portion)
 			 "WHERE id = $1", 5, run_types, run, NULL);
 }
 
+/*
+ * Removes the tallies of runs that are over: of jobs that outlived a run which
+ * was cancelled. Waits for nobody who is at it, too.
+ */
+static void
+remove_stray_tallies(void)
+{
+	spi_exec("DELETE FROM reputation.run_tally WHERE ctid = ANY (ARRAY("
+			 "SELECT t.ctid FROM reputation.run_tally t WHERE NOT EXISTS "
+			 "(SELECT FROM reputation.job_runs r WHERE r.id = t.run_id AND r.status = 'running') "
+			 "FOR UPDATE OF t SKIP LOCKED))", 0, NULL, NULL, NULL);
+}
+
+/* Removes the rows of runs that ended long ago. */
+static void
+remove_old_runs(void)
+{
+	Oid			types[] = {TIMESTAMPTZOID};
+	Datum		values[] = {TimestampTzGetDatum(clock_now())};
+
+	if (guc_job_run_retention > 0)
+		spi_exec(psprintf("DELETE FROM reputation.job_runs WHERE id = ANY (ARRAY("
+						  "SELECT id FROM reputation.job_runs WHERE status <> 'running' "
+						  "AND started_at < $1 - interval '%d days' FOR UPDATE SKIP LOCKED))",
+						  guc_job_run_retention), 1, types, values, NULL);
+}
+
 /* All were fed and done: the end, or once more. */
 static void
 finish(Engine *engine, const Sweep *sweep)
 {
-	Oid			types[] = {INT8OID, TIMESTAMPTZOID};
-	Datum		values[] = {Int64GetDatum(sweep->id), TimestampTzGetDatum(clock_now())};
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(sweep->id)};
 
 	if (sweep->again)
 	{
@@ -144,10 +195,47 @@ finish(Engine *engine, const Sweep *sweep)
 	}
 	engine_queue_orphans(engine);
 	spi_exec("SELECT reputation.job_run_done($1, NULL::text)", 1, types, values, NULL);
-	if (guc_job_run_retention > 0)
-		spi_exec(psprintf("DELETE FROM reputation.job_runs WHERE status <> 'running' "
-						  "AND started_at < $1 - interval '%d days'", guc_job_run_retention),
-				 1, &types[1], &values[1], NULL);
+	remove_stray_tallies();
+	remove_old_runs();
+}
+
+/* Locks a sweep of the engine that seems to need a step; false when none does. */
+static bool
+lock_sweep(const Engine *engine, int portion, Sweep *sweep)
+{
+	Oid			types[] = {TEXTOID, INT8OID};
+	Datum		values[] = {CStringGetTextDatum(engine->descriptor->name),
+	Int64GetDatum(portion)};
+
+	if (spi_exec("SELECT id FROM reputation.job_runs r "
+				 "WHERE status = 'running' AND scope = $1 AND fed_all IS NOT NULL "
+				 "AND fed - done - (SELECT coalesce(sum(t.done), 0) "
+				 "FROM reputation.run_tally t WHERE t.run_id = r.id) "
+				 "< CASE WHEN fed_all THEN 1 ELSE $2 END "
+				 "ORDER BY id LIMIT 1 FOR UPDATE OF r SKIP LOCKED", 2, types, values, NULL) == 0)
+		return false;
+	sweep->id = spi_int(0, 1, NULL);
+	return true;
+}
+
+/* Moves the tallies of a locked sweep into its row, and reads that. */
+static void
+add_tallies(Sweep *sweep)
+{
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(sweep->id)};
+	bool		isnull;
+
+	spi_exec("WITH taken AS (DELETE FROM reputation.run_tally WHERE run_id = $1 "
+			 "RETURNING done, changed), total AS (SELECT coalesce(sum(done), 0)::bigint AS done, "
+			 "coalesce(sum(changed), 0)::bigint AS changed FROM taken) "
+			 "UPDATE reputation.job_runs r SET done = r.done + total.done, "
+			 "changed = r.changed + total.changed FROM total WHERE r.id = $1 "
+			 "RETURNING r.cursor, r.fed_all, r.again, r.fed - r.done", 1, types, values, NULL);
+	sweep->cursor = spi_text(0, 1);
+	sweep->fed_all = DatumGetBool(spi_datum(0, 2, &isnull));
+	sweep->again = DatumGetBool(spi_datum(0, 3, &isnull));
+	sweep->waiting = spi_int(0, 4, NULL);
 }
 
 typedef struct Step
@@ -156,32 +244,26 @@ typedef struct Step
 	bool		done;			/* there was something to do */
 } Step;
 
-/* The next step of a sweep of the engine, if one needs it. */
+/*
+ * The next step of a sweep of the engine, if one needs it. The statement that
+ * found it may have counted tallies twice, if another's step was just then
+ * committed; so what it needs is decided when they are added.
+ */
 static void
 step(void *arg)
 {
 	Step	   *this = arg;
 	int			portion = Max(guc_batch_size, 1000);
-	Oid			types[] = {TEXTOID, INT8OID};
-	Datum		values[] = {CStringGetTextDatum(this->engine->descriptor->name),
-	Int64GetDatum(portion)};
 	Sweep		sweep;
-	bool		isnull;
 
-	if (spi_exec("SELECT id, cursor, fed_all, again FROM reputation.job_runs "
-				 "WHERE status = 'running' AND scope = $1 AND fed_all IS NOT NULL "
-				 "AND CASE WHEN fed_all THEN done >= fed ELSE fed - done < $2 END "
-				 "ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED", 2, types, values, NULL) == 0)
+	if (!lock_sweep(this->engine, portion, &sweep))
 		return;
-	sweep.id = spi_int(0, 1, NULL);
-	sweep.cursor = spi_text(0, 2);
-	sweep.fed_all = DatumGetBool(spi_datum(0, 3, &isnull));
-	sweep.again = DatumGetBool(spi_datum(0, 4, &isnull));
-	if (sweep.fed_all)
-		finish(this->engine, &sweep);
-	else
-		feed(this->engine, &sweep, portion);
 	this->done = true;
+	add_tallies(&sweep);
+	if (!sweep.fed_all && sweep.waiting < portion)
+		feed(this->engine, &sweep, portion);
+	else if (sweep.fed_all && sweep.waiting <= 0)
+		finish(this->engine, &sweep);
 }
 
 /*
@@ -212,8 +294,10 @@ sweep_feed(List *engines, bool raise)
 	return false;
 }
 
-/* Was a lost change's sweep started, or the partitions looked at, in this transaction? */
-static bool lost_taken = false;
+/* The subtransaction that started the sweep of a lost change, if one did. */
+static SubTransactionId lost_taken = InvalidSubTransactionId;
+
+/* Were the partitions looked at in this transaction? */
 static bool partitions_looked_at = false;
 
 /* The partitioned sources and their partitions, as of the last look. */
@@ -221,18 +305,45 @@ static Oid *partitions = NULL;
 static int	npartitions = 0;
 static bool look_at_partitions = true;
 
+/* The sweep of a lost change was rolled back. */
+static void
+give_back_lost(void)
+{
+	lost_taken = InvalidSubTransactionId;
+	shmem_request_resync();
+	shmem_wake_workers();
+}
+
 static void
 at_transaction_event(XactEvent event, void *arg)
 {
-	if (event == XACT_EVENT_ABORT && lost_taken)
-	{
-		shmem_request_resync();
-		shmem_wake_workers();
-	}
+	if (event == XACT_EVENT_ABORT && lost_taken != InvalidSubTransactionId)
+		give_back_lost();
+	/* Nobody knows yet what becomes of it. */
+	if (event == XACT_EVENT_PREPARE && lost_taken != InvalidSubTransactionId)
+		shmem_request_resync_after(GetTopTransactionIdIfAny());
+	if ((event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE) &&
+		lost_taken != InvalidSubTransactionId)
+		shmem_resync_taken();
 	if (event == XACT_EVENT_ABORT && partitions_looked_at)
 		look_at_partitions = true;
 	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE)
-		lost_taken = partitions_looked_at = false;
+	{
+		lost_taken = InvalidSubTransactionId;
+		partitions_looked_at = false;
+	}
+}
+
+static void
+at_subtransaction_event(SubXactEvent event, SubTransactionId mine, SubTransactionId parent,
+						void *arg)
+{
+	if (lost_taken != mine)
+		return;
+	if (event == SUBXACT_EVENT_COMMIT_SUB)
+		lost_taken = parent;
+	else if (event == SUBXACT_EVENT_ABORT_SUB)
+		give_back_lost();
 }
 
 /*
@@ -242,20 +353,53 @@ void
 sweep_init(void)
 {
 	RegisterXactCallback(at_transaction_event, NULL);
+	RegisterSubXactCallback(at_subtransaction_event, NULL);
+}
+
+/* Has none of the database's prepared transactions an id up to this one? */
+static bool
+none_prepared_until(TransactionId xid)
+{
+	uint64		count = spi_exec("SELECT transaction FROM pg_catalog.pg_prepared_xacts "
+								 "WHERE database = pg_catalog.current_database()",
+								 0, NULL, NULL, NULL);
+
+	for (uint64 row = 0; row < count; row++)
+	{
+		bool		isnull;
+		Datum		prepared = spi_datum(row, 1, &isnull);
+
+		if (TransactionIdPrecedesOrEquals(DatumGetTransactionId(prepared), xid))
+			return false;
+	}
+	return true;
+}
+
+/* Takes a request to recompute everybody, if there is one and its time has come. */
+static bool
+take_lost(void)
+{
+	uint64		ticket;
+	TransactionId xid = shmem_resync_after(&ticket);
+
+	if (TransactionIdIsValid(xid) && none_prepared_until(xid))
+		shmem_resync_is_due(ticket);
+	return shmem_take_resync();
 }
 
 /*
  * sweep_where_lost -- starts a sweep of every engine when a writer found no inbox
- * segment to write to (inbox.c). If the transaction fails somebody else will.
+ * segment to write to (inbox.c). If the (sub)transaction is rolled back somebody
+ * else will.
  */
 void
 sweep_where_lost(List *engines)
 {
 	ListCell   *cell;
 
-	if (!shmem_take_resync())
+	if (!take_lost())
 		return;
-	lost_taken = true;
+	lost_taken = GetCurrentSubTransactionId();
 	foreach(cell, engines)
 		sweep_start(lfirst(cell), "recompute", "resync");
 }
@@ -264,14 +408,15 @@ sweep_where_lost(List *engines)
 static bool
 is_restored(void)
 {
-	return spi_exec("SELECT 1 FROM reputation.broken_capture()", 0, NULL, NULL, NULL) == 0;
+	return spi_exec("SELECT 1 FROM reputation.broken_capture() WHERE missing", 0, NULL, NULL,
+					NULL) == 0;
 }
 
 /*
  * sweep_where_moved -- starts a sweep of every engine whose database is not
  * the one it was attached in: a dump carries no pending work. While a restore
- * is on it waits for the triggers, which come last. True if there is such an
- * engine still.
+ * is on it waits for the triggers, which come last; one that is there but
+ * disabled was so in the dump. True if there is such an engine still.
  */
 bool
 sweep_where_moved(List *engines)

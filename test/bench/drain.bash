@@ -36,10 +36,10 @@ drain_due() {
 drain() {
     local how ratios
     local -A name=(
-        [session]="draining $due due users against a set-based UPDATE by hand in batches of 1,000 (rate)"
-        [queued]="the same without the fold: the users are in the job table already"
+        [queued]="draining $due due users against a set-based UPDATE by hand in batches of 1,000 (rate)"
+        [session]="the same with the fold: from the captured keys on"
         [worker]="the same by the worker, from the commit of the change on")
-    local -A target=([session]=0.8 [queued]=- [worker]=-)
+    local -A target=([queued]=0.8 [session]=- [worker]=-)
 
     fresh plain
     fresh attached
@@ -48,7 +48,7 @@ drain() {
     setting reputation.debounce 0
     drain_due plain
     drain_due session
-    for how in session queued worker; do
+    for how in queued session worker; do
         ratios=()
         for ((round = 1; round <= BENCH_ROUNDS; round++)); do
             compare drain_due plain "$how"

@@ -28,6 +28,7 @@ my $work_left = q{(SELECT count(*) FROM reputation.inbox_0)
 	+ (SELECT count(*) FROM reputation.inbox_1)
 	+ (SELECT count(*) FROM reputation.inbox_2)
 	+ (SELECT count(*) FROM reputation.inbox_3)
+	+ (SELECT count(*) FROM reputation.inbox_4)
 	+ (SELECT count(*) FROM reputation.job)
 	+ (SELECT count(*) FROM reputation.job_runs WHERE status = 'running')};
 

@@ -43,7 +43,7 @@ BEGIN
 	DELETE FROM reputation.dead_letter;
 	DELETE FROM reputation.schedule;
 	DELETE FROM reputation.algorithm;
-	TRUNCATE reputation.inbox_0, reputation.inbox_1, reputation.inbox_2, reputation.inbox_3;
+	TRUNCATE reputation.inbox_0, reputation.inbox_1, reputation.inbox_2, reputation.inbox_3, reputation.inbox_4;
 	PERFORM reputation_unschedule();
 END
 $$;
@@ -52,7 +52,8 @@ $$;
 CREATE VIEW test.inbox AS
 SELECT i.source, i.key_no, i.key FROM (
 	TABLE reputation.inbox_0 UNION ALL TABLE reputation.inbox_1
-	UNION ALL TABLE reputation.inbox_2 UNION ALL TABLE reputation.inbox_3) i;
+	UNION ALL TABLE reputation.inbox_2 UNION ALL TABLE reputation.inbox_3
+	UNION ALL TABLE reputation.inbox_4) i;
 
 -- The job table, by its distance from now.
 CREATE VIEW test.jobs AS

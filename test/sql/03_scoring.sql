@@ -156,7 +156,8 @@ BEGIN
 	CALL test.make_tables('ids', id_type);
 	EXECUTE format('INSERT INTO users VALUES (%L), (%L)', one, two);
 	EXECUTE format('INSERT INTO projects VALUES (1, %L, ''shipped'')', one);
-	PERFORM builder_score_attach();
+	ALTER TABLE users ADD place int;
+	PERFORM builder_score_attach(rank_column => 'place');
 	EXECUTE format('INSERT INTO project_collaborators VALUES (1, %L, ''confirmed'')', two);
 END
 $$;
@@ -177,6 +178,8 @@ SELECT id, builder_score(id), builder_score_explain(id) -> 'user_id' AS json FRO
 SELECT builder_score('{A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11}'), builder_score_recalc('a0eebc999c0b4ef8bb6d6bb9bd380a11');
 EXECUTE untyped('b0eebc99-9c0b-4ef8-bb6d-6bb9bd380a22');
 SELECT user_id, score FROM reputation.builder_scores ORDER BY user_id;
+CALL reputation_run('leaderboards');
+SELECT id, place FROM users ORDER BY id;
 SELECT builder_score('a0eebc99');
 \echo SQLSTATE :SQLSTATE
 SELECT builder_score('c0eebc99-9c0b-4ef8-bb6d-6bb9bd380a33');
@@ -188,6 +191,8 @@ CALL test.other_ids('text', E'a "quoted" \\ back\ttab', $$o'neil, {1,"x"}$$);
 SELECT * FROM test.concerned();
 SELECT id, builder_score(id), builder_score_explain(id) -> 'user_id' AS json FROM users ORDER BY id COLLATE "C";
 SELECT builder_score_recalc($$o'neil, {1,"x"}$$);
+CALL reputation_run('leaderboards');
+SELECT id, place FROM users ORDER BY id COLLATE "C";
 EXECUTE untyped(E'a "quoted" \\ back\ttab');
 SELECT user_id, score FROM reputation.builder_scores ORDER BY user_id COLLATE "C";
 -- An id is what it is: spaces, case, the empty string.
@@ -203,4 +208,33 @@ SELECT pending, drift FROM test.concerned();
 SELECT length(id), builder_score FROM users WHERE length(id) > 100 ORDER BY 1;
 SELECT reputation_process();
 CALL test.clean('ids');
+
+-- A collation of the users' own; an orphaned score row.
+CALL test.other_ids('text COLLATE "POSIX"', 'b', 'a');
+SELECT * FROM test.concerned();
+INSERT INTO reputation.builder_scores VALUES ('nobody', 1, 1, now());
+SELECT user_id, item FROM reputation_verify();
+SELECT reputation_repair(), builder_score_recalc('a'), builder_score_recalc_all();
+SELECT reputation_process() > 0 AS done;
+SELECT count(*) FROM reputation_verify();
+CALL test.clean('ids');
 DROP PROCEDURE test.other_ids;
+
+-- Ids that no user can have, for they do not fit the type, are nobody's.
+CREATE SCHEMA wide AUTHORIZATION regress_app;
+SET search_path = wide, public;
+SET ROLE regress_app;
+CREATE TABLE users (id int PRIMARY KEY);
+CREATE TABLE projects (id int PRIMARY KEY, owner_id bigint, status text, impact int);
+CREATE INDEX ON projects (owner_id);
+CREATE TABLE project_collaborators (project_id int, user_id bigint, status text, UNIQUE (project_id, user_id));
+CREATE INDEX ON project_collaborators (user_id);
+RESET ROLE;
+SELECT builder_score_attach() IS NOT NULL AS attached;
+INSERT INTO users VALUES (1), (2);
+INSERT INTO projects VALUES (1, 1, 'shipped', 0), (2, 5000000000, 'shipped', 0);
+INSERT INTO project_collaborators VALUES (1, 2, 'confirmed'), (1, 5000000000, 'confirmed'), (2, -5000000000, 'confirmed');
+SELECT * FROM test.concerned();
+SELECT id, builder_score FROM users ORDER BY id;
+SELECT count(*) FROM reputation.dead_letter;
+CALL test.clean('wide');

@@ -78,6 +78,27 @@ CALL reputation_run('hourly');
 SELECT reputation.sweep_start('builder', 'nightly', 'manual') = reputation.sweep_start('builder', 'nightly', 'manual') AS same;
 SELECT reputation_process();
 SELECT status, done, total FROM reputation.job_runs ORDER BY id DESC LIMIT 1;
+-- What units counted for a run goes with the run: when it ends, when it is cancelled,
+-- and when jobs outlive it, in a database that turns out to be a copy.
+CREATE VIEW test.runs AS
+SELECT job_name, status, done, error, (SELECT count(*) FROM reputation.run_tally t WHERE t.run_id = r.id) AS tallies
+FROM reputation.job_runs r;
+SELECT count(*) FROM reputation.run_tally;
+SELECT reputation.run_job('nightly', 'manual');
+SELECT reputation_process(max_users => 2);
+SELECT * FROM test.runs WHERE status = 'running';
+UPDATE reputation.engine SET home = 'elsewhere';
+SELECT reputation_process() >= 6 AS computed;
+SELECT * FROM test.runs WHERE status = 'cancelled';
+SELECT count(*) FROM reputation.run_tally;
+SELECT reputation.run_job('nightly', 'manual');
+SELECT reputation_process(max_users => 2);
+SELECT builder_score_detach();
+SELECT job_name, status, error FROM reputation.job_runs ORDER BY id DESC LIMIT 1;
+SELECT count(*) FROM reputation.run_tally;
+SELECT builder_score_attach(rank_column => 'place') IS NOT NULL AS attached;
+SELECT reputation_process();
+DROP VIEW test.runs;
 -- Old runs go, running ones do not.
 SET reputation.job_run_retention = 30;
 SET reputation.clock = '2026-03-01 00:00:00+00';
@@ -102,6 +123,67 @@ SELECT id, builder_score, u.place, u.ctid::text || ' ' || u.xmin = b.place AS un
 SELECT changed FROM reputation.job_runs ORDER BY id DESC LIMIT 1;
 SELECT * FROM reputation_verify();
 DROP TABLE before;
+-- Ranks are computed in one step and written in others, each a transaction of its own.
+CREATE VIEW test.ranks AS
+SELECT bool_and(u.place = r.rank) AS right, count(DISTINCT u.xmin::text) AS transactions
+FROM users u JOIN (SELECT id, rank() OVER (ORDER BY builder_score DESC) FROM users) r USING (id);
+SET reputation.batch_size = 2;
+UPDATE users SET place = NULL;
+CALL reputation_run('leaderboards');
+SELECT * FROM test.ranks;
+SELECT status, done, total, changed FROM reputation.job_runs ORDER BY id DESC LIMIT 1;
+SELECT count(*) FROM reputation.rank_portion;
+-- Asked for once more while it is on, it starts over at its end: 1 fell behind after the ranks were computed.
+UPDATE users SET place = NULL;
+SELECT reputation.run_job('leaderboards', 'manual');
+SELECT reputation.rank_step(), reputation.rank_step();
+SELECT job_name, done, total, percent FROM reputation.job_progress;
+UPDATE projects SET status = 'idea' WHERE owner_id = 1;
+SELECT reputation_process();
+CALL reputation_run('leaderboards');
+SELECT * FROM test.ranks;
+SELECT status, again, done, total, changed FROM reputation.job_runs ORDER BY id DESC LIMIT 1;
+-- It starts over when a crash took what it had computed.
+UPDATE users SET place = NULL;
+SELECT reputation.run_job('leaderboards', 'manual');
+SELECT reputation.rank_step(), reputation.rank_step();
+TRUNCATE reputation.rank_portion;
+SELECT reputation.rank_step();
+SELECT done, total FROM reputation.job_progress;
+CALL reputation_run('leaderboards');
+SELECT * FROM test.ranks;
+-- What the users table refuses fails the run, and what others left goes with the next.
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'user % has no rank', NEW.id; END $$;
+CREATE TRIGGER refuse BEFORE UPDATE OF place ON users FOR EACH ROW WHEN (NEW.place > 3) EXECUTE FUNCTION refuse();
+UPDATE users SET place = NULL;
+CALL reputation_run('leaderboards');
+SELECT status, error, changed FROM reputation.job_runs ORDER BY id DESC LIMIT 1;
+SELECT count(*) FROM reputation.rank_portion;
+DROP TRIGGER refuse ON users;
+DROP FUNCTION refuse();
+INSERT INTO reputation.rank_portion VALUES (0, 0, '{1}', '{7}');
+CALL reputation_run('leaderboards');
+SELECT * FROM test.ranks;
+SELECT count(*) FROM reputation.rank_portion;
+-- Attached to other tables, or detached: nothing is left of it.
+UPDATE users SET place = NULL;
+SELECT reputation.run_job('leaderboards', 'manual');
+SELECT reputation.rank_step();
+SELECT count(*) FROM reputation.rank_portion;
+SELECT builder_score_detach();
+SELECT count(*) FROM reputation.rank_portion;
+SELECT builder_score_attach(rank_column => 'place') IS NOT NULL AS attached;
+SELECT reputation_process();
+CALL reputation_run('leaderboards');
+SELECT * FROM test.ranks;
+-- Without a rank column there is nothing to do.
+SELECT builder_score_attach() IS NOT NULL AS attached;
+CALL reputation_run('leaderboards');
+SELECT status, total, changed FROM reputation.job_runs ORDER BY id DESC LIMIT 1;
+SELECT builder_score_attach(rank_column => 'place') IS NOT NULL AS attached;
+SELECT reputation_process();
+DROP VIEW test.ranks;
+RESET reputation.batch_size;
 
 -- The schedule, without pg_cron. Attaching with a rank column has made the first entry.
 SELECT job_name, at_time, every, next_run_at, started_by FROM reputation.schedule;

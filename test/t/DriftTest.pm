@@ -394,6 +394,10 @@ my %trouble = (
 	'termination of a client' => sub { signal_backend(@_, 'pg_terminate_backend', 'client') },
 	'cancel of a client' => sub { signal_backend(@_, 'pg_cancel_backend', 'client') for 1 .. 5; },
 	'lock of the inbox' => sub {
+		$_[0]->psql($_[1], q{BEGIN; LOCK TABLE reputation.inbox_0, reputation.inbox_1, reputation.inbox_2, reputation.inbox_3, reputation.inbox_4;
+			SELECT count(*) FROM generate_series(1, 3000000); COMMIT;}, on_error_stop => 0);
+	},
+	'lock of the segments' => sub {
 		$_[0]->psql($_[1], q{BEGIN; LOCK TABLE reputation.inbox_0, reputation.inbox_1, reputation.inbox_2, reputation.inbox_3;
 			SELECT count(*) FROM generate_series(1, 3000000); COMMIT;}, on_error_stop => 0);
 	},
@@ -555,7 +559,7 @@ sub check
 
 	ok($node->poll_query_until($database, q{
 		SELECT NOT EXISTS (SELECT FROM reputation.inbox_0) AND NOT EXISTS (SELECT FROM reputation.inbox_1)
-			AND NOT EXISTS (SELECT FROM reputation.inbox_2) AND NOT EXISTS (SELECT FROM reputation.inbox_3)
+			AND NOT EXISTS (SELECT FROM reputation.inbox_2) AND NOT EXISTS (SELECT FROM reputation.inbox_3) AND NOT EXISTS (SELECT FROM reputation.inbox_4)
 			AND NOT EXISTS (SELECT FROM reputation.job)
 			AND NOT EXISTS (SELECT FROM reputation.job_runs WHERE status = 'running')}), "$when: drained")
 	  or diag $node->safe_psql($database, 'SELECT * FROM reputation.job LIMIT 20; SELECT * FROM reputation.job_runs ORDER BY id DESC LIMIT 5');

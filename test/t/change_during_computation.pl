@@ -46,7 +46,7 @@ $node->safe_psql('postgres', q{
 
 my $inbox_empty = q{
 	SELECT NOT EXISTS (SELECT FROM reputation.inbox_0) AND NOT EXISTS (SELECT FROM reputation.inbox_1)
-		AND NOT EXISTS (SELECT FROM reputation.inbox_2) AND NOT EXISTS (SELECT FROM reputation.inbox_3)};
+		AND NOT EXISTS (SELECT FROM reputation.inbox_2) AND NOT EXISTS (SELECT FROM reputation.inbox_3) AND NOT EXISTS (SELECT FROM reputation.inbox_4)};
 my $drained = "$inbox_empty AND NOT EXISTS (SELECT FROM reputation.job)
 	AND NOT EXISTS (SELECT FROM reputation.job_runs WHERE status = 'running')";
 my $computing = q{

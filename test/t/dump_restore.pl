@@ -90,6 +90,17 @@ command('pg_restore of that', 'pg_restore', '-d', $node->connstr('four'), $dump)
 wait_for_worker($node, 'four', 'a worker in the restored database of a restored database');
 all_computed($node, 'four', 'restored twice');
 
+# A trigger that its user disabled is restored disabled: nothing is missing.
+$node->safe_psql('one', 'ALTER TABLE users DISABLE TRIGGER reputation_capture');
+command('pg_dump with a disabled trigger', 'pg_dump', '-Fc', '-f', $dump, $node->connstr('one'));
+$node->safe_psql('postgres', 'CREATE DATABASE five OWNER app');
+command('pg_restore of that', 'pg_restore', '-d', $node->connstr('five'), $dump);
+wait_until($node, 'five', q{SELECT count(*) = 2 FROM reputation.job_runs
+	WHERE trigger = 'resync' AND status = 'succeeded'}, 'a disabled trigger: everybody is computed');
+all_computed($node, 'five', 'a disabled trigger');
+is($node->safe_psql('five', q{SELECT status, detail FROM reputation_status() WHERE check_name = 'capture'}),
+	'ERROR|public.users has no enabled trigger reputation_capture', 'a disabled trigger: the status says so');
+
 # A pg_dump that takes long: it has its snapshot and all its locks but the last,
 # for which it waits. Writers and the worker go on, and the inbox stays small.
 $node->safe_psql('app', 'CREATE TABLE the_last ()');

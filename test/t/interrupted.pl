@@ -89,6 +89,45 @@ for my $time (1, 2)
 	recovered("killed $time");
 }
 
+# A worker that works carefully after a crash is terminated over the same user
+# again and again: that is nobody's fault, and its successor is as careful.
+$pid = worker_in_batch('careful');
+kill('KILL', $pid);
+wait_for_worker($node, 'app', 'careful: there is a worker after the restart', $pid);
+for my $time (1 .. 3)
+{
+	wait_until($node, 'app', q{SELECT EXISTS (SELECT FROM reputation.worker_mark WHERE key = '100')},
+		"careful $time: the user is marked");
+	$pid = wait_at_gate($node, 'app', "careful $time: and worked on");
+	$node->safe_psql('app', "SELECT pg_terminate_backend($pid)");
+	wait_for_worker($node, 'app', "careful $time: there is another worker", $pid);
+}
+recovered('careful');
+is($node->safe_psql('app', 'SELECT count(*) FROM reputation.crash'), '0', 'no crash is counted');
+
+# The server is stopped while a worker is that careful.
+$pid = worker_in_batch('careful, stopped');
+kill('KILL', $pid);
+wait_for_worker($node, 'app', 'careful, stopped: there is a worker after the restart', $pid);
+for my $time (1 .. 3)
+{
+	wait_until($node, 'app', q{SELECT EXISTS (SELECT FROM reputation.worker_mark WHERE key = '100')},
+		"stopped $time: the user is marked");
+	wait_at_gate($node, 'app', "stopped $time: and worked on");
+	$node->restart;
+}
+recovered('careful, stopped');
+
+# A worker that is terminated in a batch leaves no mark: its successor is not
+# careful for nothing.
+$pid = worker_in_batch('no mark');
+reload_with($node, 'reputation.workers' => 0);
+$node->safe_psql('app', "SELECT pg_terminate_backend($pid)");
+wait_until($node, 'app', 'SELECT count(*) = 0 FROM reputation.workers()', 'no mark: the worker is gone');
+is($node->safe_psql('app', 'SELECT count(*) FROM reputation.worker_mark'), '0', 'it left in good order');
+reload_with($node, 'reputation.workers' => 1);
+recovered('no mark');
+
 # The server is killed, or stopped without a checkpoint.
 worker_in_batch('server killed');
 kill_server($node);

@@ -69,14 +69,70 @@ $holder->query_safe('COMMIT');
 all_computed($node, 'app', 'after TRUNCATE');
 is($node->safe_psql('app', 'SELECT suspended_error FROM reputation.engine'), '', 'the engine is not suspended');
 
+# One segment of the inbox: the others are emptied meanwhile, and it when it is
+# free again.
+$node->safe_psql('app', 'UPDATE projects SET impact = impact + 1 WHERE id = 29');
+wait_computed($node, 'app', 'before the locks of segments');
+my $drafted = 29;
+sub draft_is_computed
+{
+	my ($name) = @_;
+
+	$drafted++;
+	$node->safe_psql('app', qq{SET statement_timeout = '20s'; UPDATE projects SET status = 'draft' WHERE id = $drafted});
+	wait_until($node, 'app', "SELECT builder_score = 0 FROM users WHERE id = $drafted", $name);
+	return;
+}
+my $offset = -s $node->logfile;
+for my $mode ('ACCESS EXCLUSIVE', 'SHARE')
+{
+	$holder->query_safe("BEGIN; LOCK TABLE reputation.inbox_1 IN $mode MODE");
+	draft_is_computed("computed while another segment is locked in $mode mode");
+	$holder->query_safe('COMMIT');
+}
+
+# The four that writers use: they append to the reserve.
+my $four = 'LOCK TABLE reputation.inbox_0, reputation.inbox_1, reputation.inbox_2, reputation.inbox_3 IN ACCESS EXCLUSIVE MODE';
+$holder->query_safe("BEGIN; $four");
+draft_is_computed('computed while four segments are locked');
+$holder->query_safe('COMMIT');
+is(log_count($node, 'ERROR|WARNING', $offset), 0, 'the worker met no error');
+all_computed($node, 'app', 'after locked segments');
+
+# And the server crashes before anybody has folded that.
+reload_with($node, 'reputation.workers' => 0);
+wait_until($node, 'app', 'SELECT count(*) = 0 FROM reputation.workers()', 'there is no worker');
+$holder->query_safe("BEGIN; $four");
+$node->safe_psql('app', q{UPDATE projects SET status = 'draft' WHERE id BETWEEN 50 AND 60});
+kill_server($node);
+eval { $holder->quit };
+reload_with($node, 'reputation.workers' => 1);
+all_computed($node, 'app', 'after a crash with four segments locked');
+is($node->safe_psql('app', q{SELECT count(*) FROM reputation.job_runs WHERE trigger = 'resync'}), '0',
+	'without computing everybody');
+
 # All of the inbox: writers do not wait, everybody is computed afterwards.
-$holder->query_safe(q{BEGIN;
-	LOCK TABLE reputation.inbox_0, reputation.inbox_1, reputation.inbox_2, reputation.inbox_3 IN ACCESS EXCLUSIVE MODE});
+$holder = open_session($node, 'app');
+$holder->query_safe("BEGIN; $four; LOCK TABLE reputation.inbox_4 IN ACCESS EXCLUSIVE MODE");
 $node->safe_psql('app', q{SET statement_timeout = '20s'; UPDATE projects SET impact = impact + 31 WHERE id <= 100});
 $holder->query_safe('COMMIT');
 wait_until($node, 'app', q{SELECT EXISTS (SELECT FROM reputation.job_runs
 	WHERE trigger = 'resync' AND status = 'succeeded')}, 'everybody was computed');
 all_computed($node, 'app', 'after a locked inbox');
+
+# The tables of the queue, as another worker does that compacts one of them.
+for my $table (qw(job recent_run run_tally))
+{
+	my $offset = -s $node->logfile;
+
+	$holder->query_safe("BEGIN; LOCK TABLE reputation.$table IN ACCESS EXCLUSIVE MODE");
+	$units = $node->safe_psql('app', 'SELECT units FROM reputation.workers()');
+	$node->safe_psql('app', q{UPDATE projects SET impact = impact + 1});
+	wait_until($node, 'app', "SELECT units > $units + 5 FROM reputation.workers()", "the worker comes back for reputation.$table");
+	$holder->query_safe('COMMIT');
+	all_computed($node, 'app', "after a locked reputation.$table");
+	is(log_count($node, 'ERROR', $offset), 0, 'no unit has failed');
+}
 
 # Transactions that lock users in opposite orders while the worker stores.
 $node->safe_psql('app', q{
@@ -89,7 +145,7 @@ $node->safe_psql('app', q{
 			COMMIT;
 		END LOOP;
 	END $$});
-my $offset = -s $node->logfile;
+$offset = -s $node->logfile;
 $node->safe_psql('app', 'CALL shuffle(true)');
 $node->safe_psql('app', 'CALL shuffle(false)');
 all_computed($node, 'app', 'after transactions that lock users');

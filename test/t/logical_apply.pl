@@ -57,7 +57,7 @@ sub scores_are
 	$publisher->wait_for_catchup('everything');
 	ok($subscriber->poll_query_until('postgres', q{
 		SELECT NOT EXISTS (SELECT FROM reputation.inbox_0) AND NOT EXISTS (SELECT FROM reputation.inbox_1)
-			AND NOT EXISTS (SELECT FROM reputation.inbox_2) AND NOT EXISTS (SELECT FROM reputation.inbox_3)
+			AND NOT EXISTS (SELECT FROM reputation.inbox_2) AND NOT EXISTS (SELECT FROM reputation.inbox_3) AND NOT EXISTS (SELECT FROM reputation.inbox_4)
 			AND NOT EXISTS (SELECT FROM reputation.job)
 			AND NOT EXISTS (SELECT FROM reputation.job_runs WHERE status = 'running')}), "$name: drained");
 	is($subscriber->safe_psql('postgres',

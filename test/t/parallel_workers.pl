@@ -82,6 +82,20 @@ is($node->safe_psql('app', q{
 	SELECT status, done = fed FROM reputation.job_runs WHERE job_name = 'nightly'}), 'succeeded|t', 'the run ended');
 is(log_count($node, 'ERROR|WARNING|FATAL'), 0, 'the log has no complaint');
 
+# The ranks of everybody, a batch a transaction.
+$node->safe_psql('app', q{
+	SET SESSION AUTHORIZATION app;
+	ALTER TABLE users ADD COLUMN place int;
+	RESET SESSION AUTHORIZATION;
+	SELECT builder_score_attach(rank_column => 'place');
+	CALL reputation_run('leaderboards')});
+wait_computed($node, 'app', 'the leaderboards');
+is($node->safe_psql('app', q{
+	SELECT count(*), count(DISTINCT xmin::text) FROM users}), "$users|" . $users / 200, 'each batch was written on its own');
+is($node->safe_psql('app', q{
+	SELECT count(*) FROM users JOIN (SELECT id, rank() OVER (ORDER BY builder_score DESC) FROM users) r USING (id)
+	WHERE place IS DISTINCT FROM rank}), '0', 'the ranks are right');
+
 # A worker that ends leaves its share to the others.
 my $pid = worker_pid($node, 'app');
 $node->safe_psql('app', "UPDATE projects SET impact = impact + 100; SELECT pg_terminate_backend($pid)");

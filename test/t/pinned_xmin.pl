@@ -56,6 +56,14 @@ cmp_ok(pages('inbox'), '<', 4 * 128, "the inbox stays small (@{[pages('inbox')]}
 cmp_ok($most, '<', 4 * 128 + 400, "also in between ($most pages)");
 wait_until($node, 'app', q{SELECT pg_relation_size('reputation.job') / 8192 < 512}, 'so does the job table');
 note('job table: ' . pages('job') . ' pages');
+# The tallies of as many units, which were added up.
+$node->safe_psql('app', q{
+	BEGIN;
+	INSERT INTO reputation.run_tally SELECT 0, 1, 0 FROM generate_series(1, 60000);
+	DELETE FROM reputation.run_tally;
+	COMMIT;
+	CALL reputation_run('nightly')});
+wait_until($node, 'app', q{SELECT pg_relation_size('reputation.run_tally') / 8192 < 64}, 'so does the table of tallies');
 is($reader->query_safe('SELECT count(*) FROM users'), '2000', 'the transaction is still open');
 $reader->query_safe('COMMIT');
 $reader->quit;

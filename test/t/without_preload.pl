@@ -54,6 +54,15 @@ all_computed($node, 'app', 'reputation_run() drains what it starts');
 is($node->safe_psql('app', q{SELECT status FROM reputation.job_runs WHERE job_name = 'nightly'}), 'succeeded',
 	'and the nightly run is recorded');
 
+# Debounce windows that are closed do not pile up, those that are open stay.
+$node->safe_psql('app', q{
+	INSERT INTO reputation.recent_run SELECT 1, 'nobody ' || i, clock_timestamp() - interval '1 s' FROM generate_series(1, 40000) i;
+	INSERT INTO reputation.recent_run SELECT 1, 'nobody ' || i, clock_timestamp() + interval '1 h' FROM generate_series(1, 10) i});
+cmp_ok($node->safe_psql('app', q{SELECT pg_relation_size('reputation.recent_run') / 8192}), '>', 256, 'there are many windows');
+$node->safe_psql('app', 'SELECT reputation_process()');
+is($node->safe_psql('app', 'SELECT count(*) FROM reputation.recent_run'), '10', 'reputation_process() removes the closed ones');
+$node->safe_psql('app', 'TRUNCATE reputation.recent_run');
+
 # Notifications come from whoever computes.
 my ($heard) = ($node->safe_psql('app', q{
 	LISTEN reputation_scores;
@@ -72,7 +81,8 @@ is($node->safe_psql('postgres', q{
 # With all segments locked a change cannot be captured, but the writer goes on.
 my $holder = open_session($node, 'app');
 $holder->query_safe(q{BEGIN;
-	LOCK TABLE reputation.inbox_0, reputation.inbox_1, reputation.inbox_2, reputation.inbox_3 IN ACCESS EXCLUSIVE MODE});
+	LOCK TABLE reputation.inbox_0, reputation.inbox_1, reputation.inbox_2, reputation.inbox_3, reputation.inbox_4
+	IN ACCESS EXCLUSIVE MODE});
 ($status, $out, $error) = $node->psql('app', 'UPDATE projects SET impact = 40 WHERE id = 30');
 is($status, 0, 'a writer does not wait for the inbox');
 like($error, qr/WARNING:.*not captured/, 'it is warned');

@@ -12,6 +12,7 @@ BEGIN
 	LOOP
 		IF EXISTS (SELECT FROM reputation.inbox_0) OR EXISTS (SELECT FROM reputation.inbox_1)
 			OR EXISTS (SELECT FROM reputation.inbox_2) OR EXISTS (SELECT FROM reputation.inbox_3)
+			OR EXISTS (SELECT FROM reputation.inbox_4)
 			OR EXISTS (SELECT FROM reputation.job_runs WHERE status = 'running')
 			OR EXISTS (SELECT FROM reputation.job WHERE deferred OR due_at <= clock_timestamp())
 		THEN

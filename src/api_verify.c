@@ -1,0 +1,186 @@
+/*
+ * api_verify.c
+ *		Comparing what is stored with a recomputation: verify, repair, sample.
+ *
+ * repair stores without a claim, like recalc (api.c).
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "api.h"
+#include "catalog/pg_type.h"
+#include "drain.h"
+#include "funcapi.h"
+#include "pending.h"
+#include "spi.h"
+#include "srf.h"
+#include "utils/builtins.h"
+
+PG_FUNCTION_INFO_V1(reputation_verify);
+PG_FUNCTION_INFO_V1(reputation_repair);
+PG_FUNCTION_INFO_V1(reputation_sample);
+
+/* Users that reputation.sample() looks at. */
+#define SAMPLE_ROWS 100
+
+typedef struct Report
+{
+	Tuplestorestate *rows;
+	TupleDesc	desc;
+} Report;
+
+static void
+report(Report *to, const Engine *engine, const char *user, const char *item, const char *cached,
+	   const char *expected)
+{
+	Datum		values[] = {CStringGetTextDatum(engine->descriptor->name),
+		CStringGetTextDatum(user), CStringGetTextDatum(item),
+		cached ? CStringGetTextDatum(cached) : (Datum) 0,
+	expected ? CStringGetTextDatum(expected) : (Datum) 0};
+	bool		nulls[] = {false, false, false, cached == NULL, expected == NULL};
+
+	tuplestore_putvalues(to->rows, to->desc, values, nulls);
+}
+
+static void
+report_differences(Engine *engine, Score *scores, int count, void *arg)
+{
+	for (int i = 0; i < count; i++)
+	{
+		const Score *s = &scores[i];
+		char	   *expected = psprintf("%d", s->score);
+
+		if (s->cached_null || s->cached != s->score)
+			report(arg, engine, s->user, engine->cached_name,
+				   s->cached_null ? NULL : psprintf("%d", s->cached), expected);
+		if (!s->has_row || s->row_score != s->score)
+			report(arg, engine, s->user, engine->descriptor->score_table,
+				   s->has_row ? psprintf("%d", s->row_score) : NULL, expected);
+		else if (s->row_version != engine->version)
+			report(arg, engine, s->user, "algorithm_version", psprintf("%d", s->row_version),
+				   psprintf("%d", engine->version));
+	}
+}
+
+/* Score rows of users that do not exist. */
+static void
+report_orphans(Engine *engine, Report *to)
+{
+	uint64		count = engine_read(engine,
+									psprintf("SELECT s.user_id, s.score::text "
+											 "FROM reputation.%s s WHERE NOT EXISTS "
+											 "(SELECT FROM %s t WHERE t.%s::text COLLATE \"C\" = s.user_id)",
+											 engine->descriptor->score_table,
+											 engine->users_name, engine->users_key),
+									0, NULL, NULL);
+
+	for (uint64 row = 0; row < count; row++)
+		report(to, engine, spi_text(row, 1), engine->descriptor->score_table, spi_text(row, 2),
+			   NULL);
+}
+
+/*
+ * reputation_verify(engine) -- lists each cached value that differs from a
+ * recomputation; everything is seen in the calling statement's snapshot.
+ */
+Datum
+reputation_verify(PG_FUNCTION_ARGS)
+{
+	char	   *name = api_text(fcinfo, 0);
+	Report		to;
+	ListCell   *cell;
+
+	to.rows = srf_begin(fcinfo, &to.desc);
+	spi_begin();
+	foreach(cell, api_engines(name))
+	{
+		engine_scan(lfirst(cell), report_differences, &to);
+		report_orphans(lfirst(cell), &to);
+	}
+	spi_end();
+	return (Datum) 0;
+}
+
+/* Stores what differs, and waits for nobody: locked rows are left to the worker. */
+static void
+repair_scanned(Engine *engine, Score *scores, int count, void *arg)
+{
+	Score	   *differing = palloc(sizeof(Score) * count);
+	int			ndiffering = 0;
+	int64	   *mended = arg;
+
+	for (int i = 0; i < count; i++)
+	{
+		if (score_differs(engine, &scores[i]))
+			differing[ndiffering++] = scores[i];
+	}
+	api_store_scanned(engine, differing, ndiffering, &(int64) {0});
+	for (int i = 0; i < ndiffering; i++)
+		*mended += differing[i].stored;
+}
+
+/*
+ * reputation_repair(engine) -- mends what verify would list; returns how many
+ * users.
+ */
+Datum
+reputation_repair(PG_FUNCTION_ARGS)
+{
+	char	   *name = api_text(fcinfo, 0);
+	int64		mended = 0;
+	ListCell   *cell;
+
+	spi_begin();
+	foreach(cell, api_engines(name))
+	{
+		engine_scan(lfirst(cell), repair_scanned, &mended);
+		mended += engine_queue_orphans(lfirst(cell));
+	}
+	notify_send();
+	spi_end();
+	PG_RETURN_INT64(mended);
+}
+
+/*
+ * reputation.sample(engine) -- recomputes some users picked at random; how many,
+ * and how many differ from what is stored although nothing is pending.
+ */
+Datum
+reputation_sample(PG_FUNCTION_ARGS)
+{
+	Engine	   *engine;
+	TupleDesc	desc;
+	Datum		values[2];
+	bool		nulls[2] = {false, false};
+	Score	   *scores;
+	char	  **keys;
+	uint64		count;
+	int			found;
+	int			differing = 0;
+	PendingLook look = {0};
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	spi_begin();
+	engine = engine_get(api_text(fcinfo, 0));
+	count = engine_exec(engine, false,
+						psprintf("SELECT t.%1$s::text FROM %2$s t TABLESAMPLE SYSTEM (least(100, "
+								 "(SELECT 100 * 5000.0 / greatest(reltuples, 1) "
+								 "FROM pg_class WHERE oid = %3$u))) LIMIT %4$d",
+								 engine->users_key, engine->users_name, engine->users,
+								 SAMPLE_ROWS), 0, NULL, NULL);
+	keys = palloc(sizeof(char *) * Max(count, 1));
+	for (uint64 row = 0; row < count; row++)
+		keys[row] = spi_text(row, 1);
+	(void) pending_begin(&look, true);
+	found = engine_compute_in_snapshot(engine, keys, (int) count, &scores);
+	for (int i = 0; i < found; i++)
+		differing += score_differs(engine, &scores[i]) &&
+			pending_work(&look, engine, scores[i].user) == NULL;
+	pending_end();
+	spi_end();
+
+	values[0] = Int32GetDatum(found);
+	values[1] = Int32GetDatum(differing);
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
+}

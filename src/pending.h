@@ -1,0 +1,22 @@
+/*
+ * pending.h
+ *		What is still to be computed of a user.
+ */
+#ifndef REPUTATION_PENDING_H
+#define REPUTATION_PENDING_H
+
+#include "engine.h"
+
+/* One look at all that can be pending; what it leaves out is set before. */
+typedef struct PendingLook
+{
+	TransactionId horizon;		/* captured keys of later transactions; none when invalid */
+	bool		changes_only;	/* a nightly run, which no change led to */
+	bool		resync;			/* a lost change's run is not visible yet */
+} PendingLook;
+
+extern bool pending_begin(PendingLook *look, bool wait);
+extern void pending_end(void);
+extern char *pending_work(const PendingLook *look, const Engine *engine, const char *key);
+
+#endif							/* REPUTATION_PENDING_H */

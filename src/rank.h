@@ -1,0 +1,13 @@
+/*
+ * rank.h
+ *		The rank column of an engine's users table.
+ */
+#ifndef REPUTATION_RANK_H
+#define REPUTATION_RANK_H
+
+#include "nodes/pg_list.h"
+
+extern bool rank_run_is_on(void);
+extern bool rank_step(List *engines, bool raise);
+
+#endif							/* REPUTATION_RANK_H */

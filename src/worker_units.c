@@ -1,0 +1,367 @@
+/*
+ * worker_units.c
+ *		The units of a worker: what it does in one transaction.
+ *
+ * Before each the worker takes the extension's object lock, shared, and only if
+ * it is to be had at once; so DROP EXTENSION waits for one unit at most, and
+ * while it is at it the worker keeps away. It also compares the extension's
+ * version with the library's, and idles while they differ.
+ *
+ * Commits are asynchronous: what a lost one did is undone as a whole, the keys
+ * are back in the inbox or the job table, and are worked on again.
+ */
+#include "postgres.h"
+
+#include <time.h>
+
+#include "access/twophase.h"
+#include "access/xact.h"
+#include "catalog/pg_extension.h"
+#include "catalog/pg_type.h"
+#include "clock.h"
+#include "commands/dbcommands.h"
+#include "commands/extension.h"
+#include "drain.h"
+#include "guc.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "rank.h"
+#include "spi.h"
+#include "storage/lock.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "version.h"
+#include "worker_units.h"
+
+#define LONGEST_SLEEP		60000	/* ms */
+#define PREPARED_SLEEP		250 /* ms, while there are prepared transactions */
+#define SHORTEST_POLL		10	/* ms, while somebody else is at what there is to do */
+#define LONGEST_POLL		250 /* ms, when that takes long */
+#define RESTORE_SLEEP		1000	/* ms, while a restore is on */
+#define SCHEDULE_INTERVAL	USECS_PER_SEC	/* between looks at the schedule under load */
+
+/* Takes the extension's lock and compares versions, inside a transaction. */
+static UnitStatus
+check_extension(Worker *worker)
+{
+	LOCKTAG		tag;
+	Oid			oid = get_extension_oid("reputation", true);
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(oid)};
+
+	if (!OidIsValid(oid))
+		return UNIT_NO_EXTENSION;
+	SET_LOCKTAG_OBJECT(tag, MyDatabaseId, ExtensionRelationId, oid, 0);
+	if (LockAcquire(&tag, AccessShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+		return UNIT_BUSY;
+	AcceptInvalidationMessages();
+	if (get_extension_oid("reputation", true) != oid)
+		return UNIT_BUSY;
+
+	if (spi_exec("SELECT extversion FROM pg_catalog.pg_extension WHERE oid = $1", 1, types,
+				 values, NULL) != 1)
+		return UNIT_BUSY;
+	if (strcmp(spi_text(0, 1), REPUTATION_VERSION) != 0)
+	{
+		if (!worker->mismatch_logged)
+			ereport(WARNING,
+					(errmsg("reputation is loaded in version %s, but the extension in database "
+							"\"%s\" has version %s", REPUTATION_VERSION,
+							get_database_name(MyDatabaseId), spi_text(0, 1)),
+					 errhint("Run ALTER EXTENSION reputation UPDATE, or restart the server with "
+							 "the new library.")));
+		worker->mismatch_logged = true;
+		return UNIT_MISMATCH;
+	}
+	worker->mismatch_logged = false;
+	return UNIT_OK;
+}
+
+/* Begins a unit's transaction. */
+static UnitStatus
+begin_unit(Worker *worker)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	MemoryContextSwitchTo(worker->context);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	spi_begin();
+	return check_extension(worker);
+}
+
+static void
+end_unit(void)
+{
+	spi_end();
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+}
+
+/*
+ * unit_run -- runs a unit in a transaction of its own; errors are reported and
+ * end here.
+ */
+UnitStatus
+unit_run(Worker *worker, Unit unit)
+{
+	volatile UnitStatus status = UNIT_OK;
+
+	worker->keys = worker->jobs = 0;
+	worker->fed = worker->clock_due = false;
+	PG_TRY();
+	{
+		status = begin_unit(worker);
+		if (status == UNIT_OK)
+		{
+			spi_utility("SET CONSTRAINTS ALL IMMEDIATE");
+			unit(worker, engine_list(false, &worker->locked_out));
+		}
+		end_unit();
+	}
+	PG_CATCH();
+	{
+		HOLD_INTERRUPTS();
+		EmitErrorReport();
+		AbortCurrentTransaction();
+		FlushErrorState();
+		RESUME_INTERRUPTS();
+		status = UNIT_FAILED;
+	}
+	PG_END_TRY();
+
+	MemoryContextSwitchTo(TopMemoryContext);
+	MemoryContextReset(worker->context);
+	pg_atomic_fetch_add_u64(&worker->slot->units, 1);
+	pg_atomic_fetch_add_u64(&worker->slot->users, worker->jobs);
+	pgstat_report_stat(false);
+	return status;
+}
+
+/*
+ * unit_run_at_exit -- runs a unit that needs no engines in a process that is
+ * exiting, outside of a transaction. It must not wait, since no timeout would
+ * end that; and an error, being FATAL now, ends in the next exit callback.
+ */
+void
+unit_run_at_exit(Worker *worker, Unit unit)
+{
+	if (begin_unit(worker) == UNIT_OK)
+		unit(worker, NIL);
+	end_unit();
+}
+
+/*
+ * unit_scope -- the worker's part of the work, a batch at a time.
+ */
+DrainScope
+unit_scope(const Worker *worker)
+{
+	DrainScope	scope = {.number = worker->number, .workers = Max(guc_workers, 1)};
+
+	scope.limit = guc_batch_size;
+	return scope;
+}
+
+/*
+ * unit_held_off -- how long the next fold is held off, in ms; the clock may have
+ * been set back.
+ */
+long
+unit_held_off(const Worker *worker)
+{
+	int64		ms = (worker->next_fold - GetCurrentTimestamp()) / 1000;
+
+	return ms > guc_drain_interval ? 0 : Max(ms, 0);
+}
+
+/*
+ * unit_poll -- how long to wait for somebody else, in ms: twice as long each
+ * time, until there was something to do.
+ */
+long
+unit_poll(Worker *worker)
+{
+	worker->poll_ms = Min(Max(2 * worker->poll_ms, SHORTEST_POLL), LONGEST_POLL);
+	return worker->poll_ms;
+}
+
+/* The time of a clock that nobody sets, in us. */
+static int64
+steady_us(void)
+{
+	struct timespec steady;
+
+	clock_gettime(CLOCK_MONOTONIC, &steady);
+	return steady.tv_sec * USECS_PER_SEC + steady.tv_nsec / 1000;
+}
+
+/* Was the clock set since unit_clock() saw to that? */
+static bool
+clock_was_set(const Worker *worker)
+{
+	int64		moved = clock_now() - steady_us() - worker->clock_offset;
+
+	return moved < -USECS_PER_MINUTE || moved > USECS_PER_MINUTE;
+}
+
+/*
+ * When the next scheduled job is due; DT_NOEND when there is none, or it is for
+ * another to start. One that is due is left to unit_clock().
+ */
+static TimestampTz
+look_at_schedule(Worker *worker)
+{
+	TimestampTz next;
+	TimestampTz now = clock_now();
+	Datum		scheduled;
+	bool		none;
+
+	worker->schedule_seen = steady_us();
+	if (worker->number != 0)
+		return DT_NOEND;
+	spi_exec("SELECT min(next_run_at) FROM reputation.schedule WHERE started_by = 'worker'",
+			 0, NULL, NULL, NULL);
+	scheduled = spi_datum(0, 1, &none);
+	if (none)
+		return DT_NOEND;
+	next = DatumGetTimestampTz(scheduled);
+	/* More than a day ahead: the clock was set back; run_due_jobs() sees to it. */
+	worker->clock_due |= next <= now || next > now + 25 * USECS_PER_HOUR;
+	return next;
+}
+
+/* When this worker has nothing to do: tidies up, and sees how long to sleep. */
+static void
+look_ahead(Worker *worker)
+{
+	TimestampTz next;
+	TimestampTz now = clock_now();
+
+	queue_compact();
+	careful_tidy(worker);
+	worker->ranks = rank_run_is_on();
+	next = Min(look_at_schedule(worker), queue_next_due());
+	worker->sleep_ms = LONGEST_SLEEP;
+	if (next > now && next != DT_NOEND && !clock_is_set())
+		worker->sleep_ms = Min(LONGEST_SLEEP, (next - now) / 1000 + 1);
+	/* Nobody tells when he is through; and a commit wakes before it unlocks. */
+	if (next <= now || worker->locked_out)
+		worker->sleep_ms = Min(worker->sleep_ms, unit_poll(worker));
+	if (worker->prepared)
+		worker->sleep_ms = Min(worker->sleep_ms, PREPARED_SLEEP);
+}
+
+/*
+ * Are there prepared transactions? To be asked before the snapshots of the rest
+ * of the unit are taken: what is committed in between is seen by those.
+ */
+static bool
+any_prepared(void)
+{
+	return max_prepared_xacts > 0 &&
+		spi_exec("SELECT 1 FROM pg_catalog.pg_prepared_xacts "
+				 "WHERE database = pg_catalog.current_database() LIMIT 1", 0, NULL, NULL, NULL) > 0;
+}
+
+/*
+ * unit_drain -- the unit of all days: folds, works on a batch of one engine (the
+ * next unit begins with the next one), or feeds a sweep, or looks ahead. What
+ * goes by the clock is looked at under load, too.
+ */
+void
+unit_drain(Worker *worker, List *engines)
+{
+	DrainScope	scope = unit_scope(worker);
+	int			nengines = list_length(engines);
+	bool		foreign;
+
+	worker->ranks = false;
+	if (!queue_try())
+	{
+		worker->sleep_ms = unit_poll(worker);
+		return;
+	}
+	foreign = sweep_where_moved(engines);
+	worker->clock_due = clock_was_set(worker);
+	worker->prepared = any_prepared();
+	sweep_where_reshaped(engines, false);
+	if (!worker->locked_out)
+		sweep_where_lost(engines);
+	if (unit_held_off(worker) == 0 && !worker->locked_out)
+	{
+		int			keys = fold_inbox(&scope, engines);
+
+		worker->keys = Max(keys, 0);
+		worker->locked_out |= keys < 0;
+	}
+	for (int i = 0; i < nengines && worker->jobs == 0 && worker->careful == 0; i++)
+		worker->jobs = drain_batch(list_nth(engines, worker->turn++ % nengines), &scope);
+	if (worker->jobs == 0 && worker->careful == 0)
+		worker->fed = sweep_feed(engines, false);
+	if (worker->keys == 0 && worker->jobs == 0 && worker->careful == 0 && !worker->fed)
+	{
+		look_ahead(worker);
+		if (foreign)
+			worker->sleep_ms = Min(worker->sleep_ms, RESTORE_SLEEP);
+	}
+	else if (steady_us() - worker->schedule_seen >= SCHEDULE_INTERVAL)
+		(void) look_at_schedule(worker);
+}
+
+/*
+ * unit_clock -- brings due times back in reach if the clock was set, and starts
+ * the scheduled jobs that are due.
+ */
+void
+unit_clock(Worker *worker, List *engines)
+{
+	int64		offset = clock_now() - steady_us();
+	ListCell   *cell;
+
+	if (clock_was_set(worker))
+	{
+		foreach(cell, engines)
+			queue_rebase(lfirst(cell));
+	}
+	if (worker->number == 0)
+		spi_exec("SELECT reputation.run_due_jobs()", 0, NULL, NULL, NULL);
+	worker->clock_offset = offset;
+}
+
+/*
+ * unit_nothing -- only what comes before each unit.
+ */
+void
+unit_nothing(Worker *worker, List *engines)
+{
+}
+
+/*
+ * unit_compact -- keeps the tables of the queue small.
+ */
+void
+unit_compact(Worker *worker, List *engines)
+{
+	queue_compact();
+	careful_tidy(worker);
+}
+
+/*
+ * unit_ranks -- writes a batch of ranks; a unit of its own, so that it holds up no
+ * fold.
+ */
+void
+unit_ranks(Worker *worker, List *engines)
+{
+	worker->fed = rank_step(engines, false);
+}
+
+/*
+ * unit_notify -- tells of the scores that changed.
+ */
+void
+unit_notify(Worker *worker, List *engines)
+{
+	notify_send();
+}
