@@ -233,7 +233,7 @@ look_at_schedule(Worker *worker)
 
 /* When this worker has nothing to do: tidies up, and sees how long to sleep. */
 static void
-look_ahead(Worker *worker)
+look_ahead(Worker *worker, List *engines)
 {
 	TimestampTz next;
 	TimestampTz now = clock_now();
@@ -241,7 +241,7 @@ look_ahead(Worker *worker)
 	queue_compact();
 	careful_tidy(worker);
 	worker->ranks = rank_run_is_on();
-	next = Min(look_at_schedule(worker), queue_next_due());
+	next = Min(look_at_schedule(worker), queue_next_due(engines));
 	worker->sleep_ms = LONGEST_SLEEP;
 	if (next > now && next != DT_NOEND && !clock_is_set())
 		worker->sleep_ms = Min(LONGEST_SLEEP, (next - now) / 1000 + 1);
@@ -262,6 +262,22 @@ any_prepared(void)
 	return max_prepared_xacts > 0 &&
 		spi_exec("SELECT 1 FROM pg_catalog.pg_prepared_xacts "
 				 "WHERE database = pg_catalog.current_database() LIMIT 1", 0, NULL, NULL, NULL) > 0;
+}
+
+/* Queues the users whose scores time has changed. */
+static void
+feed_due(Worker *worker, List *engines)
+{
+	ListCell   *cell;
+
+	worker->due_seen = steady_us();
+	foreach(cell, engines)
+	{
+		Engine	   *engine = lfirst(cell);
+
+		if (worker->careful == 0 && engine->retry_at <= clock_now())
+			worker->fed |= due_feed(engine) > 0;
+	}
 }
 
 /*
@@ -297,11 +313,13 @@ unit_drain(Worker *worker, List *engines)
 	}
 	for (int i = 0; i < nengines && worker->jobs == 0 && worker->careful == 0; i++)
 		worker->jobs = drain_batch(list_nth(engines, worker->turn++ % nengines), &scope);
-	if (worker->jobs == 0 && worker->careful == 0)
+	if (worker->jobs == 0 || steady_us() - worker->due_seen >= SCHEDULE_INTERVAL)
+		feed_due(worker, engines);
+	if (worker->jobs == 0 && worker->careful == 0 && !worker->fed)
 		worker->fed = sweep_feed(engines, false);
 	if (worker->keys == 0 && worker->jobs == 0 && worker->careful == 0 && !worker->fed)
 	{
-		look_ahead(worker);
+		look_ahead(worker, engines);
 		if (foreign)
 			worker->sleep_ms = Min(worker->sleep_ms, RESTORE_SLEEP);
 	}
@@ -322,7 +340,10 @@ unit_clock(Worker *worker, List *engines)
 	if (clock_was_set(worker))
 	{
 		foreach(cell, engines)
+		{
 			queue_rebase(lfirst(cell));
+			due_rebase(lfirst(cell));
+		}
 	}
 	if (worker->number == 0)
 		spi_exec("SELECT reputation.run_due_jobs()", 0, NULL, NULL, NULL);

@@ -249,7 +249,7 @@ trust_next_due(const TrustWeights *weights, const TrustSignals *signals, int64_t
 	if (signals->has_source)
 	{
 		int64_t		leaves = signals->oldest_event == TRUST_NEVER ? TRUST_NEVER :
-			days_later(signals->oldest_event, weights->activity_days);
+		days_later(signals->oldest_event, weights->activity_days);
 
 		if (leaves > now && leaves < due)
 			due = leaves;

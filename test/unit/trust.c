@@ -139,7 +139,7 @@ each_verification(void **state)
 
 	signals.email_verified = true;
 	assert_number(compute(signals, START).verification, 25);
-	assert_int_equal(compute(signals, START).score, 9);	/* 8.75 */
+	assert_int_equal(compute(signals, START).score, 9); /* 8.75 */
 	signals.phone_verified = true;
 	assert_number(compute(signals, START).verification, 50);
 	signals.photo_verified = true;
