@@ -169,8 +169,12 @@ captured_keys(void)
 	return captured;
 }
 
-static void
-add_everyone(int32 source)
+/*
+ * capture_everyone -- has everybody recomputed once the transaction commits, as
+ * if the source had been truncated.
+ */
+void
+capture_everyone(int32 source)
 {
 	keyset_add(captured_keys(), source, KEY_EVERYONE, "", 0);
 	everyone_captured = true;
@@ -225,7 +229,7 @@ add_key(int32 source, TriggerColumn *key, Datum value, bool isnull)
 	}
 
 	if (length > MAX_KEY_LENGTH)
-		add_everyone(source);
+		capture_everyone(source);
 	else if (!everyone_captured || !keyset_has(captured_keys(), source, KEY_EVERYONE, "", 0))
 	{
 		keyset_add(captured_keys(), source, key->key_no, text, length);
@@ -468,7 +472,7 @@ reputation_capture(PG_FUNCTION_ARGS)
 
 	plan = trigger_plan(data);
 	if (plan->broken || TRIGGER_FIRED_BY_TRUNCATE(data->tg_event))
-		add_everyone(plan->source);
+		capture_everyone(plan->source);
 	else if (TRIGGER_FIRED_BY_INSERT(data->tg_event))
 		capture_row(plan, ALL_ENGINES, NULL, data->tg_trigslot);
 	else if (TRIGGER_FIRED_BY_DELETE(data->tg_event))

@@ -25,5 +25,6 @@ extern void capture_restore(CaptureState state);
 
 /* Wake this database's workers when the transaction commits. */
 extern void capture_wake_at_commit(void);
+extern void capture_everyone(int32 source);
 
 #endif							/* REPUTATION_CAPTURE_H */

@@ -14,6 +14,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "capture.h"
 #include "catalog/pg_type.h"
 #include "clock.h"
@@ -59,6 +60,9 @@ score_differs(const Engine *engine, const Score *score)
 /* Batches that are stored with care after one could not be in haste. */
 #define CAREFUL_BATCHES	16
 
+/* Users of a transaction that are queued one by one to be looked at again. */
+#define MAX_RECHECKS	10000
+
 /*
  * Writes the cached column of the rows that nobody holds locked (hasty: of all),
  * and marks those scores as stored. Not captured: the claim covers it, or the
@@ -90,10 +94,28 @@ store_cached(Engine *engine, Score **scores, int count, bool hasty)
 	engine_mark_returned(scores, count, written, true);
 }
 
-/* Has a worker look again at what was written, or was to be. */
+/* Has a worker look again at everybody; takes no lock that another could want. */
+static void
+recheck_everyone(Engine *engine)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(engine->users)};
+
+	if (spi_exec("SELECT id FROM reputation.source WHERE relation = $1", 1, types, values,
+				 NULL) == 0)
+		elog(ERROR, "the users table of engine %s is no source", engine->descriptor->name);
+	capture_everyone((int32) spi_int(0, 1, NULL));
+}
+
+/*
+ * Has a worker look again at what was written, or was to be. When a transaction
+ * has stored very many, everybody is cheaper than a job for each.
+ */
 static void
 queue_rechecks(Engine *engine, Score *scores, int count)
 {
+	static TransactionId counted_in = InvalidTransactionId;
+	static int64 counted = 0;
 	char	  **users = palloc(sizeof(char *) * Max(count, 1));
 	int			nusers = 0;
 
@@ -102,12 +124,20 @@ queue_rechecks(Engine *engine, Score *scores, int count)
 		if (scores[i].audit || score_differs(engine, &scores[i]))
 			users[nusers++] = scores[i].user;
 	}
-	if (nusers > 0)
-	{
-		queue_enqueue_run(engine, users, nusers, RUN_RECHECK);
-		capture_wake_at_commit();
-	}
-	pfree(users);
+	if (nusers == 0)
+		return;
+
+	if (counted_in != GetTopTransactionId())
+		counted = 0;
+	counted_in = GetTopTransactionId();
+	/* A mark stays in the captured set even if a savepoint is rolled back. */
+	if (counted <= MAX_RECHECKS && counted + nusers > MAX_RECHECKS)
+		recheck_everyone(engine);
+	counted += nusers;
+	if (counted > MAX_RECHECKS)
+		return;
+	queue_enqueue_run(engine, users, nusers, RUN_RECHECK);
+	capture_wake_at_commit();
 }
 
 typedef struct Store

@@ -295,7 +295,10 @@ queue_peek(const Engine *engine, Job *job)
 
 /*
  * Takes out users, or lookup keys, of these lanes. A key picked for one of its
- * rows gives up all of them, deferred ones too.
+ * rows gives up all of them, deferred ones too. The sums keep the planner, whose
+ * statistics may be of a moment when the table was empty, from walking through
+ * a whole index by its last column: due rows are found by priority and time, a
+ * key's rows by the key.
  */
 static int
 claim_lanes(const Engine *engine, const DrainScope *scope, int16 *lanes, int nlanes, bool users,
@@ -309,16 +312,16 @@ claim_lanes(const Engine *engine, const DrainScope *scope, int16 *lanes, int nla
 	int			left;
 
 	count = spi_exec("WITH due AS MATERIALIZED (SELECT key FROM ("
-					 "(SELECT key FROM reputation.job WHERE engine = $1 AND priority = 1 "
-					 "AND due_at <= $2 AND lane = ANY ($3) AND (kind = 0) = $5 "
+					 "(SELECT key FROM reputation.job WHERE engine + 0 = $1 AND priority = 1 "
+					 "AND due_at <= $2 AND lane = ANY ($3) AND (kind + 0 = 0) = $5 "
 					 "ORDER BY due_at LIMIT $4) UNION ALL "
-					 "(SELECT key FROM reputation.job WHERE engine = $1 AND priority = 2 "
-					 "AND due_at <= $2 AND lane = ANY ($3) AND (kind = 0) = $5 "
+					 "(SELECT key FROM reputation.job WHERE engine + 0 = $1 AND priority = 2 "
+					 "AND due_at <= $2 AND lane = ANY ($3) AND (kind + 0 = 0) = $5 "
 					 "ORDER BY due_at LIMIT $4) UNION ALL "
-					 "(SELECT key FROM reputation.job WHERE engine = $1 AND priority = 3 "
-					 "AND due_at <= $2 AND lane = ANY ($3) AND (kind = 0) = $5 "
+					 "(SELECT key FROM reputation.job WHERE engine + 0 = $1 AND priority = 3 "
+					 "AND due_at <= $2 AND lane = ANY ($3) AND (kind + 0 = 0) = $5 "
 					 "ORDER BY due_at LIMIT $4)) d LIMIT $4) "
-					 "DELETE FROM reputation.job WHERE engine = $1 AND (kind = 0) = $5 "
+					 "DELETE FROM reputation.job WHERE engine + 0 = $1 AND (kind + 0 = 0) = $5 "
 					 "AND key = ANY (ARRAY(SELECT key FROM due)) "
 					 "RETURNING kind, key, attempt, lock_tries, priority, run_id, "
 					 "$5 AND (blind OR (due_at > $2 AND priority > 1 AND attempt = 0 "

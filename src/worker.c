@@ -56,8 +56,7 @@ static volatile sig_atomic_t terminated = false;
 /*
  * What a role's or a database's settings must not change under a worker. The
  * planner is told to use the internal tables' indexes, whose statistics are
- * always out of date, and to plan once; engine_enter() gives the engines its full
- * choice of plans.
+ * always out of date; engine_enter() gives the engines its full choice.
  */
 static const char *const pinned[][2] = {
 	{"role", "none"},
@@ -81,7 +80,7 @@ static const char *const pinned[][2] = {
 	{"enable_nestloop", "on"},
 	{"enable_bitmapscan", "on"},
 	{"enable_sort", "on"},
-	{"plan_cache_mode", "force_generic_plan"},
+	{"plan_cache_mode", "auto"},
 	{"max_parallel_workers_per_gather", "0"}
 };
 

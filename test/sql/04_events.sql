@@ -290,6 +290,21 @@ SET session_replication_role = origin;
 SELECT sweeps, pending, drift FROM test.concerned();
 SELECT builder_score FROM users;
 
+-- Many scores stored by one session: everybody is looked at again, not one by one.
+INSERT INTO users SELECT n FROM generate_series(1000, 12000) AS n;
+INSERT INTO projects SELECT n, n, 'shipped', 0 FROM generate_series(1000, 12000) AS n;
+BEGIN;
+SELECT builder_score_recalc_all() >= 11001 AS changed;
+SELECT count(*) BETWEEN 1 AND 10000 AS fewer FROM reputation.job;
+SAVEPOINT s;
+UPDATE users SET builder_score = 7 WHERE id = 1000;
+SELECT builder_score_recalc(1000);
+ROLLBACK TO SAVEPOINT s;
+COMMIT;
+SELECT sweeps, pending, drift FROM test.concerned();
+DELETE FROM users WHERE id >= 1000;
+SELECT sweeps, pending, drift FROM test.concerned();
+
 -- A captured column is renamed: told at once, and right by brute force until it is attached again.
 INSERT INTO users VALUES (2);
 ALTER TABLE projects RENAME owner_id TO creator;
