@@ -8,10 +8,14 @@ COMMENT ON FUNCTION reputation.capture() IS
 CREATE FUNCTION reputation.before_update_triggers(relation regclass) RETURNS SETOF oid
 LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-	-- tgtype: 1 for each row, 2 before, 16 on update
-	SELECT t.oid FROM pg_trigger t
-	WHERE t.tgtype & 19 = 19
-		AND t.tgrelid IN (SELECT relation UNION SELECT p.relid FROM pg_partition_tree(relation) p);
+	-- Not pg_partition_tree(), which locks. tgtype: 1 for each row, 2 before, 16 on update
+	WITH RECURSIVE down (relation) AS (
+		SELECT before_update_triggers.relation::oid
+		UNION SELECT i.inhrelid FROM down JOIN pg_inherits i ON i.inhparent = down.relation
+		JOIN pg_class c ON c.oid = i.inhrelid AND c.relispartition
+	)
+	SELECT t.oid FROM pg_trigger t JOIN down d ON d.relation = t.tgrelid
+	WHERE t.tgtype & 19 = 19;
 END;
 COMMENT ON FUNCTION reputation.before_update_triggers(regclass) IS
 'The triggers of a table and its partitions that can change columns an UPDATE does not name.';

@@ -56,7 +56,7 @@ GRANT EXECUTE ON FUNCTION
 GRANT EXECUTE ON PROCEDURE @extschema@.reputation_run(text, text) TO reputation_admin;
 
 -- Last: the script's own statements need not be looked at.
-CREATE EVENT TRIGGER reputation_triggers_check ON ddl_command_end WHEN TAG IN ('CREATE TRIGGER', 'ALTER TABLE')
+CREATE EVENT TRIGGER reputation_triggers_check ON ddl_command_end WHEN TAG IN ('CREATE TRIGGER', 'ALTER TABLE', 'CREATE SCHEMA')
 EXECUTE FUNCTION reputation.triggers_check();
 COMMENT ON EVENT TRIGGER reputation_triggers_check IS
 'Has reputation''s capture triggers adapt to a new BEFORE UPDATE trigger of a table they are on.';

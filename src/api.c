@@ -374,7 +374,7 @@ reputation_process(PG_FUNCTION_ARGS)
 			done += count;
 			worked |= count > 0;
 			if (count == 0)
-				worked |= due_feed(lfirst(cell)) > 0;
+				worked |= due_feed(lfirst(cell), true) > 0;
 		}
 		worked |= done < limit && sweep_feed(engines, true);
 	} while (worked && done < limit);

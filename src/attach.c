@@ -21,6 +21,7 @@
 #include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
+#include "api.h"
 #include "attach_steps.h"
 #include "capture.h"
 #include "catalog/namespace.h"
@@ -382,6 +383,8 @@ attach_install(FunctionCallInfo fcinfo, AttachSpec *spec)
 	int			settings;
 	int64		run;
 
+	/* With an older snapshot it would miss a BEFORE trigger. */
+	api_require_read_committed(spec->engine->attach_function);
 	spi_begin();
 	settings = spi_settings_begin();
 	spi_set("search_path", "pg_catalog, pg_temp");

@@ -78,6 +78,8 @@ extern char *attach_as(const AttachColumn *column, const char *alias, Oid type);
 extern int64 attach_install(FunctionCallInfo fcinfo, AttachSpec *spec);
 extern void attach_advise_index(AttachTable *table, const char *name);
 extern void attach_advise_index_as(AttachTable *table, const char *name, Oid type);
+extern bool triggers_want_healing(void);
+extern void triggers_heal(List *engines);
 extern void attach_remove(FunctionCallInfo fcinfo, const EngineDescriptor *engine);
 
 #endif							/* REPUTATION_ATTACH_H */

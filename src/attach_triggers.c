@@ -5,26 +5,38 @@
  * They belong to a table, not to an engine: they are made from what all attached
  * engines want of it (reputation.capture, reputation.source_key).
  *
- * The row trigger is for UPDATE OF the watched columns, so that other
- * updates cost nothing. That list is about the columns a statement assigns to: a
- * BEFORE UPDATE row trigger can change others. A table that has one (or a
- * partition of which has one) gets the trigger without a list, which then looks
- * at every updated row. triggers_check(), called by an event trigger at the end of
- * each CREATE TRIGGER and ALTER TABLE, takes the list away when a BEFORE trigger
- * comes later. That is in the transaction that makes the BEFORE trigger, which
- * holds a lock against writers of the table from then to its end: whoever writes
- * the table with the BEFORE trigger finds the list gone. A generated column is
- * in the list's reach when one that it is computed from is assigned to.
+ * The row trigger is for UPDATE OF the watched columns, so that other updates
+ * cost nothing. That list is about the columns a statement assigns to: a BEFORE
+ * UPDATE row trigger can change others. A table that has one (or a partition of
+ * which has one) gets the trigger without a list, which then looks at every
+ * updated row. A generated column is in the list's reach when one that it is
+ * computed from is assigned to.
+ *
+ * When a BEFORE trigger comes later, triggers_check(), called by an event trigger
+ * at the end of each CREATE TRIGGER and ALTER TABLE, takes the list away from the
+ * table concerned and the tables it is a partition of. That is in the transaction
+ * that makes the BEFORE trigger, which holds a lock against writers of that table
+ * from then to its end: whoever writes it with the BEFORE trigger finds the list
+ * gone. It needs nothing but the trigger itself, so it works with an old
+ * snapshot, too. It gives up rather than wait long for a lock, or be the cause of
+ * a deadlock: writers lock a partitioned table before its partition, it the
+ * other way round. What it missed (or did not see: event triggers can be
+ * disabled) a worker mends with triggers_heal(), and recomputes everybody.
  */
 #include "postgres.h"
 
+#include "access/table.h"
 #include "attach_steps.h"
 #include "catalog/pg_type.h"
 #include "commands/event_trigger.h"
+#include "commands/trigger.h"
+#include "compat.h"
+#include "drain.h"
 #include "spi.h"
 #include "subxact.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 
 PG_FUNCTION_INFO_V1(reputation_triggers_check);
 
@@ -106,7 +118,6 @@ make_triggers(const char *table, const TriggerSpec *spec)
 {
 	static const char *const names[] = {"reputation_capture", "reputation_capture_truncate"};
 
-	/* This first: triggers_check() then finds nothing to adapt. */
 	spi_utility(psprintf("CREATE OR REPLACE TRIGGER reputation_capture "
 						 "AFTER INSERT OR DELETE OR UPDATE %s ON %s "
 						 "FOR EACH ROW EXECUTE FUNCTION reputation.capture('%d', %s)",
@@ -114,9 +125,9 @@ make_triggers(const char *table, const TriggerSpec *spec)
 	spi_utility(psprintf("CREATE OR REPLACE TRIGGER reputation_capture_truncate AFTER TRUNCATE "
 						 "ON %s FOR EACH STATEMENT EXECUTE FUNCTION reputation.capture('%d')",
 						 table, spec->source));
-	for (int i = 0; i < lengthof(names); i++)
-		spi_utility(psprintf("ALTER TABLE %s ENABLE %s TRIGGER %s", table,
-							 spec->always ? "ALWAYS" : "", names[i]));
+	/* Otherwise they are enabled, and ALTER TABLE wants no events to be pending. */
+	for (int i = 0; i < lengthof(names) && spec->always; i++)
+		spi_utility(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s", table, names[i]));
 }
 
 static void
@@ -172,49 +183,184 @@ triggers_refresh(FunctionCallInfo fcinfo, Oid table)
 		make_triggers(name, &spec);
 }
 
-/* Does it for all sources whose trigger has a list that it must not have. */
-static void
-refresh_listed(void *arg)
+/* The table's own capture trigger, if it has a list; NULL otherwise. */
+static Trigger *
+listed_trigger(Relation relation)
 {
-	uint64		count = spi_exec("SELECT relation::oid FROM reputation.listed_despite_trigger()",
-								 0, NULL, NULL, NULL);
-	SPITupleTable *rows = SPI_tuptable;
+	TriggerDesc *desc = relation->trigdesc;
 
-	for (uint64 row = 0; row < count; row++)
+	for (int i = 0; desc != NULL && i < desc->numtriggers; i++)
 	{
-		bool		isnull;
+		Trigger    *trigger = &desc->triggers[i];
 
-		triggers_refresh(arg, DatumGetObjectId(SPI_getbinval(rows->vals[row], rows->tupdesc, 1,
-															 &isnull)));
+		if (strcmp(trigger->tgname, "reputation_capture") == 0 && trigger->tgnattr > 0 &&
+			trigger->tgnargs == 2 && !trigger_is_clone(relation, trigger))
+			return trigger;
 	}
+	return NULL;
 }
 
-/*
- * reputation.triggers_check() -- event trigger function: gives sources that have
- * got a BEFORE UPDATE trigger a capture trigger without a column list. A failure
- * is a warning, for the statement is the application's. 39P03 when it is called
- * otherwise.
- */
-Datum
-reputation_triggers_check(PG_FUNCTION_ARGS)
+/* Takes the list away from a table's trigger; false when it has none. */
+static bool
+unlist(Oid table)
 {
-	ErrorData  *error;
+	Relation	relation = table_open(table, AccessShareLock);
+	Trigger    *trigger = listed_trigger(relation);
+	char	   *name;
+	char		enabled;
 
-	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("reputation.triggers_check() must be called by an event trigger")));
+	if (trigger == NULL)
+	{
+		table_close(relation, NoLock);
+		return false;
+	}
+	name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)),
+									  RelationGetRelationName(relation));
+	enabled = trigger->tgenabled;
+	spi_utility(psprintf("CREATE OR REPLACE TRIGGER reputation_capture "
+						 "AFTER INSERT OR DELETE OR UPDATE ON %s "
+						 "FOR EACH ROW EXECUTE FUNCTION reputation.capture(%s, %s)", name,
+						 quote_literal_cstr(trigger->tgargs[0]),
+						 quote_literal_cstr(trigger->tgargs[1])));
+	table_close(relation, NoLock);
+	if (enabled != TRIGGER_FIRES_ON_ORIGIN)
+		spi_utility(psprintf("ALTER TABLE %s %s TRIGGER reputation_capture", name,
+							 enabled == TRIGGER_DISABLED ? "DISABLE" :
+							 enabled == TRIGGER_FIRES_ALWAYS ? "ENABLE ALWAYS" :
+							 "ENABLE REPLICA"));
+	return true;
+}
 
-	spi_begin();
-	error = subxact_try(refresh_listed, fcinfo);
-	spi_end();
+static void
+unlist_in_time(void *arg)
+{
+	int			settings = spi_settings_begin();
+
+	spi_set("lock_timeout", "100ms");
+	(void) unlist(*(Oid *) arg);
+	spi_settings_end(settings);
+}
+
+/* Does it, or says why not: the statement is the application's. */
+static bool
+try_unlist(Oid table)
+{
+	ErrorData  *error = subxact_try(unlist_in_time, &table);
+
 	if (error != NULL && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
 		ReThrowError(error);
 	if (error != NULL)
 		ereport(WARNING,
 				(errcode(error->sqlerrcode),
-				 errmsg("reputation could not adapt its triggers: %s", error->message),
-				 errdetail("Where a table has a new BEFORE trigger, what that changes may not be captured."),
-				 errhint("See reputation_status(), and attach the engine of this table again.")));
+				 errmsg("could not adapt reputation's trigger on \"%s\": %s",
+						get_rel_name(table), error->message),
+				 errdetail("What a new BEFORE trigger changes is not captured yet."),
+				 errhint("A worker tries again. Without one, see reputation_status().")));
+	return error == NULL;
+}
+
+/*
+ * The tables that the statement was about, and those they are a partition of,
+ * which have a BEFORE UPDATE trigger on them or a partition.
+ */
+static uint64
+tables_to_check(void)
+{
+	return spi_exec("WITH RECURSIVE up (relation) AS ("
+					"SELECT CASE WHEN c.classid = 'pg_trigger'::regclass THEN "
+					"(SELECT t.tgrelid FROM pg_trigger t WHERE t.oid = c.objid) "
+					"ELSE c.objid END FROM pg_event_trigger_ddl_commands() c "
+					"WHERE c.classid IN ('pg_trigger'::regclass, 'pg_class'::regclass) "
+					"UNION SELECT i.inhparent FROM up "
+					"JOIN pg_class p ON p.oid = up.relation AND p.relispartition "
+					"JOIN pg_inherits i ON i.inhrelid = up.relation) "
+					"SELECT up.relation FROM up JOIN pg_class c ON c.oid = up.relation "
+					"AND c.relkind IN ('r', 'p') WHERE up.relation IS NOT NULL "
+					"AND EXISTS (SELECT FROM reputation.before_update_triggers(up.relation))",
+					0, NULL, NULL, NULL);
+}
+
+/*
+ * reputation.triggers_check() -- event trigger function: gives a table that has
+ * got a BEFORE UPDATE trigger a capture trigger without a column list, if it has
+ * one. 39P03 when it is called otherwise.
+ */
+Datum
+reputation_triggers_check(PG_FUNCTION_ARGS)
+{
+	static bool at_it = false;
+	uint64		count;
+	SPITupleTable *rows;
+
+	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("reputation.triggers_check() must be called by an event trigger")));
+	if (at_it)
+		PG_RETURN_NULL();
+
+	at_it = true;
+	PG_TRY();
+	{
+		spi_begin();
+		count = tables_to_check();
+		rows = SPI_tuptable;
+		for (uint64 row = 0; row < count; row++)
+		{
+			bool		isnull;
+
+			(void) try_unlist(DatumGetObjectId(SPI_getbinval(rows->vals[row], rows->tupdesc, 1,
+															 &isnull)));
+		}
+		spi_end();
+	}
+	PG_FINALLY();
+	{
+		at_it = false;
+	}
+	PG_END_TRY();
 	PG_RETURN_NULL();
+}
+
+/*
+ * triggers_want_healing -- is there a source with a list that it must not have?
+ */
+bool
+triggers_want_healing(void)
+{
+	return spi_exec("SELECT FROM reputation.listed_despite_trigger() LIMIT 1", 0, NULL, NULL,
+					NULL) > 0;
+}
+
+/*
+ * triggers_heal -- takes those lists away and has the engines concerned compute
+ * everybody, for what was missed; in a transaction of its own.
+ */
+void
+triggers_heal(List *engines)
+{
+	uint64		count = spi_exec("SELECT l.relation::oid, c.engine "
+								 "FROM reputation.listed_despite_trigger() l "
+								 "JOIN reputation.source s ON s.relation = l.relation "
+								 "JOIN reputation.capture c ON c.source = s.id", 0, NULL, NULL,
+								 NULL);
+	SPITupleTable *rows = SPI_tuptable;
+
+	for (uint64 row = 0; row < count; row++)
+	{
+		bool		isnull;
+		Oid			table = DatumGetObjectId(SPI_getbinval(rows->vals[row], rows->tupdesc, 1,
+														   &isnull));
+		int			id = DatumGetInt32(SPI_getbinval(rows->vals[row], rows->tupdesc, 2,
+													 &isnull));
+		ListCell   *cell;
+
+		if (!try_unlist(table))
+			continue;
+		foreach(cell, engines)
+		{
+			if (((Engine *) lfirst(cell))->descriptor->id == id)
+				sweep_start(lfirst(cell), "recompute", "resync");
+		}
+	}
 }

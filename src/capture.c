@@ -72,7 +72,7 @@ typedef struct TriggerColumn
 	Oid			type;
 	bool		byval;
 	int16		length;
-	FmgrInfo	output;			/* not in mode w */
+	FmgrInfo	output;
 } TriggerColumn;
 
 /* What a trigger does, kept per trigger OID until its relation changes. */

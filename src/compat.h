@@ -32,4 +32,11 @@
 #define ATTRIBUTE_GENERATED_VIRTUAL 'v'
 #endif
 
+/* PostgreSQL 15 says of a trigger whether it belongs to a parent's. */
+#if PG_VERSION_NUM >= 150000
+#define trigger_is_clone(relation, trigger) ((trigger)->tgisclone)
+#else
+#define trigger_is_clone(relation, trigger) ((relation)->rd_rel->relispartition)
+#endif
+
 #endif							/* REPUTATION_COMPAT_H */

@@ -15,14 +15,15 @@
  * snapshot, and a unit removes the job in the transaction that stores the row.
  * An event that waits for its window is no such job: the time has come before.
  * A dead letter is, until it is retried or the user has an event: it would only
- * fail again. Two who feed the same user at once leave two jobs, which one
- * claim takes.
+ * fail again. One feeds at a time (DUE lock): whoever is next has a snapshot that
+ * shows what its predecessor queued, or what became of it.
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
 #include "clock.h"
 #include "guc.h"
+#include "locks.h"
 #include "queue.h"
 #include "spi.h"
 #include "utils/builtins.h"
@@ -71,11 +72,14 @@ feed(const Engine *engine, int limit)
 
 /*
  * due_feed -- queues a portion of the users whose time has come; returns how many.
+ * None when somebody else is at it and it shall not wait.
  */
 int
-due_feed(const Engine *engine)
+due_feed(const Engine *engine, bool wait)
 {
-	return engine->descriptor->timed ? feed(engine, guc_batch_size) : 0;
+	if (!engine->descriptor->timed || !lock_due(engine->descriptor->id, wait))
+		return 0;
+	return feed(engine, guc_batch_size);
 }
 
 /*
@@ -84,7 +88,8 @@ due_feed(const Engine *engine)
 bool
 due_job(const Engine *engine)
 {
-	return engine->descriptor->timed && feed(engine, 1) > 0;
+	return engine->descriptor->timed && lock_due(engine->descriptor->id, false) &&
+		feed(engine, 1) > 0;
 }
 
 /*

@@ -160,7 +160,7 @@ typedef struct EngineContext
 extern void engine_enter(const Engine *engine, EngineContext *context);
 extern void engine_leave(const EngineContext *context);
 extern void engine_failed(const Engine *engine, const EngineContext *context,
-						  MemoryContext memory) pg_attribute_noreturn();
+						  MemoryContext memory);
 extern void owner_enter(FunctionCallInfo fcinfo, EngineContext *context);
 extern void owner_leave(const EngineContext *context);
 

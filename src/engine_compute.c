@@ -162,7 +162,7 @@ key_fits(Oid type, const char *key)
 
 	if (type != INT2OID && type != INT4OID)
 		return true;
-	number = strtoi64(key, NULL, 10);
+	number = strtoll(key, NULL, 10);
 	return type == INT2OID ? number >= PG_INT16_MIN && number <= PG_INT16_MAX :
 		number >= PG_INT32_MIN && number <= PG_INT32_MAX;
 }

@@ -14,8 +14,10 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
 #include "access/xact.h"
 #include "capture.h"
+#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "clock.h"
 #include "engine.h"
@@ -24,6 +26,7 @@
 #include "subxact.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 
 /*
  * score_changed -- does the stored score row, as far as it says the same until
@@ -59,6 +62,12 @@ score_differs(const Engine *engine, const Score *score)
 
 /* Batches that are stored with care after one could not be in haste. */
 #define CAREFUL_BATCHES	16
+
+/* How many of those are left. */
+static int	careful = 0;
+
+/* Batches that one transaction stores in haste. */
+#define MAX_HURRIED		24
 
 /* Users of a transaction that are queued one by one to be looked at again. */
 #define MAX_RECHECKS	10000
@@ -209,6 +218,48 @@ store(void *arg)
 }
 
 /*
+ * Has the users table an UPDATE trigger beside ours? It would run with our short
+ * lock_timeout, and might take that for an answer.
+ */
+static bool
+has_foreign_trigger(Oid users)
+{
+	Relation	relation = table_open(users, AccessShareLock);
+	TriggerDesc *desc = relation->trigdesc;
+
+	/* Of a partition's triggers nothing is known here. */
+	bool		found = relation->rd_rel->relkind != RELKIND_RELATION;
+
+	for (int i = 0; desc != NULL && i < desc->numtriggers; i++)
+		found |= TRIGGER_FOR_UPDATE(desc->triggers[i].tgtype) &&
+			!desc->triggers[i].tgisinternal &&
+			strcmp(desc->triggers[i].tgname, "reputation_capture") != 0;
+	table_close(relation, AccessShareLock);
+	return found;
+}
+
+/*
+ * May a batch be stored in haste? Not when one could not be lately; nor too many
+ * in one transaction, for a snapshot has room for 64 subtransactions of each.
+ */
+static bool
+may_hurry(const Engine *engine)
+{
+	static TransactionId hurried_in = InvalidTransactionId;
+	static int	hurried = 0;
+
+	if (careful > 0)
+	{
+		careful--;
+		return false;
+	}
+	if (hurried_in != GetTopTransactionIdIfAny())
+		hurried = 0;
+	hurried_in = GetTopTransactionIdIfAny();
+	return hurried++ < MAX_HURRIED && !has_foreign_trigger(engine->users);
+}
+
+/*
  * engine_store -- stores what differs and sets stored and changed. In a session
  * what differed is queued to be looked at by somebody with a claim, who also
  * inserts the score rows that are missing, unless the session has the lane: an
@@ -217,14 +268,11 @@ store(void *arg)
 void
 engine_store(Engine *engine, Score *scores, int count, StoreMode mode)
 {
-	static int	careful = 0;
-	Store		this = {engine, scores, count, mode, careful == 0};
+	Store		this = {engine, scores, count, mode, may_hurry(engine)};
 	ErrorData  *error = NULL;
 
 	if (this.hasty)
 		error = subxact_try(store, &this);
-	else
-		careful--;
 	if (error != NULL && error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
 		ReThrowError(error);
 	if (error != NULL)

@@ -16,6 +16,7 @@
 
 #include "access/twophase.h"
 #include "access/xact.h"
+#include "attach.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
 #include "clock.h"
@@ -220,6 +221,7 @@ look_at_schedule(Worker *worker)
 	worker->schedule_seen = steady_us();
 	if (worker->number != 0)
 		return DT_NOEND;
+	worker->clock_due |= triggers_want_healing();
 	spi_exec("SELECT min(next_run_at) FROM reputation.schedule WHERE started_by = 'worker'",
 			 0, NULL, NULL, NULL);
 	scheduled = spi_datum(0, 1, &none);
@@ -276,7 +278,7 @@ feed_due(Worker *worker, List *engines)
 		Engine	   *engine = lfirst(cell);
 
 		if (worker->careful == 0 && engine->retry_at <= clock_now())
-			worker->fed |= due_feed(engine) > 0;
+			worker->fed |= due_feed(engine, false) > 0;
 	}
 }
 
@@ -328,8 +330,8 @@ unit_drain(Worker *worker, List *engines)
 }
 
 /*
- * unit_clock -- brings due times back in reach if the clock was set, and starts
- * the scheduled jobs that are due.
+ * unit_clock -- brings due times back in reach if the clock was set, starts the
+ * scheduled jobs that are due, and mends triggers that miss changes.
  */
 void
 unit_clock(Worker *worker, List *engines)
@@ -346,7 +348,10 @@ unit_clock(Worker *worker, List *engines)
 		}
 	}
 	if (worker->number == 0)
+	{
 		spi_exec("SELECT reputation.run_due_jobs()", 0, NULL, NULL, NULL);
+		triggers_heal(engines);
+	}
 	worker->clock_offset = offset;
 }
 

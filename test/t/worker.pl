@@ -28,6 +28,20 @@ $node->safe_psql('app', "UPDATE projects SET status = 'draft' WHERE id = 7");
 wait_until($node, 'app', 'SELECT builder_score = 16 FROM users WHERE id = 7', 'an update becomes a score');
 all_computed($node, 'app', 'after an update');
 
+# A BEFORE trigger that the event trigger did not see: its changes are found, and
+# captured from then on.
+$node->safe_psql('app', q{
+	ALTER EVENT TRIGGER reputation_triggers_check DISABLE;
+	CREATE FUNCTION ship() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.status := 'shipped'; RETURN NEW; END $$;
+	CREATE TRIGGER ship BEFORE UPDATE ON projects FOR EACH ROW EXECUTE FUNCTION ship();
+	ALTER EVENT TRIGGER reputation_triggers_check ENABLE ALWAYS;
+	UPDATE projects SET id = id WHERE id = 8});
+is($node->safe_psql('app', 'SELECT reputation.listed_despite_trigger()'), 'projects', 'a BEFORE trigger is missed');
+$node->safe_psql('app', 'SELECT reputation.wake()');
+wait_until($node, 'app', 'SELECT count(*) = 0 FROM reputation.listed_despite_trigger()', 'the worker mends that');
+all_computed($node, 'app', 'what the trigger changed');
+$node->safe_psql('app', 'DROP TRIGGER ship ON projects');
+
 # Notifications.
 my $listener = open_session($node, 'app');
 $listener->query_safe('LISTEN reputation_scores; LISTEN reputation_work');
