@@ -252,7 +252,7 @@ forget_plans(Datum arg, Oid relation)
 	}
 }
 
-static void
+static void pg_attribute_noreturn()
 malformed_argument(const char *argument)
 {
 	ereport(ERROR,
