@@ -10,8 +10,9 @@ CREATE TABLE reputation.engine (
 	users			regclass	NOT NULL,
 	users_key		name		NOT NULL,
 	key_type		regtype		NOT NULL,
-	cached_column	name		NOT NULL,
+	cached_column	name,
 	rank_column		name,
+	inputs			jsonb		NOT NULL DEFAULT '{}',
 	view_definition	text		NOT NULL,
 	view_rule		text		NOT NULL,
 	fire			text		NOT NULL CHECK (fire IN ('origin', 'always')),
@@ -21,6 +22,8 @@ CREATE TABLE reputation.engine (
 	retry_at		timestamptz
 );
 COMMENT ON TABLE reputation.engine IS 'attached engines: the role they work as, the users table with its key and the cached column';
+COMMENT ON COLUMN reputation.engine.cached_column IS 'the column of the users table that has the score; null: the score is in the engine''s score table alone';
+COMMENT ON COLUMN reputation.engine.inputs IS 'which column of the users table is which of the engine''s';
 COMMENT ON COLUMN reputation.engine.view_definition IS 'the signals view as attach generated it; a view that differs was replaced by its user and is kept';
 COMMENT ON COLUMN reputation.engine.view_rule IS 'a digest of the generated view''s rule, which renaming a column leaves alone';
 COMMENT ON COLUMN reputation.engine.home IS 'system identifier and database it was attached in; elsewhere (a restored dump, a copy) everybody is recomputed';
@@ -51,9 +54,11 @@ CREATE TABLE reputation.source_key (
 	key_no		smallint	NOT NULL CHECK (key_no > 0),
 	column_name	name		NOT NULL,
 	mode		"char"		NOT NULL CHECK (mode IN ('a', 'o')),
+	engine		int			NOT NULL DEFAULT 0,
 	PRIMARY KEY (source, key_no),
-	UNIQUE (source, column_name, mode)
+	UNIQUE (source, column_name, mode, engine)
 );
+COMMENT ON COLUMN reputation.source_key.engine IS '0: captured when a change concerns every engine that wants this key; else when it concerns this one, but not all of them';
 COMMENT ON COLUMN reputation.source_key.mode IS 'a: the old and the new value are captured; o: the old value, when it is gone';
 
 CREATE TABLE reputation.capture (
@@ -107,7 +112,7 @@ CREATE TABLE reputation.job_runs (
 	id					bigint		GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	job_name			text		NOT NULL,
 	status				text		NOT NULL CHECK (status IN ('running', 'succeeded', 'failed', 'cancelled')),
-	trigger				text		NOT NULL CHECK (trigger IN ('attach', 'manual', 'cron', 'worker', 'truncate', 'resync')),
+	trigger				text		NOT NULL CHECK (trigger IN ('attach', 'manual', 'cron', 'worker', 'truncate', 'resync', 'algorithm')),
 	scope				text		NOT NULL,
 	started_at			timestamptz	NOT NULL,
 	finished_at			timestamptz,
@@ -196,7 +201,7 @@ CREATE INDEX job_due ON reputation.job (priority, due_at, engine);
 CREATE INDEX job_key ON reputation.job (key, kind, engine);
 -- Lookups are there only when they failed.
 CREATE INDEX job_lookup ON reputation.job (engine) WHERE kind <> 0;
-COMMENT ON COLUMN reputation.job.run_id IS 'null: an event; 0: a session stored the user without a claim, look again; else a run in reputation.job_runs';
+COMMENT ON COLUMN reputation.job.run_id IS 'null: an event; 0: a session stored the user without a claim, look again; -1: time alone may have changed the score; else a run in reputation.job_runs';
 COMMENT ON COLUMN reputation.job.blind IS 'due now because the user''s lane was taken when it was queued: a window may have opened since';
 ALTER TABLE reputation.job REPLICA IDENTITY FULL;
 ALTER TABLE reputation.run_tally REPLICA IDENTITY FULL;
@@ -227,6 +232,7 @@ CREATE TABLE reputation.dead_letter (
 	error		text		NOT NULL,
 	failed_at	timestamptz	NOT NULL
 );
+CREATE INDEX dead_letter_key ON reputation.dead_letter (key);
 COMMENT ON TABLE reputation.dead_letter IS 'keys given up after too many failures; reputation_retry() queues them again';
 
 CREATE TABLE reputation.worker_mark (

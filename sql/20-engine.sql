@@ -3,7 +3,7 @@
 CREATE FUNCTION reputation.capture() RETURNS trigger
 LANGUAGE C AS 'MODULE_PATHNAME', 'reputation_capture';
 COMMENT ON FUNCTION reputation.capture() IS
-'Row trigger on an application table: remembers the keys of the changed row for the end of the transaction. Arguments: source id, and a list of "mode:key_no:column" for the columns that matter. Made by <engine>_attach.';
+'Row trigger on an application table: remembers the keys of the changed row for the end of the transaction. Arguments: source id, and a list of "mode:key_no:engines:column" for the columns that matter, with the engines as bits. Made by <engine>_attach.';
 
 CREATE FUNCTION reputation.before_update_triggers(relation regclass) RETURNS SETOF oid
 LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp
@@ -54,6 +54,28 @@ CREATE FUNCTION reputation.status_list(engine text, name text) RETURNS text[]
 LANGUAGE C STABLE STRICT AS 'MODULE_PATHNAME', 'reputation_status_list';
 COMMENT ON FUNCTION reputation.status_list(text, text) IS
 'A list parameter of the engine''s active algorithm (for the builder: shipped, confirmed), for use in its views.';
+
+CREATE FUNCTION reputation.computation_time() RETURNS timestamptz
+LANGUAGE C STABLE STRICT AS 'MODULE_PATHNAME', 'reputation_computation_time';
+COMMENT ON FUNCTION reputation.computation_time() IS
+'The time of the computation that is on, for use in an engine''s views; otherwise the time now.';
+
+CREATE FUNCTION reputation.window_start(engine text, name text) RETURNS timestamptz
+LANGUAGE C STABLE STRICT AS 'MODULE_PATHNAME', 'reputation_window_start';
+COMMENT ON FUNCTION reputation.window_start(text, text) IS
+'The computation time less as many days, of 24 hours, as a parameter of the engine''s algorithm says (for trust: activity_days), for use in its views. 22023 no number of days.';
+
+CREATE FUNCTION reputation.engines(
+	OUT id int, OUT name text, OUT score_table text, OUT audit_table text, OUT attach_function text)
+RETURNS SETOF record
+LANGUAGE C STABLE STRICT AS 'MODULE_PATHNAME', 'reputation_engines';
+COMMENT ON FUNCTION reputation.engines() IS
+'The engines this library has, attached or not, and their tables in the schema reputation.';
+
+CREATE FUNCTION reputation.user_key(engine text, uid anycompatible) RETURNS text
+LANGUAGE C STABLE STRICT AS 'MODULE_PATHNAME', 'reputation_user_key';
+COMMENT ON FUNCTION reputation.user_key(text, anycompatible) IS
+'A user id as the engine''s tables have it. P0002 unknown user; 22P02 malformed id; 55000 not attached.';
 
 CREATE FUNCTION reputation.wake() RETURNS void
 LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'reputation_wake';
@@ -119,6 +141,21 @@ LANGUAGE C VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'reputation_repair';
 COMMENT ON FUNCTION @extschema@.reputation_repair(text) IS
 'Mends what reputation_verify() would list: cached values at once, score rows that are missing or nobody''s with the next drain; returns how many users. 55000 when the engine is not attached.';
+
+CREATE FUNCTION @extschema@.algorithm_preview(
+	engine text, parameters jsonb,
+	OUT user_id text, OUT score int, OUT preview int, OUT difference int)
+RETURNS SETOF record
+LANGUAGE C VOLATILE STRICT SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'reputation_algorithm_preview';
+COMMENT ON FUNCTION @extschema@.algorithm_preview(text, jsonb) IS
+'Whose stored score would be another with these parameters (those not given at their defaults), and by how much (points); stores nothing. 55000 not attached; 22023 bad parameters.';
+
+CREATE FUNCTION @extschema@.algorithm_activate(engine text, version int) RETURNS bigint
+LANGUAGE C VOLATILE STRICT SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'reputation_algorithm_activate';
+COMMENT ON FUNCTION @extschema@.algorithm_activate(text, int) IS
+'Has an engine compute with a version of reputation.algorithm from now on, and starts a run that computes everybody with it; returns the run''s id in reputation.job_runs. 55000 not attached; 22023 no such version.';
 
 CREATE FUNCTION reputation.check_algorithm() RETURNS trigger
 LANGUAGE C AS 'MODULE_PATHNAME', 'reputation_check_algorithm';

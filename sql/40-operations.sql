@@ -214,10 +214,21 @@ DECLARE
 	removed bigint := 0;
 	n bigint;
 	alias text := 'anonymous-' || gen_random_uuid();
+	engine record;
 BEGIN
-	DELETE FROM reputation.builder_scores s WHERE s.user_id = forget_user.user_id;
-	GET DIAGNOSTICS n = ROW_COUNT;
-	removed := removed + n;
+	FOR engine IN SELECT e.score_table, e.audit_table FROM reputation.engines() e LOOP
+		EXECUTE format('DELETE FROM reputation.%I WHERE user_id = $1', engine.score_table) USING forget_user.user_id;
+		GET DIAGNOSTICS n = ROW_COUNT;
+		removed := removed + n;
+		CONTINUE WHEN engine.audit_table IS NULL;
+		IF mode = 'erase' THEN
+			EXECUTE format('DELETE FROM reputation.%I WHERE user_id = $1', engine.audit_table) USING forget_user.user_id;
+		ELSE
+			EXECUTE format('UPDATE reputation.%I SET user_id = $2 WHERE user_id = $1', engine.audit_table) USING forget_user.user_id, alias;
+		END IF;
+		GET DIAGNOSTICS n = ROW_COUNT;
+		removed := removed + n;
+	END LOOP;
 	DELETE FROM reputation.recent_run r WHERE r.key = forget_user.user_id;
 	GET DIAGNOSTICS n = ROW_COUNT;
 	removed := removed + n;

@@ -1,15 +1,4 @@
--- Who may do what. The roles belong to the cluster, so another database may
--- have made them already.
-DO $$
-BEGIN
-	IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'reputation_admin') THEN
-		CREATE ROLE reputation_admin NOLOGIN;
-	END IF;
-	IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'reputation_reader') THEN
-		CREATE ROLE reputation_reader NOLOGIN;
-	END IF;
-END
-$$;
+-- Who may do what.
 
 -- Internals are nobody's, but an administrator may look at them.
 REVOKE ALL ON ALL FUNCTIONS IN SCHEMA reputation FROM PUBLIC;
@@ -39,7 +28,9 @@ REVOKE ALL ON FUNCTION
 	@extschema@.reputation_forget(anycompatible, text),
 	@extschema@.reputation_schedule(time, interval),
 	@extschema@.reputation_unschedule(),
-	@extschema@.reputation_status()
+	@extschema@.reputation_status(),
+	@extschema@.algorithm_preview(text, jsonb),
+	@extschema@.algorithm_activate(text, int)
 	FROM PUBLIC;
 REVOKE ALL ON PROCEDURE @extschema@.reputation_run(text, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
@@ -58,7 +49,9 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@.reputation_retry(text, text),
 	@extschema@.reputation_forget(anycompatible, text),
 	@extschema@.reputation_schedule(time, interval),
-	@extschema@.reputation_unschedule()
+	@extschema@.reputation_unschedule(),
+	@extschema@.algorithm_preview(text, jsonb),
+	@extschema@.algorithm_activate(text, int)
 	TO reputation_admin;
 GRANT EXECUTE ON PROCEDURE @extschema@.reputation_run(text, text) TO reputation_admin;
 

@@ -26,6 +26,7 @@
 
 PG_FUNCTION_INFO_V1(reputation_process);
 PG_FUNCTION_INFO_V1(reputation_forget);
+PG_FUNCTION_INFO_V1(reputation_user_key);
 
 static void
 unknown_user(const Engine *engine, const char *key)
@@ -54,8 +55,21 @@ api_engines(const char *name)
 	return name != NULL ? list_make1(engine_get(name)) : engine_get_all();
 }
 
+/* The query of a user's stored score: 0 when there is none yet. */
+static char *
+score_query(const Engine *engine)
+{
+	if (engine->cached_column != NULL)
+		return psprintf("SELECT coalesce(%s, 0) FROM %s WHERE %s = $1", engine->cached_column,
+						engine->users_name, engine->users_key);
+	return psprintf("SELECT coalesce((SELECT s.score FROM reputation.%1$s s "
+					"WHERE s.user_id = t.%3$s::text COLLATE \"C\"), 0) FROM %2$s t "
+					"WHERE t.%3$s = $1", engine->descriptor->score_table, engine->users_name,
+					engine->users_key);
+}
+
 /*
- * api_score -- the cached value of a user, as a plain read by primary key.
+ * api_score -- the stored score of a user, as a plain read by primary key.
  */
 Datum
 api_score(FunctionCallInfo fcinfo, const char *name)
@@ -74,14 +88,77 @@ api_score(FunctionCallInfo fcinfo, const char *name)
 	key = engine_key_from_argument(fcinfo, 0, engine);
 	type = engine->key_type;
 	id = engine_key_datum(engine, key);
-	if (engine_read(engine, psprintf("SELECT coalesce(%s, 0) FROM %s WHERE %s = $1",
-									 engine->cached_column, engine->users_name,
-									 engine->users_key), 1, &type, &id) == 0)
+	if (engine_read(engine, score_query(engine), 1, &type, &id) == 0)
 		unknown_user(engine, key);
 	score = Int32GetDatum((int32) spi_int(0, 1, &isnull));
 	owner_leave(&outside);
 	spi_end();
 	PG_RETURN_DATUM(score);
+}
+
+/*
+ * reputation.user_key(engine, uid) -- a user id as the engine's tables have it.
+ * P0002 when there is no such user.
+ */
+Datum
+reputation_user_key(PG_FUNCTION_ARGS)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	Engine	   *engine;
+	char	   *key;
+	Oid			type;
+	Datum		id;
+
+	spi_begin();
+	engine = engine_cached(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	key = engine_key_from_argument(fcinfo, 1, engine);
+	type = engine->key_type;
+	id = engine_key_datum(engine, key);
+	if (engine_read(engine, psprintf("SELECT 1 FROM %s WHERE %s = $1", engine->users_name,
+									 engine->users_key), 1, &type, &id) == 0)
+		unknown_user(engine, key);
+	key = MemoryContextStrdup(caller, key);
+	spi_end();
+	PG_RETURN_TEXT_P(cstring_to_text(key));
+}
+
+/* Computes and stores a user by hand. */
+static Score *
+recalculate(Engine *engine, char *key, StoreMode mode)
+{
+	Score	   *score;
+
+	if (engine_compute(engine, &key, 1, &score) == 0)
+		unknown_user(engine, key);
+	score->audit = engine->descriptor->audit_table != NULL;
+	engine_store(engine, score, 1, mode);
+	return score;
+}
+
+/*
+ * Waits for whoever is in the way of storing the user: for the row with the cached
+ * column; or, where there is none, for the lane, since the score row may have to
+ * be inserted, and for that row.
+ */
+static StoreMode
+wait_to_store(Engine *engine, const char *key)
+{
+	Oid			types[] = {engine->cached_column != NULL ? engine->key_type : TEXTOID};
+	Datum		values[1];
+
+	if (engine->cached_column != NULL)
+	{
+		values[0] = engine_key_datum(engine, key);
+		engine_exec(engine, false, psprintf("SELECT 1 FROM %s WHERE %s = $1 FOR NO KEY UPDATE",
+											engine->users_name, engine->users_key),
+					1, types, values);
+		return STORE_SESSION;
+	}
+	values[0] = CStringGetTextDatum(key);
+	queue_lock_user(engine, key);
+	spi_exec(psprintf("SELECT 1 FROM reputation.%s WHERE user_id = $1 FOR NO KEY UPDATE",
+					  engine->descriptor->score_table), 1, types, values, NULL);
+	return STORE_SESSION_CLAIMED;
 }
 
 /*
@@ -92,28 +169,19 @@ api_recalc(FunctionCallInfo fcinfo, const char *name)
 {
 	Engine	   *engine;
 	char	   *key;
-	Oid			type;
-	Datum		id;
 	Score	   *score;
 	int32		result;
 
 	spi_begin();
 	engine = engine_get(name);
 	key = engine_key_from_argument(fcinfo, 0, engine);
-	if (engine_compute(engine, &key, 1, &score) == 0)
-		unknown_user(engine, key);
-	engine_store(engine, score, 1, false);
-	type = engine->key_type;
-	id = engine_key_datum(engine, key);
+	score = recalculate(engine, key, STORE_SESSION);
 	/* Somebody holds the row: that is no reason not to store what was asked for. */
 	if (!score->stored)
 	{
-		engine_exec(engine, false,
-					psprintf("SELECT 1 FROM %s WHERE %s = $1 FOR NO KEY UPDATE",
-							 engine->users_name, engine->users_key), 1, &type, &id);
-		if (engine_compute(engine, &key, 1, &score) == 0)
-			unknown_user(engine, key);
-		engine_store(engine, score, 1, false);
+		StoreMode	mode = wait_to_store(engine, key);
+
+		score = recalculate(engine, key, mode);
 	}
 	if (score->changed)
 		notify_add(engine, key);
@@ -132,7 +200,7 @@ api_store_scanned(Engine *engine, Score *scores, int count, void *arg)
 {
 	int64	   *changed = arg;
 
-	engine_store(engine, scores, count, false);
+	engine_store(engine, scores, count, STORE_SESSION);
 	for (int i = 0; i < count; i++)
 	{
 		if (scores[i].changed)
@@ -219,11 +287,13 @@ api_explain(FunctionCallInfo fcinfo, const char *name)
 	appendStringInfoString(&json, "{\"user_id\": ");
 	engine_append_json_key(&json, engine, key);
 	appendStringInfo(&json, ", \"score\": %d, \"cached\": ", score->score);
-	if (score->cached_null)
+	if (engine->cached_column != NULL ? score->cached_null : !score->has_row)
 		appendStringInfoString(&json, "null, ");
 	else
-		appendStringInfo(&json, "%d, ", score->cached);
-	engine->descriptor->explain(&json, engine->weights, score->signals, score->nulls);
+		appendStringInfo(&json, "%d, ",
+						 engine->cached_column != NULL ? score->cached : score->row_score);
+	engine->descriptor->explain(&json, engine->weights, engine->now, score->signals,
+								score->nulls);
 	appendStringInfo(&json, ", \"algorithm_version\": %d", engine->version);
 	explain_state(&json, engine, key, &look);
 	pending_end();
@@ -303,6 +373,8 @@ reputation_process(PG_FUNCTION_ARGS)
 			count = drain_batch(lfirst(cell), &scope);
 			done += count;
 			worked |= count > 0;
+			if (count == 0)
+				worked |= due_feed(lfirst(cell), true) > 0;
 		}
 		worked |= done < limit && sweep_feed(engines, true);
 	} while (worked && done < limit);
@@ -341,10 +413,11 @@ reputation_forget(PG_FUNCTION_ARGS)
 
 		spi_exec("SELECT reputation.forget_user($1, $2)", 2, types, values, NULL);
 		removed += spi_int(0, 1, NULL);
-		engine_exec(engine, false, psprintf("UPDATE %1$s SET %2$s = 0 WHERE %3$s = $1 "
-											"AND %2$s IS DISTINCT FROM 0",
-											engine->users_name, engine->cached_column,
-											engine->users_key), 1, &key_type, &id);
+		if (engine->cached_column != NULL)
+			engine_exec(engine, false, psprintf("UPDATE %1$s SET %2$s = 0 WHERE %3$s = $1 "
+												"AND %2$s IS DISTINCT FROM 0",
+												engine->users_name, engine->cached_column,
+												engine->users_key), 1, &key_type, &id);
 		/* Takes what is queued for the user along; who is still there starts anew. */
 		queue_enqueue_run(engine, &key, 1, RUN_RECHECK);
 	}

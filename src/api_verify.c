@@ -42,6 +42,29 @@ report(Report *to, const Engine *engine, const char *user, const char *item, con
 	tuplestore_putvalues(to->rows, to->desc, values, nulls);
 }
 
+static char *
+time_text(TimestampTz time)
+{
+	return time == DT_NOEND ? NULL : pstrdup(timestamptz_to_str(time));
+}
+
+/* The differences in the engine's own columns, and in when the next change is due. */
+static void
+report_columns(const Engine *engine, const Score *s, Report *to)
+{
+	const EngineDescriptor *d = engine->descriptor;
+
+	for (int i = 0; i < d->ncolumns; i++)
+	{
+		if (d->columns[i].exact && (s->row_columns[i] == NULL ||
+									strcmp(s->row_columns[i], s->columns[i]) != 0))
+			report(to, engine, s->user, d->columns[i].name, s->row_columns[i], s->columns[i]);
+	}
+	if (s->row_due_at != s->next_due_at)
+		report(to, engine, s->user, "next_due_at", time_text(s->row_due_at),
+			   time_text(s->next_due_at));
+}
+
 static void
 report_differences(Engine *engine, Score *scores, int count, void *arg)
 {
@@ -50,7 +73,7 @@ report_differences(Engine *engine, Score *scores, int count, void *arg)
 		const Score *s = &scores[i];
 		char	   *expected = psprintf("%d", s->score);
 
-		if (s->cached_null || s->cached != s->score)
+		if (engine->cached_column != NULL && (s->cached_null || s->cached != s->score))
 			report(arg, engine, s->user, engine->cached_name,
 				   s->cached_null ? NULL : psprintf("%d", s->cached), expected);
 		if (!s->has_row || s->row_score != s->score)
@@ -59,6 +82,8 @@ report_differences(Engine *engine, Score *scores, int count, void *arg)
 		else if (s->row_version != engine->version)
 			report(arg, engine, s->user, "algorithm_version", psprintf("%d", s->row_version),
 				   psprintf("%d", engine->version));
+		if (s->has_row)
+			report_columns(engine, s, arg);
 	}
 }
 

@@ -41,6 +41,11 @@
 /* How often an attach locks its tables before it gives up over deadlocks. */
 #define LOCK_ATTEMPTS	100
 
+/* What the signals views may call. */
+#define VIEW_FUNCTIONS \
+	"reputation.status_list(text, text), reputation.computation_time(), " \
+	"reputation.window_start(text, text)"
+
 /* Has the table a usable index that begins with the column? */
 static bool
 has_index(Oid table, const char *column)
@@ -201,7 +206,7 @@ prepare_users_table(AttachSpec *spec)
 	if (is_missing(spec, spec->rank_column))
 		spi_utility(psprintf("ALTER TABLE %s ADD COLUMN %s integer", users->qualified,
 							 quote_identifier(spec->rank_column)));
-	if (!has_index(users->oid, spec->cached_column))
+	if (spec->cached_column != NULL && !has_index(users->oid, spec->cached_column))
 		spi_utility(psprintf("CREATE INDEX ON %s (%s DESC)", users->qualified,
 							 quote_identifier(spec->cached_column)));
 }
@@ -324,8 +329,7 @@ grant_to_roles(AttachSpec *spec, const char *role)
 																false))));
 	spi_utility(psprintf("GRANT USAGE ON SCHEMA reputation TO %s", role));
 	spi_utility(psprintf("GRANT SELECT ON reputation.%s TO %s", engine->score_table, role));
-	spi_utility(psprintf("GRANT EXECUTE ON FUNCTION reputation.status_list(text, text) TO %s",
-						 role));
+	spi_utility(psprintf("GRANT EXECUTE ON FUNCTION %s TO %s", VIEW_FUNCTIONS, role));
 }
 
 /*
@@ -341,12 +345,10 @@ revoke_unused(const EngineDescriptor *engine, Oid role_oid)
 	uint64		nowners;
 	SPITupleTable *owners;
 
+	spi_utility(psprintf("REVOKE SELECT ON reputation.%s FROM %s", engine->score_table, role));
 	if (spi_exec("SELECT 1 FROM reputation.engine WHERE role = $1", 1, types, values, NULL) == 0)
 	{
-		spi_utility(psprintf("REVOKE EXECUTE ON FUNCTION reputation.status_list(text, text) "
-							 "FROM %s", role));
-		spi_utility(psprintf("REVOKE SELECT ON reputation.%s FROM %s", engine->score_table,
-							 role));
+		spi_utility(psprintf("REVOKE EXECUTE ON FUNCTION %s FROM %s", VIEW_FUNCTIONS, role));
 		spi_utility(psprintf("REVOKE USAGE ON SCHEMA reputation FROM %s", role));
 	}
 

@@ -12,6 +12,8 @@ typedef struct AttachColumn
 {
 	const char *name;			/* the engine's name for it */
 	bool		optional;		/* may be given as null in "columns" */
+	bool		may_lack;		/* is left out when the table has no such column */
+	bool		given;			/* in "columns" */
 	char	   *actual;			/* the table's, quoted; NULL when given as null */
 	char	   *raw;			/* the same, not quoted */
 	Oid			type;
@@ -55,7 +57,7 @@ typedef struct AttachSpec
 	AttachTable *tables;
 	int			ntables;
 	const char *users_key;		/* the engine's name of the key column */
-	const char *cached_column;
+	const char *cached_column;	/* or NULL */
 	const char *rank_column;	/* or NULL */
 	const char *fire;
 	Jsonb	   *columns;
@@ -65,6 +67,7 @@ typedef struct AttachSpec
 	int			nlookups;
 } AttachSpec;
 
+extern char *attach_argument(FunctionCallInfo fcinfo, int argno, const char *name);
 extern void attach_resolve(FunctionCallInfo fcinfo, AttachSpec *spec);
 extern AttachColumn *attach_column(AttachTable *table, const char *name);
 extern void attach_require_comparable(AttachTable *table, const char *name,

@@ -47,6 +47,30 @@ registry_remove_engine(const EngineDescriptor *engine)
 	spi_exec("DELETE FROM reputation.engine WHERE id = $1", 1, types, values, NULL);
 }
 
+/* Which column of the users table is which of the engine's. */
+static void
+add_inputs(AttachSpec *spec)
+{
+	char	   *names[MAX_ATTACH_COLUMNS];
+	char	   *actual[MAX_ATTACH_COLUMNS];
+	int			count = 0;
+	Oid			types[] = {INT4OID, TEXTARRAYOID, TEXTARRAYOID};
+	Datum		values[3];
+
+	for (AttachColumn *column = spec->tables[0].columns; column->name != NULL; column++)
+	{
+		if (column->raw == NULL)
+			continue;
+		names[count] = (char *) column->name;
+		actual[count++] = column->raw;
+	}
+	values[0] = Int32GetDatum(spec->engine->id);
+	values[1] = text_array(names, count);
+	values[2] = text_array(actual, count);
+	spi_exec("UPDATE reputation.engine SET inputs = jsonb_object($2, $3) WHERE id = $1",
+			 3, types, values, NULL);
+}
+
 /* The engine's row and its first algorithm. */
 void
 registry_add_engine(AttachSpec *spec, Oid role, ViewState view)
@@ -58,7 +82,7 @@ registry_add_engine(AttachSpec *spec, Oid role, ViewState view)
 	Datum		values[] = {Int32GetDatum(engine->id), CStringGetTextDatum(engine->name),
 		ObjectIdGetDatum(role), ObjectIdGetDatum(spec->tables[0].oid),
 		CStringGetTextDatum(key->raw), ObjectIdGetDatum(key->type),
-		CStringGetTextDatum(spec->cached_column),
+		spec->cached_column ? CStringGetTextDatum(spec->cached_column) : (Datum) 0,
 		spec->rank_column ? CStringGetTextDatum(spec->rank_column) : (Datum) 0,
 		CStringGetTextDatum(view.definition), CStringGetTextDatum(spec->fire),
 	TimestampTzGetDatum(clock_now()), CStringGetTextDatum(view.rule)};
@@ -69,6 +93,8 @@ registry_add_engine(AttachSpec *spec, Oid role, ViewState view)
 	Datum		algorithm[] = {CStringGetTextDatum(engine->name),
 	CStringGetTextDatum(engine->default_parameters)};
 
+	if (spec->cached_column == NULL)
+		nulls[6] = 'n';
 	if (spec->rank_column == NULL)
 		nulls[7] = 'n';
 	if (spi_exec("SELECT 1 FROM reputation.engine WHERE id = $1 AND users = $2 AND key_type = $3",
@@ -83,6 +109,7 @@ registry_add_engine(AttachSpec *spec, Oid role, ViewState view)
 			 "SELECT $1, 1, $2::jsonb, true WHERE NOT EXISTS "
 			 "(SELECT FROM reputation.algorithm WHERE engine = $1)",
 			 2, algorithm_types, algorithm, NULL);
+	add_inputs(spec);
 	if (spec->rank_column != NULL)
 		spi_exec("INSERT INTO reputation.schedule (job_name, every, next_run_at, started_by) "
 				 "VALUES ('leaderboards', '15 min', reputation.clock(), 'worker') "
@@ -132,14 +159,17 @@ registry_add_capture(AttachSpec *spec, AttachTable *table, int32 source)
 			CStringGetTextDatum(attach_column(table, key->column)->raw),
 		CharGetDatum(key->mode), Int16GetDatum(key->kind), Int16GetDatum(key->priority)};
 
-		spi_exec("INSERT INTO reputation.source_key (source, key_no, column_name, mode) "
-				 "SELECT $1, coalesce(max(key_no), 0) + 1, $2, $3 "
-				 "FROM reputation.source_key WHERE source = $1 "
-				 "ON CONFLICT (source, column_name, mode) DO NOTHING",
-				 3, &key_types[1], &k[1], NULL);
+		/* One for all engines that want it, and one of this engine's. */
+		spi_exec("INSERT INTO reputation.source_key (source, key_no, column_name, mode, engine) "
+				 "SELECT $2, m.key_no + row_number() OVER (ORDER BY n.engine), $3, $4, n.engine "
+				 "FROM (SELECT coalesce(max(key_no), 0) AS key_no "
+				 "FROM reputation.source_key WHERE source = $2) m, (VALUES (0), ($1)) AS n(engine) "
+				 "WHERE NOT EXISTS (SELECT FROM reputation.source_key s WHERE s.source = $2 "
+				 "AND s.column_name = $3 AND s.mode = $4 AND s.engine = n.engine)",
+				 4, key_types, k, NULL);
 		spi_exec("INSERT INTO reputation.capture_key (engine, source, key_no, kind, priority) "
 				 "SELECT $1, $2, key_no, $5, $6 FROM reputation.source_key "
-				 "WHERE source = $2 AND column_name = $3 AND mode = $4",
+				 "WHERE source = $2 AND column_name = $3 AND mode = $4 AND engine IN (0, $1)",
 				 6, key_types, k, NULL);
 	}
 }

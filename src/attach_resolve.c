@@ -30,6 +30,19 @@ attach_add_name(StringInfo list, const char *name)
 }
 
 /*
+ * attach_argument -- a text argument of an attach function. 22004 when it is null.
+ */
+char *
+attach_argument(FunctionCallInfo fcinfo, int argno, const char *name)
+{
+	if (PG_ARGISNULL(argno))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("argument \"%s\" must not be null", name)));
+	return text_to_cstring(PG_GETARG_TEXT_PP(argno));
+}
+
+/*
  * attach_column -- a table's column by the engine's name for it.
  */
 AttachColumn *
@@ -132,6 +145,7 @@ rename_column(AttachSpec *spec, AttachTable *table, const char *name, const Json
 	{
 		if (strcmp(column->name, name) != 0)
 			continue;
+		column->given = true;
 		if (value->type == jbvString)
 			column->raw = pnstrdup(value->val.string.val, value->val.string.len);
 		else if (value->type == jbvNull && column->optional)
@@ -236,7 +250,9 @@ resolve_columns(AttachSpec *spec)
 {
 	StringInfoData missing;
 	StringInfoData virtual;
+	StringInfoData lacking;
 
+	initStringInfo(&lacking);
 	initStringInfo(&missing);
 	initStringInfo(&virtual);
 	for (int i = 0; i < spec->ntables; i++)
@@ -250,7 +266,12 @@ resolve_columns(AttachSpec *spec)
 			if (column->raw == NULL)
 				continue;
 			attnum = get_attnum(table->oid, column->raw);
-			if (attnum <= 0)
+			if (attnum <= 0 && column->may_lack && !column->given)
+			{
+				column->raw = NULL;
+				attach_add_name(&lacking, psprintf("%s.%s", table->argument, column->name));
+			}
+			else if (attnum <= 0)
 				attach_add_name(&missing, psprintf("%s.%s", table->name, column->raw));
 			else
 			{
@@ -273,6 +294,12 @@ resolve_columns(AttachSpec *spec)
 				 errmsg("virtual generated columns are not supported: %s", virtual.data),
 				 errdetail("Triggers do not see their values."),
 				 errhint("Make them STORED.")));
+	if (lacking.len > 0)
+		ereport(NOTICE,
+				(errmsg("inputs that were not found: %s", lacking.data),
+				 errhint("They count as empty. If your columns have other names, give them in "
+						 "the argument \"columns\", like {\"users\": {\"photo\": "
+						 "\"avatar\"}}.")));
 }
 
 /* 42804 unless the users' key has a type an engine can work with. */
@@ -401,7 +428,7 @@ check_privileges(AttachSpec *spec)
 	for (int i = 0; i < spec->ntables; i++)
 	{
 		AttachTable *table = &spec->tables[i];
-		AclMode		needed = i == 0 ? ACL_SELECT | ACL_UPDATE : ACL_SELECT;
+		AclMode		needed = ACL_SELECT | (i == 0 && spec->cached_column != NULL ? ACL_UPDATE : 0);
 
 		if (!object_ownercheck_class(table->oid, GetUserId()))
 			attach_add_name(&foreign, table->qualified);
@@ -421,8 +448,9 @@ check_privileges(AttachSpec *spec)
 				 errmsg("role \"%s\" cannot see all of %s", GetUserNameFromId(role, false),
 						closed.data),
 				 errdetail("The engine would compute as this role; it needs SELECT on every "
-						   "table, UPDATE on %s, and no row security in the way.",
-						   spec->tables[0].qualified),
+						   "table%s, and no row security in the way.",
+						   spec->cached_column != NULL ?
+						   psprintf(", UPDATE on %s", spec->tables[0].qualified) : ""),
 				 errhint("Grant the privileges, or BYPASSRLS.")));
 }
 
@@ -489,7 +517,8 @@ attach_resolve(FunctionCallInfo fcinfo, AttachSpec *spec)
 	check_distinct(spec);
 	check_key_type(spec);
 	check_user_columns(spec);
-	check_written_column(spec, spec->cached_column);
+	if (spec->cached_column != NULL)
+		check_written_column(spec, spec->cached_column);
 	if (spec->rank_column != NULL)
 		check_written_column(spec, spec->rank_column);
 	check_privileges(spec);

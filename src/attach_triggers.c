@@ -50,9 +50,12 @@ typedef struct TriggerSpec
 } TriggerSpec;
 
 /*
- * What capture is told about a source's columns: those that are only watched,
- * and the keys, each as an identifier "mode:key_no:column". All in one argument,
- * for every statement copies the arguments of a table's triggers.
+ * What capture is told about a source's columns: those that are watched, and by
+ * which engines; and the keys, with the engines that want them. Each is an
+ * identifier "mode:key_no:engines:column", the engines as bits. After a key come
+ * the ones that stand for a single engine, in upper case, if there are several.
+ * All in one argument, for every statement copies the arguments of a table's
+ * triggers.
  */
 static char *
 trigger_columns(int32 source)
@@ -60,19 +63,28 @@ trigger_columns(int32 source)
 	Oid			types[] = {INT4OID};
 	Datum		values[] = {Int32GetDatum(source)};
 	StringInfoData list;
-	uint64		count = spi_exec("SELECT 'w' AS mode, 0 AS key_no, w.name AS column_name FROM "
-								 "(SELECT DISTINCT unnest(watched) AS name "
-								 "FROM reputation.capture WHERE source = $1) w "
-								 "WHERE NOT EXISTS (SELECT FROM reputation.source_key k "
-								 "WHERE k.source = $1 AND k.column_name = w.name) "
-								 "UNION ALL SELECT mode, key_no, column_name "
-								 "FROM reputation.source_key WHERE source = $1 "
-								 "ORDER BY key_no, column_name", 1, types, values, NULL);
+	uint64		count = spi_exec("WITH watched AS (SELECT w.name, bit_or(1 << c.engine) AS engines "
+								 "FROM reputation.capture c CROSS JOIN LATERAL unnest(c.watched) "
+								 "AS w(name) WHERE c.source = $1 GROUP BY w.name), "
+								 "keys AS (SELECT k.key_no, k.column_name, k.mode, k.engine, "
+								 "bit_or(1 << c.engine) AS engines, count(DISTINCT c.engine) AS n "
+								 "FROM reputation.source_key k JOIN reputation.capture_key c "
+								 "ON c.source = k.source AND c.key_no = k.key_no "
+								 "WHERE k.source = $1 GROUP BY 1, 2, 3, 4) "
+								 "SELECT 'w', 0, engines, name, 0 AS part FROM watched UNION ALL "
+								 "SELECT CASE k.engine WHEN 0 THEN k.mode::text "
+								 "ELSE upper(k.mode::text) END, k.key_no, k.engines, k.column_name, "
+								 "1 + 2 * s.key_no + (k.engine > 0)::int "
+								 "FROM keys k JOIN keys s ON s.column_name = k.column_name "
+								 "AND s.mode = k.mode AND s.engine = 0 "
+								 "WHERE k.engine = 0 OR s.n > 1 ORDER BY part, 2, 4",
+								 1, types, values, NULL);
 
 	initStringInfo(&list);
 	for (uint64 row = 0; row < count; row++)
-		attach_add_name(&list, quote_identifier(psprintf("%s:%s:%s", spi_text(row, 1),
-														 spi_text(row, 2), spi_text(row, 3))));
+		attach_add_name(&list, quote_identifier(psprintf("%s:%s:%s:%s", spi_text(row, 1),
+														 spi_text(row, 2), spi_text(row, 3),
+														 spi_text(row, 4))));
 	return list.data;
 }
 

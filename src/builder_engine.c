@@ -14,10 +14,9 @@
 #include "api.h"
 #include "attach.h"
 #include "core/builder.h"
-#include "engine.h"
+#include "engines.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
-#include "utils/numeric.h"
 
 PG_FUNCTION_INFO_V1(builder_score_attach);
 PG_FUNCTION_INFO_V1(builder_score_detach);
@@ -29,28 +28,6 @@ PG_FUNCTION_INFO_V1(builder_score_explain);
 /* What a project's key leads to: everybody it counts for, or its owner alone. */
 #define LOOKUP_PROJECT_USERS	1
 #define LOOKUP_PROJECT_OWNER	2
-
-/* A number of the parameters; the default when it is not given. 22023. */
-static double
-weight(Jsonb *parameters, const char *name, double otherwise)
-{
-	JsonbValue	value;
-	double		number;
-
-	if (getKeyJsonValueFromContainer(&parameters->root, name, strlen(name), &value) == NULL)
-		return otherwise;
-	if (value.type != jbvNumeric)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("parameter \"%s\" of the engine \"builder\" must be a number", name)));
-	number = DatumGetFloat8(DirectFunctionCall1(numeric_float8,
-												NumericGetDatum(value.val.numeric)));
-	if (number < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("parameter \"%s\" of the engine \"builder\" must not be negative", name)));
-	return number;
-}
 
 /* 22023 unless a list parameter, if it is given, is an array of strings. */
 static void
@@ -85,13 +62,13 @@ parse(Jsonb *parameters)
 	check_list(parameters, "shipped");
 	check_list(parameters, "confirmed");
 	*weights = builder_default_weights();
-	weights->own = weight(parameters, "own", weights->own);
-	weights->collab = weight(parameters, "collab", weights->collab);
-	weights->vouch = weight(parameters, "vouch", weights->vouch);
-	weights->vouch_full = weight(parameters, "vouch_full", weights->vouch_full);
-	weights->vouch_more = weight(parameters, "vouch_more", weights->vouch_more);
-	weights->impact = weight(parameters, "impact", weights->impact);
-	weights->impact_max = weight(parameters, "impact_max", weights->impact_max);
+	weights->own = engine_number(&builder_engine, parameters, "own", weights->own);
+	weights->collab = engine_number(&builder_engine, parameters, "collab", weights->collab);
+	weights->vouch = engine_number(&builder_engine, parameters, "vouch", weights->vouch);
+	weights->vouch_full = engine_number(&builder_engine, parameters, "vouch_full", weights->vouch_full);
+	weights->vouch_more = engine_number(&builder_engine, parameters, "vouch_more", weights->vouch_more);
+	weights->impact = engine_number(&builder_engine, parameters, "impact", weights->impact);
+	weights->impact_max = engine_number(&builder_engine, parameters, "impact_max", weights->impact_max);
 	return weights;
 }
 
@@ -108,13 +85,14 @@ to_signals(const Datum *values, const bool *nulls)
 	return signals;
 }
 
-static int32
-score(const void *weights, const Datum *values, const bool *nulls)
+static void
+score(const void *weights, TimestampTz now, const Datum *values, const bool *nulls,
+	  ScoreResult *result)
 {
 	BuilderSignals signals = to_signals(values, nulls);
 	BuilderTerms terms = builder_terms(weights, &signals);
 
-	return builder_total(&terms);
+	result->score = builder_total(&terms);
 }
 
 static char *
@@ -124,7 +102,8 @@ json_number(double number)
 }
 
 static void
-explain(StringInfo json, const void *weights, const Datum *values, const bool *nulls)
+explain(StringInfo json, const void *weights, TimestampTz now, const Datum *values,
+		const bool *nulls)
 {
 	BuilderSignals signals = to_signals(values, nulls);
 	BuilderTerms terms = builder_terms(weights, &signals);
@@ -258,16 +237,6 @@ project_users_query(AttachTable *projects, AttachTable *collaborators, Oid key_t
 					attach_column(collaborators, "status")->actual);
 }
 
-static char *
-argument(FunctionCallInfo fcinfo, int argno, const char *name)
-{
-	if (PG_ARGISNULL(argno))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("argument \"%s\" must not be null", name)));
-	return text_to_cstring(PG_GETARG_TEXT_PP(argno));
-}
-
 /*
  * builder_score_attach(users, projects, collaborators, columns, rank_column,
  * fire) -- see sql/30-builder.sql.
@@ -283,21 +252,21 @@ builder_score_attach(PG_FUNCTION_ARGS)
 	AttachTable tables[3] = {
 		{
 			.argument = "users",
-			.name = argument(fcinfo, 0, "users"),
+			.name = attach_argument(fcinfo, 0, "users"),
 			.columns = {{.name = "id"}},
 			.keys = {{"id", 'o', 0, 1}, {"id", 'a', 0, 3}},
 			.watch_cached = true
 		},
 		{
 			.argument = "projects",
-			.name = argument(fcinfo, 1, "projects"),
+			.name = attach_argument(fcinfo, 1, "projects"),
 			.columns = {{.name = "id"}, {.name = "owner_id"}, {.name = "status"},
 			{.name = "impact", .optional = true}},
 			.keys = {{"id", 'a', LOOKUP_PROJECT_USERS, 2}, {"owner_id", 'o', 0, 2}}
 		},
 		{
 			.argument = "collaborators",
-			.name = argument(fcinfo, 2, "collaborators"),
+			.name = attach_argument(fcinfo, 2, "collaborators"),
 			.columns = {{.name = "project_id"}, {.name = "user_id"}, {.name = "status"}},
 			.keys = {{"user_id", 'a', 0, 2}, {"project_id", 'a', LOOKUP_PROJECT_OWNER, 2}}
 		}
@@ -308,8 +277,8 @@ builder_score_attach(PG_FUNCTION_ARGS)
 		.ntables = 3,
 		.users_key = "id",
 		.cached_column = "builder_score",
-		.rank_column = PG_ARGISNULL(4) ? NULL : argument(fcinfo, 4, "rank_column"),
-		.fire = argument(fcinfo, 5, "fire"),
+		.rank_column = PG_ARGISNULL(4) ? NULL : attach_argument(fcinfo, 4, "rank_column"),
+		.fire = attach_argument(fcinfo, 5, "fire"),
 		.columns = PG_ARGISNULL(3) ? NULL : PG_GETARG_JSONB_P(3)
 	};
 	AttachLookup lookups[] = {

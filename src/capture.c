@@ -19,7 +19,8 @@
  * An update that leaves all watched columns as they were captures nothing. That
  * is found out here and not in the trigger's WHEN, which the executor would
  * parse anew for every statement. Most other updates do not come here at all,
- * see attach_triggers.c.
+ * see attach_triggers.c. Of several engines at one table it is those that watch a
+ * column that changed who get the key.
  *
  * The set takes no more memory than maintenance_work_mem: when it would, every
  * source that is in it has everybody marked instead of single keys.
@@ -55,13 +56,18 @@
 PG_FUNCTION_INFO_V1(reputation_capture);
 PG_FUNCTION_INFO_V1(reputation_wake);
 
-#define MAX_TRIGGER_COLUMNS 32
+#define MAX_TRIGGER_COLUMNS 64
+
+/* What every engine is concerned with, as the bits of engines. */
+#define ALL_ENGINES	PG_UINT32_MAX
 
 /* A column of a trigger, as its argument and the relation's columns say. */
 typedef struct TriggerColumn
 {
 	char		mode;			/* a, o or w, see capture_row() */
+	bool		single;			/* a key that stands for one engine, not for all of them */
 	int16		key_no;			/* not in mode w */
+	uint32		engines;		/* that watch the column, or want the key; as bits */
 	AttrNumber	attnum;
 	Oid			type;
 	bool		byval;
@@ -78,6 +84,7 @@ typedef struct TriggerPlan
 	bool		broken;			/* a key column is gone: mark everybody */
 	bool		unsure;			/* another one is: take every update for a change */
 	int32		source;
+	uint32		engines;		/* all that watch something */
 	int			ncolumns;
 	TriggerColumn columns[MAX_TRIGGER_COLUMNS];
 } TriggerPlan;
@@ -265,27 +272,32 @@ malformed_argument(const char *argument)
 }
 
 /*
- * Fills in a column from its description "mode:key_no:column"; false when the
- * relation has no such column.
+ * Fills in a column from its description "mode:key_no:engines:column"; false when
+ * the relation has no such column.
  */
 static bool
 plan_column(TriggerColumn *column, const char *description, Relation relation)
 {
 	const char *number = NULL;
+	const char *engines = NULL;
 	const char *name = NULL;
 	Oid			output;
 	bool		varlena;
 	Form_pg_attribute attribute;
 
-	if (description[0] != '\0' && strchr("aow", description[0]) != NULL && description[1] == ':')
+	if (description[0] != '\0' && strchr("aowAO", description[0]) != NULL && description[1] == ':')
 		number = description + 2;
 	if (number != NULL)
-		name = strchr(number, ':');
+		engines = strchr(number, ':');
+	if (engines != NULL)
+		name = strchr(engines + 1, ':');
 	if (name == NULL)
 		malformed_argument(description);
 
-	column->mode = description[0];
+	column->mode = pg_tolower((unsigned char) description[0]);
+	column->single = description[0] != column->mode;
 	column->key_no = (int16) atoi(number);
+	column->engines = (uint32) strtoul(engines + 1, NULL, 10);
 	column->attnum = get_attnum(RelationGetRelid(relation), name + 1);
 	if (column->attnum <= 0)
 		return false;
@@ -311,13 +323,17 @@ plan_columns(TriggerPlan *plan, const char *argument, Relation relation)
 		malformed_argument(argument);
 
 	plan->broken = plan->unsure = false;
+	plan->engines = 0;
 	plan->ncolumns = 0;
 	foreach(cell, descriptions)
 	{
 		TriggerColumn *column = &plan->columns[plan->ncolumns];
 
 		if (plan_column(column, lfirst(cell), relation))
+		{
 			plan->ncolumns++;
+			plan->engines |= column->engines;
+		}
 		else if (column->mode == 'w')
 			plan->unsure = true;
 		else
@@ -386,26 +402,37 @@ column_changed(const TriggerColumn *column, TupleTableSlot *old_row, TupleTableS
 	return !datum_image_eq(old_value, new_value, column->byval, column->length);
 }
 
-/* Did an update change anything that matters? */
-static bool
-row_changed(const TriggerPlan *plan, TupleTableSlot *old_row, TupleTableSlot *new_row)
+/* Which engines does an update concern? */
+static uint32
+engines_concerned(const TriggerPlan *plan, TupleTableSlot *old_row, TupleTableSlot *new_row)
 {
-	for (int i = 0; i < plan->ncolumns; i++)
+	uint32		engines = 0;
+
+	if (plan->unsure)
+		return ALL_ENGINES;
+	for (int i = 0; i < plan->ncolumns && engines != plan->engines; i++)
 	{
-		if (column_changed(&plan->columns[i], old_row, new_row))
-			return true;
+		const TriggerColumn *column = &plan->columns[i];
+
+		if (column->mode == 'w' && (column->engines & ~engines) != 0 &&
+			column_changed(column, old_row, new_row))
+			engines |= column->engines;
 	}
-	return plan->unsure;
+	return engines;
 }
 
 /*
  * Adds the keys of one changed row; one of the rows may be NULL. Mode a: the
  * old and the new value count; o: the old one, when the row no longer has it;
- * w: the column is no key.
+ * w: the column is no key. A key stands for all engines that want it, so that a
+ * change which concerns all of them leaves one row in the inbox; when it concerns
+ * only some, the single ones that come after it are taken.
  */
 static void
-capture_row(TriggerPlan *plan, TupleTableSlot *old_row, TupleTableSlot *new_row)
+capture_row(TriggerPlan *plan, uint32 engines, TupleTableSlot *old_row, TupleTableSlot *new_row)
 {
+	bool		for_all = false;
+
 	for (int i = 0; i < plan->ncolumns; i++)
 	{
 		TriggerColumn *column = &plan->columns[i];
@@ -413,6 +440,10 @@ capture_row(TriggerPlan *plan, TupleTableSlot *old_row, TupleTableSlot *new_row)
 		Datum		value;
 
 		if (column->mode == 'w')
+			continue;
+		if (!column->single)
+			for_all = (column->engines & engines) == column->engines;
+		if (column->single ? for_all || (column->engines & engines) == 0 : !for_all)
 			continue;
 		if (old_row != NULL &&
 			(new_row == NULL || column_changed(column, old_row, new_row)))
@@ -437,6 +468,7 @@ reputation_capture(PG_FUNCTION_ARGS)
 {
 	TriggerData *data = (TriggerData *) fcinfo->context;
 	TriggerPlan *plan;
+	uint32		engines;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(data->tg_event) ||
 		(!TRIGGER_FIRED_FOR_ROW(data->tg_event) && !TRIGGER_FIRED_BY_TRUNCATE(data->tg_event)))
@@ -452,11 +484,11 @@ reputation_capture(PG_FUNCTION_ARGS)
 	if (plan->broken || TRIGGER_FIRED_BY_TRUNCATE(data->tg_event))
 		capture_everyone(plan->source);
 	else if (TRIGGER_FIRED_BY_INSERT(data->tg_event))
-		capture_row(plan, NULL, data->tg_trigslot);
+		capture_row(plan, ALL_ENGINES, NULL, data->tg_trigslot);
 	else if (TRIGGER_FIRED_BY_DELETE(data->tg_event))
-		capture_row(plan, data->tg_trigslot, NULL);
-	else if (row_changed(plan, data->tg_trigslot, data->tg_newslot))
-		capture_row(plan, data->tg_trigslot, data->tg_newslot);
+		capture_row(plan, ALL_ENGINES, data->tg_trigslot, NULL);
+	else if ((engines = engines_concerned(plan, data->tg_trigslot, data->tg_newslot)) != 0)
+		capture_row(plan, engines, data->tg_trigslot, data->tg_newslot);
 
 	return PointerGetDatum(NULL);
 }

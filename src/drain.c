@@ -76,10 +76,58 @@ compare_key(const void *key, const void *element)
 static Outcome
 store_under_lock(Engine *engine, Score *score)
 {
-	if (!engine_row_is_free(engine, score->user))
+	/* A score row is only ever locked, not refused. */
+	if (engine->cached_column == NULL || !engine_row_is_free(engine, score->user))
 		return OUTCOME_LOCKED;
-	engine_store(engine, score, 1, true);
+	engine_store(engine, score, 1, STORE_CLAIMED);
 	return score->stored ? OUTCOME_CHANGED : OUTCOME_REFUSED;
+}
+
+/* The cause that a run is to the users it computes. */
+static const char *
+run_cause(int64 run_id)
+{
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(run_id)};
+	char	   *trigger;
+
+	if (run_id == RUN_TIME)
+		return CAUSE_TIME;
+	if (run_id == RUN_RECHECK ||
+		spi_exec("SELECT CASE WHEN job_name = 'nightly' THEN job_name ELSE trigger END "
+				 "FROM reputation.job_runs WHERE id = $1", 1, types, values, NULL) == 0)
+		return CAUSE_MANUAL;
+	trigger = spi_text(0, 1);
+	if (strcmp(trigger, "nightly") == 0)
+		return CAUSE_NIGHTLY;
+	if (strcmp(trigger, "algorithm") == 0)
+		return CAUSE_ALGORITHM;
+	/* TRUNCATE and lost changes are events that nobody knows the users of. */
+	return strcmp(trigger, "attach") == 0 || strcmp(trigger, "manual") == 0 ? CAUSE_MANUAL :
+		CAUSE_EVENT;
+}
+
+/*
+ * Says for the audit why each user was computed. One who was for an event is
+ * written down whatever came of it.
+ */
+static void
+name_causes(Batch *batch, const Job *jobs, int count, Score *scores, int found)
+{
+	int64		run_id = RUN_RECHECK;
+	const char *cause = CAUSE_MANUAL;
+
+	for (int i = 0; i < found; i++)
+	{
+		const Job  *job = bsearch(scores[i].user, jobs, count, sizeof(Job), compare_key);
+
+		if (job == NULL)
+			continue;
+		if (job->run_id != run_id)
+			cause = run_cause(run_id = job->run_id);
+		scores[i].cause = job->event ? CAUSE_EVENT : cause;
+		scores[i].audit = job->event;
+	}
 }
 
 /* Computes and stores users; the jobs are sorted by key. */
@@ -90,7 +138,9 @@ compute_users(Batch *batch, Job *jobs, int count, Outcome *outcomes)
 	Score	   *scores;
 	int			found = engine_compute(engine, job_keys(jobs, count), count, &scores);
 
-	engine_store(engine, scores, found, true);
+	if (engine->descriptor->audit_table != NULL)
+		name_causes(batch, jobs, count, scores, found);
+	engine_store(engine, scores, found, STORE_CLAIMED);
 	for (int i = 0; i < count; i++)
 		outcomes[i] = OUTCOME_GONE;
 	for (int i = 0; i < found; i++)

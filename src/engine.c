@@ -15,6 +15,7 @@
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "engine.h"
+#include "engines.h"
 #include "guc.h"
 #include "keyset.h"
 #include "locks.h"
@@ -26,12 +27,11 @@
 #include "utils/json.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/numeric.h"
 #include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(reputation_home);
 PG_FUNCTION_INFO_V1(reputation_check_algorithm);
-
-static const EngineDescriptor *const descriptors[] = {&builder_engine};
 
 /* engine_cached(): engines kept until reputation.engine, a users table or a schema changes. */
 static MemoryContext cached_context = NULL;
@@ -39,6 +39,17 @@ static List *cached_engines = NIL;
 static uint64 cached_changes = 0;	/* how often they were forgotten */
 static Oid	engine_table = InvalidOid;
 static bool cache_registered = false;
+
+static char *
+descriptor_names(void)
+{
+	StringInfoData names;
+
+	initStringInfo(&names);
+	for (int i = 0; i < lengthof(descriptors); i++)
+		appendStringInfo(&names, "%s%s", i > 0 ? ", " : "", descriptors[i]->name);
+	return names.data;
+}
 
 /*
  * engine_descriptor -- the engine of that name. 22023 when there is none.
@@ -54,7 +65,17 @@ engine_descriptor(const char *name)
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("there is no engine \"%s\"", name),
-			 errhint("The engines are: builder.")));
+			 errhint("The engines are: %s.", descriptor_names())));
+}
+
+/*
+ * engine_descriptor_number -- the engines one after the other, from 0; NULL
+ * after the last.
+ */
+const EngineDescriptor *
+engine_descriptor_number(int number)
+{
+	return number < lengthof(descriptors) ? descriptors[number] : NULL;
 }
 
 /*
@@ -65,6 +86,34 @@ reputation_home(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_TEXT_P(cstring_to_text(psprintf(UINT64_FORMAT "/%u", GetSystemIdentifier(),
 											  MyDatabaseId)));
+}
+
+/*
+ * engine_number -- a number of an engine's parameters; the default when it is not
+ * given. 22023 when it is none, or negative.
+ */
+double
+engine_number(const EngineDescriptor *descriptor, Jsonb *parameters, const char *name,
+			  double otherwise)
+{
+	JsonbValue	value;
+	double		number;
+
+	if (getKeyJsonValueFromContainer(&parameters->root, name, strlen(name), &value) == NULL)
+		return otherwise;
+	if (value.type != jbvNumeric)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("parameter \"%s\" of the engine \"%s\" must be a number", name,
+						descriptor->name)));
+	number = DatumGetFloat8(DirectFunctionCall1(numeric_float8,
+												NumericGetDatum(value.val.numeric)));
+	if (number < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("parameter \"%s\" of the engine \"%s\" must not be negative", name,
+						descriptor->name)));
+	return number;
 }
 
 /* The debounce window of an engine: its parameter, else the setting. */
@@ -123,7 +172,8 @@ engine_from_row(uint64 row)
 	engine->users_key = pstrdup(quote_identifier(spi_text(row, 4)));
 	set_key_type(engine, (Oid) spi_int(row, 5, NULL));
 	engine->cached_name = spi_text(row, 6);
-	engine->cached_column = pstrdup(quote_identifier(engine->cached_name));
+	if (engine->cached_name != NULL)
+		engine->cached_column = pstrdup(quote_identifier(engine->cached_name));
 	engine->rank_column = spi_text(row, 7);
 	if (engine->rank_column != NULL)
 		engine->rank_column = pstrdup(quote_identifier(engine->rank_column));

@@ -14,12 +14,34 @@
 #include "utils/portal.h"
 #include "utils/timestamp.h"
 
-#define MAX_SIGNALS 16
+#define MAX_SIGNALS 24
+#define MAX_SCORE_COLUMNS 8
 #define MAX_ENGINE_ID 15
 
 /*
+ * A column of an engine's score table beside user_id, score, algorithm_version,
+ * computed_at and next_due_at.
+ */
+typedef struct ScoreColumn
+{
+	const char *name;
+	const char *type;
+	bool		exact;			/* the same until next_due_at: compared and verified */
+	bool		audited;		/* is in the audit table, too */
+} ScoreColumn;
+
+/* What a user's signals come to. */
+typedef struct ScoreResult
+{
+	int32		score;
+	TimestampTz next_due_at;	/* DT_NOEND unless time alone will change it */
+	char	  **columns;		/* of the score table, as texts; room for them is there */
+} ScoreResult;
+
+/*
  * What an engine is: fixed at compile time. The signals view has user_id and
- * the signals; score turns one row of them into a score.
+ * the signals; score turns one row of them into a score, as of a time, which is
+ * also what reputation.computation_time() gives to the view.
  */
 typedef struct EngineDescriptor
 {
@@ -32,13 +54,16 @@ typedef struct EngineDescriptor
 	int			nsignals;
 	const char *default_parameters; /* JSON of algorithm version 1 */
 	void	   *(*parse) (Jsonb *parameters);	/* 22023 on a bad value */
-	int32		(*score) (const void *weights, const Datum *signals, const bool *nulls);
-	/* appends "signals": {...}, "terms": {...} */
-	void		(*explain) (StringInfo json, const void *weights, const Datum *signals,
-							const bool *nulls);
+	void		(*score) (const void *weights, TimestampTz now, const Datum *signals,
+						  const bool *nulls, ScoreResult *result);
+	/* appends "signals": {...}, "terms": {...}, and what else there is to say */
+	void		(*explain) (StringInfo json, const void *weights, TimestampTz now,
+							const Datum *signals, const bool *nulls);
+	bool		timed;			/* the score table has next_due_at, with an index */
+	const char *audit_table;	/* in the schema reputation, or NULL */
+	const ScoreColumn *columns;
+	int			ncolumns;
 } EngineDescriptor;
-
-extern const EngineDescriptor builder_engine;
 
 /* An attached engine: its descriptor, its row, its active algorithm. */
 typedef struct Engine
@@ -53,7 +78,7 @@ typedef struct Engine
 	FmgrInfo	key_input;
 	Oid			key_ioparam;
 	FmgrInfo	key_output;
-	char	   *cached_column;	/* quoted */
+	char	   *cached_column;	/* quoted; NULL: there is none in the users table */
 	char	   *cached_name;	/* as it is */
 	char	   *rank_column;	/* quoted, or NULL */
 	char	   *home;
@@ -63,7 +88,15 @@ typedef struct Engine
 	Jsonb	   *parameters;
 	void	   *weights;		/* what descriptor->parse made of them */
 	int			debounce;		/* ms */
+	TimestampTz now;			/* the time of the computation that is on */
 } Engine;
+
+/* Why a user was computed, in an audit table. */
+#define CAUSE_EVENT		"event"
+#define CAUSE_TIME		"time"
+#define CAUSE_NIGHTLY	"nightly"
+#define CAUSE_MANUAL	"manual"
+#define CAUSE_ALGORITHM "algorithm"
 
 /* A computed user: the score, and what is stored. */
 typedef struct Score
@@ -75,16 +108,31 @@ typedef struct Score
 	bool		has_row;		/* in the score table */
 	int32		row_score;
 	int32		row_version;
+	TimestampTz next_due_at;	/* DT_NOEND: never */
+	TimestampTz row_due_at;
+	char	  **columns;		/* of the score table, NULL where it has none */
+	char	  **row_columns;	/* the exact ones among them, as stored */
+	const char *cause;
+	bool		audit;			/* written down even when nothing changed */
 	bool		stored;			/* set by engine_store: no longer differs */
 	bool		changed;		/* set by engine_store: the cached value was written */
 	Datum		signals[MAX_SIGNALS];
 	bool		nulls[MAX_SIGNALS];
 } Score;
 
+/* Who stores scores. */
+typedef enum StoreMode
+{
+	STORE_CLAIMED,				/* holds the users' lanes (queue.c) */
+	STORE_SESSION,				/* does not: adds no score rows, and has somebody look again */
+	STORE_SESSION_CLAIMED		/* a session that took the lane: adds rows, too */
+} StoreMode;
+
 typedef void (*ScoreConsumer) (Engine *engine, Score *scores, int count, void *arg);
 
 extern Datum reputation_home(PG_FUNCTION_ARGS);
 extern const EngineDescriptor *engine_descriptor(const char *name);
+extern const EngineDescriptor *engine_descriptor_number(int number);
 extern List *engine_list(bool wait, bool *skipped);
 extern List *engine_get_all(void);
 extern Engine *engine_get(const char *name);
@@ -92,6 +140,9 @@ extern Engine *engine_cached(const char *name);
 extern void engine_require_users(const Engine *engine);
 extern void engine_not_attached(const EngineDescriptor *descriptor);
 extern void engine_forget_cached(void);
+
+extern double engine_number(const EngineDescriptor *descriptor, Jsonb *parameters,
+							const char *name, double otherwise);
 
 extern char *engine_key_from_argument(FunctionCallInfo fcinfo, int argno, const Engine *engine);
 extern Datum engine_key_datum(const Engine *engine, const char *key);
@@ -103,6 +154,7 @@ typedef struct EngineContext
 	int			security;
 	int			settings;
 	Jsonb	   *parameters;
+	TimestampTz now;
 } EngineContext;
 
 extern void engine_enter(const Engine *engine, EngineContext *context);
@@ -123,12 +175,20 @@ extern Datum typed_array(Oid type, char **texts, int count);
 extern int	engine_compute(Engine *engine, char **keys, int count, Score **scores);
 extern int	engine_compute_in_snapshot(Engine *engine, char **keys, int count, Score **scores);
 extern void engine_scan(Engine *engine, ScoreConsumer consumer, void *arg);
-extern void engine_store(Engine *engine, Score *scores, int count, bool claimed);
+extern void engine_store(Engine *engine, Score *scores, int count, StoreMode mode);
 extern void engine_remove_users(Engine *engine, char **keys, int count);
 extern int64 engine_queue_orphans(Engine *engine);
 extern void engine_probe(Engine *engine);
 extern const char *engine_short_keys(const Engine *engine, const char *column);
 extern bool engine_row_is_free(Engine *engine, const char *key);
+extern bool score_changed(const Engine *engine, const Score *score);
 extern bool score_differs(const Engine *engine, const Score *score);
+
+/* engine_rows.c */
+extern void engine_sort_scores(Score **scores, int count, char ***keys, int32 **numbers);
+extern void engine_mark_returned(Score **scores, int count, uint64 returned, bool changed);
+extern void engine_write_rows(Engine *engine, Score **scores, int count, bool missing,
+							  bool hasty);
+extern void engine_prune_audit(const Engine *engine);
 
 #endif							/* REPUTATION_ENGINE_H */

@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
+#include "clock.h"
 #include "engine.h"
 #include "keyset.h"
 #include "spi.h"
@@ -36,12 +37,22 @@ static char *
 compute_query(const Engine *engine, bool all)
 {
 	const EngineDescriptor *d = engine->descriptor;
+	StringInfoData stored;
 
 	engine_require_users(engine);
-	return psprintf("SELECT v.user_id::text, t.%s, s.score, s.algorithm_version, %s "
+	initStringInfo(&stored);
+	if (d->timed)
+		appendStringInfoString(&stored, ", s.next_due_at");
+	for (int i = 0; i < d->ncolumns; i++)
+	{
+		if (d->columns[i].exact)
+			appendStringInfo(&stored, ", s.%s::text", d->columns[i].name);
+	}
+	return psprintf("SELECT v.user_id::text, %s, s.score, s.algorithm_version, %s%s "
 					"FROM reputation.%s v JOIN %s t ON t.%s = v.user_id "
 					"LEFT JOIN reputation.%s s ON s.user_id = v.user_id::text COLLATE \"C\" WHERE %s",
-					engine->cached_column, d->signals, d->signals_view, engine->users_name,
+					engine->cached_column ? psprintf("t.%s", engine->cached_column) : "NULL::int",
+					d->signals, stored.data, d->signals_view, engine->users_name,
 					engine->users_key, d->score_table,
 					all ? engine_short_keys(engine, "v.user_id") : "v.user_id = ANY ($1)");
 }
@@ -76,8 +87,11 @@ engine_fetch(const Engine *engine, const char *sql, int rows, Portal *portal)
 static void
 score_row(Engine *engine, SPITupleTable *table, uint64 row, Score *score)
 {
+	const EngineDescriptor *d = engine->descriptor;
 	HeapTuple	tuple = table->vals[row];
 	TupleDesc	desc = table->tupdesc;
+	ScoreResult result = {.next_due_at = DT_NOEND};
+	int			next = 5;
 	bool		isnull;
 
 	score->user = SPI_getvalue(tuple, desc, 1);
@@ -85,9 +99,34 @@ score_row(Engine *engine, SPITupleTable *table, uint64 row, Score *score)
 	score->row_score = DatumGetInt32(SPI_getbinval(tuple, desc, 3, &isnull));
 	score->has_row = !isnull;
 	score->row_version = DatumGetInt32(SPI_getbinval(tuple, desc, 4, &isnull));
-	for (int i = 0; i < engine->descriptor->nsignals; i++)
-		score->signals[i] = SPI_getbinval(tuple, desc, 5 + i, &score->nulls[i]);
-	score->score = engine->descriptor->score(engine->weights, score->signals, score->nulls);
+	for (int i = 0; i < d->nsignals; i++)
+		score->signals[i] = SPI_getbinval(tuple, desc, next++, &score->nulls[i]);
+
+	score->row_due_at = DT_NOEND;
+	if (d->timed)
+	{
+		Datum		due = SPI_getbinval(tuple, desc, next++, &isnull);
+
+		if (!isnull)
+			score->row_due_at = DatumGetTimestampTz(due);
+	}
+	if (d->ncolumns > 0)
+	{
+		result.columns = palloc0(sizeof(char *) * 2 * d->ncolumns);
+		score->row_columns = result.columns + d->ncolumns;
+	}
+	for (int i = 0; i < d->ncolumns; i++)
+	{
+		if (d->columns[i].exact)
+			score->row_columns[i] = SPI_getvalue(tuple, desc, next++);
+	}
+
+	d->score(engine->weights, engine->now, score->signals, score->nulls, &result);
+	score->score = result.score;
+	score->next_due_at = result.next_due_at;
+	score->columns = result.columns;
+	score->cause = CAUSE_MANUAL;
+	score->audit = false;
 	score->stored = false;
 	score->changed = false;
 }
@@ -152,6 +191,7 @@ compute(Engine *engine, bool read_only, char **keys, int count, Score **scores)
 	uint64		found;
 	int			level = spi_settings_begin();
 
+	engine->now = clock_now();
 	/* A thousand keys look like half the table; they never are worth reading it. */
 	spi_set("plan_cache_mode", "force_generic_plan");
 	found = read_only ? engine_read(engine, sql, 1, types, values) :
@@ -198,6 +238,7 @@ engine_scan(Engine *engine, ScoreConsumer consumer, void *arg)
 	char	   *sql = compute_query(engine, true);
 	uint64		count;
 
+	engine->now = clock_now();
 	while ((count = engine_fetch(engine, sql, SCAN_ROWS, &portal)) > 0)
 	{
 		SPITupleTable *table = SPI_tuptable;

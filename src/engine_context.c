@@ -14,18 +14,23 @@
 #include "capture.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
+#include "clock.h"
 #include "engine.h"
 #include "miscadmin.h"
 #include "spi.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/numeric.h"
 #include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(reputation_status_list);
+PG_FUNCTION_INFO_V1(reputation_computation_time);
+PG_FUNCTION_INFO_V1(reputation_window_start);
 
-/* The parameters that status_list() answers from while an engine computes. */
+/* The parameters and the time of the computation that is on, for its views. */
 static Jsonb *current_parameters = NULL;
+static TimestampTz current_time = 0;
 
 /*
  * engine_enter -- from here on as the engine's role, restricted, with pinned
@@ -45,8 +50,13 @@ engine_enter(const Engine *engine, EngineContext *context)
 	spi_set("enable_seqscan", "on");
 	spi_set("enable_hashjoin", "on");
 	spi_set("enable_mergejoin", "on");
+	/* Numbers of the score table are compared as texts. */
+	if (engine->descriptor->ncolumns > 0)
+		spi_set("extra_float_digits", "1");
 	context->parameters = current_parameters;
+	context->now = current_time;
 	current_parameters = engine->parameters;
+	current_time = engine->now;
 }
 
 /*
@@ -56,6 +66,7 @@ void
 engine_leave(const EngineContext *context)
 {
 	current_parameters = context->parameters;
+	current_time = context->now;
 	spi_settings_end(context->settings);
 	SetUserIdAndSecContext(context->user, context->security);
 }
@@ -95,6 +106,50 @@ owner_leave(const EngineContext *context)
 }
 
 /*
+ * The parameters that the engine's views go by: of the computation that is on,
+ * else of the active algorithm. 55000 when there is none.
+ */
+static Jsonb *
+view_parameters(FunctionCallInfo fcinfo, const char *engine)
+{
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(engine)};
+	MemoryContext caller = CurrentMemoryContext;
+	EngineContext context;
+	Jsonb	   *parameters;
+	bool		isnull;
+
+	if (current_parameters != NULL)
+		return current_parameters;
+	owner_enter(fcinfo, &context);
+	spi_begin();
+	if (spi_read("SELECT parameters FROM reputation.algorithm WHERE engine = $1 AND active",
+				 1, types, values, NULL) != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the engine \"%s\" has no active algorithm", engine)));
+	MemoryContextSwitchTo(caller);
+	parameters = DatumGetJsonbPCopy(spi_datum(0, 1, &isnull));
+	spi_end();
+	owner_leave(&context);
+	return parameters;
+}
+
+/* A parameter for the engine's views, or its default; NULL when there is none. */
+static JsonbValue *
+view_parameter(FunctionCallInfo fcinfo, const char *engine, const char *name, JsonbValue *value)
+{
+	Jsonb	   *parameters = view_parameters(fcinfo, engine);
+	const char *text;
+
+	if (getKeyJsonValueFromContainer(&parameters->root, name, strlen(name), value) != NULL)
+		return value;
+	text = engine_descriptor(engine)->default_parameters;
+	parameters = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
+	return getKeyJsonValueFromContainer(&parameters->root, name, strlen(name), value);
+}
+
+/*
  * reputation.status_list(engine, name) -- a list parameter, for the engine's
  * views: of the computation that is on, else of the active algorithm; the
  * engine's default when it is not given.
@@ -102,44 +157,11 @@ owner_leave(const EngineContext *context)
 Datum
 reputation_status_list(PG_FUNCTION_ARGS)
 {
-	char	   *engine = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	text	   *name = PG_GETARG_TEXT_PP(1);
-	Jsonb	   *parameters = current_parameters;
 	JsonbValue	value;
-	JsonbValue *found;
+	JsonbValue *found = view_parameter(fcinfo, text_to_cstring(PG_GETARG_TEXT_PP(0)),
+									   text_to_cstring(PG_GETARG_TEXT_PP(1)), &value);
 	ArrayBuildState *list = initArrayResult(TEXTOID, CurrentMemoryContext, false);
-	EngineContext context;
 
-	if (parameters == NULL)
-	{
-		Oid			types[] = {TEXTOID};
-		Datum		values[] = {CStringGetTextDatum(engine)};
-		MemoryContext caller = CurrentMemoryContext;
-		bool		isnull;
-
-		owner_enter(fcinfo, &context);
-		spi_begin();
-		if (spi_read("SELECT parameters FROM reputation.algorithm WHERE engine = $1 AND active",
-					 1, types, values, NULL) != 1)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("the engine \"%s\" has no active algorithm", engine)));
-		MemoryContextSwitchTo(caller);
-		parameters = DatumGetJsonbPCopy(spi_datum(0, 1, &isnull));
-		spi_end();
-		owner_leave(&context);
-	}
-
-	found = getKeyJsonValueFromContainer(&parameters->root, VARDATA_ANY(name),
-										 VARSIZE_ANY_EXHDR(name), &value);
-	if (found == NULL)
-	{
-		const char *text = engine_descriptor(engine)->default_parameters;
-
-		parameters = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
-		found = getKeyJsonValueFromContainer(&parameters->root, VARDATA_ANY(name),
-											 VARSIZE_ANY_EXHDR(name), &value);
-	}
 	if (found != NULL && found->type == jbvBinary)
 	{
 		JsonbIterator *iterator = JsonbIteratorInit(value.val.binary.data);
@@ -159,6 +181,40 @@ reputation_status_list(PG_FUNCTION_ARGS)
 }
 
 /*
+ * reputation.computation_time() -- the time of the computation that is on, for the
+ * engines' views; otherwise the time now.
+ */
+Datum
+reputation_computation_time(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TIMESTAMPTZ(current_time != 0 ? current_time : clock_now());
+}
+
+/*
+ * reputation.window_start(engine, name) -- computation_time() less as many days,
+ * of 24 hours, as the parameter says. 22023 when that is no number of days.
+ */
+Datum
+reputation_window_start(PG_FUNCTION_ARGS)
+{
+	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	JsonbValue	value;
+	JsonbValue *found = view_parameter(fcinfo, text_to_cstring(PG_GETARG_TEXT_PP(0)), name, &value);
+	TimestampTz now = current_time != 0 ? current_time : clock_now();
+	double		days;
+
+	if (found == NULL || found->type != jbvNumeric)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("parameter \"%s\" must be a number of days", name)));
+	days = DatumGetFloat8(DirectFunctionCall1(numeric_float8,
+											  NumericGetDatum(found->val.numeric)));
+	if (!(days >= 0 && days * USECS_PER_DAY < (double) (now - MIN_TIMESTAMP)))
+		PG_RETURN_TIMESTAMPTZ(DT_NOBEGIN);
+	PG_RETURN_TIMESTAMPTZ(now - (int64) (days * USECS_PER_DAY));
+}
+
+/*
  * engine_failed -- what to do with an error of the application's objects: forget the parameters
  * (the rest is undone with the (sub)transaction), and add a hint to errors of
  * the schema, which come from a view or table that changed under the engine.
@@ -169,6 +225,7 @@ engine_failed(const Engine *engine, const EngineContext *context, MemoryContext 
 	ErrorData  *error;
 
 	current_parameters = context->parameters;
+	current_time = context->now;
 
 	MemoryContextSwitchTo(memory);
 	error = CopyErrorData();

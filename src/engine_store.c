@@ -3,8 +3,8 @@
  *		Storing scores: the cached column and the score table.
  *
  * Nothing is written that did not change: a row of the users table only when
- * its cached value differs, a score row only when the score or the version
- * does. Rows that others hold locked are skipped and reported as not stored.
+ * its cached value differs, a score row only when what it says does (engine_rows.c)
+ * or an event is to be audited. Rows that others hold locked are skipped and reported as not stored.
  * Why a stale value cannot stay is told in queue.c.
  *
  * First a batch is stored in haste, by plain updates in a subtransaction that
@@ -29,14 +29,35 @@
 #include "utils/rel.h"
 
 /*
+ * score_changed -- does the stored score row, as far as it says the same until
+ * next_due_at, differ from the score?
+ */
+bool
+score_changed(const Engine *engine, const Score *score)
+{
+	const EngineDescriptor *d = engine->descriptor;
+
+	if (!score->has_row || score->row_score != score->score ||
+		score->row_version != engine->version)
+		return true;
+	for (int i = 0; i < d->ncolumns; i++)
+	{
+		if (d->columns[i].exact && (score->row_columns[i] == NULL ||
+									strcmp(score->row_columns[i], score->columns[i]) != 0))
+			return true;
+	}
+	return false;
+}
+
+/*
  * score_differs -- is anything stored for the user that is not the score?
  */
 bool
 score_differs(const Engine *engine, const Score *score)
 {
-	return score->cached_null || score->cached != score->score ||
-		!score->has_row || score->row_score != score->score ||
-		score->row_version != engine->version;
+	return (engine->cached_column != NULL &&
+			(score->cached_null || score->cached != score->score)) ||
+		score->row_due_at != score->next_due_at || score_changed(engine, score);
 }
 
 /* Batches that are stored with care after one could not be in haste. */
@@ -50,49 +71,6 @@ static int	careful = 0;
 
 /* Users of a transaction that are queued one by one to be looked at again. */
 #define MAX_RECHECKS	10000
-
-static int
-compare_users(const void *a, const void *b)
-{
-	return strcmp((*(Score *const *) a)->user, (*(Score *const *) b)->user);
-}
-
-static int
-compare_user(const void *key, const void *element)
-{
-	return strcmp(key, (*(Score *const *) element)->user);
-}
-
-/* Marks the scores of the users in the statement's result, which are sorted. */
-static void
-mark_returned(Score **scores, int count, uint64 returned, bool changed)
-{
-	for (uint64 row = 0; row < returned; row++)
-	{
-		Score	  **score = bsearch(spi_text(row, 1), scores, count, sizeof(Score *),
-									compare_user);
-
-		if (score == NULL)
-			continue;
-		(*score)->stored = true;
-		(*score)->changed |= changed;
-	}
-	SPI_freetuptable(SPI_tuptable);
-}
-
-/* The keys and scores as C arrays, sorted by key. */
-static void
-sort_scores(Score **scores, int count, char ***keys, int32 **numbers)
-{
-	*keys = palloc(sizeof(char *) * Max(count, 1));
-	*numbers = palloc(sizeof(int32) * Max(count, 1));
-	qsort(scores, count, sizeof(Score *), compare_users);
-	for (int i = 0; i < count; i++)
-	{
-		(*keys)[i] = scores[i]->user;
-		(*numbers)[i] = scores[i]->score;
-	}
-}
 
 /*
  * Writes the cached column of the rows that nobody holds locked (hasty: of all),
@@ -116,61 +94,13 @@ store_cached(Engine *engine, Score **scores, int count, bool hasty)
 	"UPDATE %1$s t SET %3$s = free.score FROM free WHERE t.%2$s = free.id "
 	"RETURNING t.%2$s::text";
 
-	sort_scores(scores, count, &keys, &numbers);
+	engine_sort_scores(scores, count, &keys, &numbers);
 	values[0] = typed_array(engine->key_type, keys, count);
 	values[1] = int_array(numbers, count);
 	written = engine_update(engine, hasty,
 							psprintf(sql, engine->users_name, engine->users_key,
 									 engine->cached_column), 2, types, values);
-	mark_returned(scores, count, written, true);
-}
-
-/* The statement that writes score rows; %s is the table. */
-static const char *
-rows_statement(bool missing, bool hasty)
-{
-	if (missing)
-		return "INSERT INTO reputation.%1$s AS s SELECT n.id, n.score, $3, $4 "
-			"FROM unnest($1, $2) AS n(id, score) ON CONFLICT (user_id) DO UPDATE "
-			"SET score = excluded.score, algorithm_version = $3, computed_at = $4 "
-			"RETURNING user_id";
-	if (hasty)
-		return "UPDATE reputation.%1$s s SET score = n.score, algorithm_version = $3, "
-			"computed_at = $4 FROM unnest($1, $2) AS n(id, score) "
-			"WHERE s.user_id = n.id RETURNING s.user_id";
-	return "WITH free AS (SELECT s.ctid, n.score FROM reputation.%1$s s "
-		"JOIN unnest($1, $2) AS n(id, score) ON s.user_id = n.id "
-		"FOR NO KEY UPDATE OF s SKIP LOCKED) "
-		"UPDATE reputation.%1$s s SET score = free.score, algorithm_version = $3, "
-		"computed_at = $4 FROM free WHERE s.ctid = free.ctid RETURNING s.user_id";
-}
-
-/*
- * Writes score rows: updates those that are there and not locked, or inserts
- * those that are missing. Marks what it wrote as stored.
- */
-static void
-store_rows(Engine *engine, Score **scores, int count, bool missing, bool hasty)
-{
-	Oid			types[] = {TEXTARRAYOID, INT4ARRAYOID, INT4OID, TIMESTAMPTZOID};
-	char	  **keys;
-	int32	   *numbers;
-	Datum		values[4];
-	char	   *sql = psprintf(rows_statement(missing, hasty), engine->descriptor->score_table);
-	int			settings = spi_settings_begin();
-
-	sort_scores(scores, count, &keys, &numbers);
-	for (int i = 0; i < count; i++)
-		scores[i]->stored = false;
-	values[0] = text_array(keys, count);
-	values[1] = int_array(numbers, count);
-	values[2] = Int32GetDatum(engine->version);
-	values[3] = TimestampTzGetDatum(clock_now());
-	spi_prefer_indexes();
-	if (hasty)
-		spi_set("lock_timeout", "1ms");
-	mark_returned(scores, count, spi_exec(sql, 4, types, values, NULL), false);
-	spi_settings_end(settings);
+	engine_mark_returned(scores, count, written, true);
 }
 
 /* Has a worker look again at everybody; takes no lock that another could want. */
@@ -187,8 +117,8 @@ recheck_everyone(Engine *engine)
 }
 
 /*
- * Has a worker look again at what differed. When a transaction has stored very
- * many, everybody is cheaper than a job for each.
+ * Has a worker look again at what was written, or was to be. When a transaction
+ * has stored very many, everybody is cheaper than a job for each.
  */
 static void
 queue_rechecks(Engine *engine, Score *scores, int count)
@@ -200,7 +130,7 @@ queue_rechecks(Engine *engine, Score *scores, int count)
 
 	for (int i = 0; i < count; i++)
 	{
-		if (score_differs(engine, &scores[i]))
+		if (scores[i].audit || score_differs(engine, &scores[i]))
 			users[nusers++] = scores[i].user;
 	}
 	if (nusers == 0)
@@ -224,16 +154,14 @@ typedef struct Store
 	Engine	   *engine;
 	Score	   *scores;
 	int			count;
-	bool		claimed;
+	StoreMode	mode;
 	bool		hasty;
 } Store;
 
-/* Stores what differs. */
+/* Writes the cached column where it differs; says who has it as it shall be. */
 static void
-store(void *arg)
+store_cached_values(Store *this, Score **picked)
 {
-	Store	   *this = arg;
-	Score	  **picked = palloc(sizeof(Score *) * Max(this->count, 1));
 	int			npicked = 0;
 
 	for (int i = 0; i < this->count; i++)
@@ -241,28 +169,51 @@ store(void *arg)
 		Score	   *score = &this->scores[i];
 
 		score->changed = false;
-		score->stored = !score->cached_null && score->cached == score->score;
+		score->stored = this->engine->cached_column == NULL ||
+			(!score->cached_null && score->cached == score->score);
 		if (!score->stored)
 			picked[npicked++] = score;
 	}
 	if (npicked > 0)
 		store_cached(this->engine, picked, npicked, this->hasty);
+}
 
-	for (int missing = 0; missing < (this->claimed ? 2 : 1); missing++)
+/* Writes the score rows that differ, of users whose cached column is stored. */
+static void
+store_rows(Store *this, Score **picked, bool missing)
+{
+	Engine	   *engine = this->engine;
+	int			npicked = 0;
+
+	for (int i = 0; i < this->count; i++)
 	{
-		npicked = 0;
-		for (int i = 0; i < this->count; i++)
-		{
-			Score	   *score = &this->scores[i];
+		Score	   *score = &this->scores[i];
 
-			if (score->stored && score->has_row == !missing &&
-				(missing || score->row_score != score->score ||
-				 score->row_version != this->engine->version))
-				picked[npicked++] = score;
-		}
-		if (npicked > 0)
-			store_rows(this->engine, picked, npicked, missing, this->hasty);
+		if (score->stored && score->has_row == !missing &&
+			(missing || score->audit || score->row_due_at != score->next_due_at ||
+			 score_changed(engine, score)))
+			picked[npicked++] = score;
 	}
+	if (npicked > 0 && (!missing || this->mode != STORE_SESSION))
+		engine_write_rows(engine, picked, npicked, missing, this->hasty);
+	for (int i = 0; i < npicked && engine->cached_column == NULL; i++)
+	{
+		if (missing && this->mode == STORE_SESSION)
+			picked[i]->stored = false;
+		picked[i]->changed = picked[i]->stored && score_changed(engine, picked[i]);
+	}
+}
+
+/* Stores what differs. */
+static void
+store(void *arg)
+{
+	Store	   *this = arg;
+	Score	  **picked = palloc(sizeof(Score *) * Max(this->count, 1));
+
+	store_cached_values(this, picked);
+	store_rows(this, picked, false);
+	store_rows(this, picked, true);
 	pfree(picked);
 }
 
@@ -309,15 +260,15 @@ may_hurry(const Engine *engine)
 }
 
 /*
- * engine_store -- stores what differs and sets stored and changed. Claimed: the
- * caller holds the users' lanes (queue.c). Otherwise what differed is queued to
- * be looked at by somebody with a claim, who also inserts the score rows that
- * are missing: an insert of a session's could hold up a worker's.
+ * engine_store -- stores what differs and sets stored and changed. In a session
+ * what differed is queued to be looked at by somebody with a claim, who also
+ * inserts the score rows that are missing, unless the session has the lane: an
+ * insert of a session's could hold up a worker's.
  */
 void
-engine_store(Engine *engine, Score *scores, int count, bool claimed)
+engine_store(Engine *engine, Score *scores, int count, StoreMode mode)
 {
-	Store		this = {engine, scores, count, claimed, may_hurry(engine)};
+	Store		this = {engine, scores, count, mode, may_hurry(engine)};
 	ErrorData  *error = NULL;
 
 	if (this.hasty)
@@ -331,7 +282,7 @@ engine_store(Engine *engine, Score *scores, int count, bool claimed)
 		this.hasty = false;
 		store(&this);
 	}
-	if (!claimed)
+	if (mode != STORE_CLAIMED)
 		queue_rechecks(engine, scores, count);
 }
 
@@ -345,7 +296,8 @@ engine_probe(Engine *engine)
 	Score	   *none;
 
 	engine_compute(engine, NULL, 0, &none);
-	store_cached(engine, &none, 0, false);
+	if (engine->cached_column != NULL)
+		store_cached(engine, &none, 0, false);
 }
 
 /*
@@ -375,6 +327,9 @@ engine_remove_users(Engine *engine, char **keys, int count)
 
 	spi_exec(psprintf("DELETE FROM reputation.%s WHERE user_id = ANY ($1)",
 					  engine->descriptor->score_table), 1, &types[1], &values[1], NULL);
+	if (engine->descriptor->audit_table != NULL)
+		spi_exec(psprintf("DELETE FROM reputation.%s WHERE user_id = ANY ($1)",
+						  engine->descriptor->audit_table), 1, &types[1], &values[1], NULL);
 	spi_exec("DELETE FROM reputation.recent_run WHERE engine = $1 AND key = ANY ($2)", 2, types,
 			 values, NULL);
 	spi_exec("DELETE FROM reputation.dead_letter WHERE engine = $2 AND kind = 0 AND key = ANY ($1)",

@@ -14,6 +14,7 @@ int			guc_batch_size;
 int			guc_drain_interval;
 int			guc_max_attempts;
 int			guc_job_run_retention;
+int			guc_audit_retention;
 int			guc_notify;
 char	   *guc_clock;
 
@@ -56,6 +57,11 @@ guc_init(void)
 							"Days that finished runs stay in reputation.job_runs.",
 							"The nightly run removes older ones; 0 keeps them.",
 							&guc_job_run_retention, 90, 0, 36500, PGC_SUSET, 0,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("reputation.audit_retention",
+							"Days that audit rows are kept; a user's last one always is.",
+							"The nightly run removes older ones; 0 keeps them.",
+							&guc_audit_retention, 365, 0, 36500, PGC_SUSET, 0,
 							NULL, NULL, NULL);
 	DefineCustomEnumVariable("reputation.notify",
 							 "Who sends notifications.",

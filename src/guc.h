@@ -19,7 +19,8 @@ extern int	guc_debounce;		/* ms */
 extern int	guc_batch_size;		/* users per unit of work */
 extern int	guc_drain_interval; /* ms between two drains under load */
 extern int	guc_max_attempts;	/* failures until a dead letter */
-extern int	guc_job_run_retention;	/* days */
+extern int	guc_job_run_retention;
+extern int	guc_audit_retention;	/* days */
 extern int	guc_notify;			/* NotifyMode */
 extern char *guc_clock;			/* test clock, empty: the system's */
 

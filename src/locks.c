@@ -2,15 +2,15 @@
  * locks.c
  *		The extension's own locks, and locks that are only tried.
  *
- * FOLD (one per database), ENGINE and LANE (per engine and lane) are heavyweight
+ * FOLD (one per database), ENGINE, DUE and LANE (per engine and lane) are heavyweight
  * locks of the advisory class with a number of their own in the tag's fourth
  * field, so that they neither meet the application's advisory locks nor need
  * shared memory of ours. They are held to the end of the transaction: whoever
  * gets one next takes a later snapshot than everything its predecessor did.
  *
  * Workers only try; a session that drains may wait. It takes ENGINE before FOLD,
- * that before any lane, and lanes in ascending order, so two sessions cannot
- * deadlock. A unit holds ENGINE shared, an attach or detach exclusive: no unit
+ * that before any lane, lanes in ascending order, and DUE last, so two sessions
+ * cannot deadlock: FOLD keeps one out that would want lanes after DUE. A unit holds ENGINE shared, an attach or detach exclusive: no unit
  * works with an engine that is changed under it.
  */
 #include "postgres.h"
@@ -51,6 +51,16 @@ bool
 lock_lane(int engine, int lane, bool wait)
 {
 	return lock_tag((uint32) engine, (uint32) lane + 1, ExclusiveLock, wait);
+}
+
+/*
+ * lock_due -- the right to queue the users whose scores time changes, until the
+ * transaction ends.
+ */
+bool
+lock_due(int engine, bool wait)
+{
+	return lock_tag((uint32) engine, LANES + 1, ExclusiveLock, wait);
 }
 
 /*

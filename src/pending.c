@@ -13,7 +13,8 @@
  * - such a run that has not come to the user: it is not all fed, and the user's
  *	 key is behind its cursor, or it will start over;
  * - the job table: a job of the user (whichever it is: a change may have been
- *	 left out because of it), or of a lookup, which may lead to any user.
+ *	 left out because of it), or of a lookup, which may lead to any user;
+ * - the user's score row, whose next_due_at has come.
  *
  * Once it is committed it goes from one place to the next in one transaction,
  * so a look at all of them in one snapshot misses nothing; but for the flag,
@@ -34,6 +35,7 @@
 #include "capture.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
+#include "clock.h"
 #include "inbox.h"
 #include "miscadmin.h"
 #include "pending.h"
@@ -164,6 +166,24 @@ pending_job(const Engine *engine, const char *key)
 	return NULL;
 }
 
+/* A change with time that has come and that nobody was told of yet: or NULL. */
+static char *
+pending_time(const Engine *engine, const char *key)
+{
+	Oid			types[] = {TEXTOID, TIMESTAMPTZOID, TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(key), TimestampTzGetDatum(clock_now()),
+	CStringGetTextDatum(engine->descriptor->name)};
+
+	if (!engine->descriptor->timed ||
+		spi_read(psprintf("SELECT format('a change with time, due at %%s', s.next_due_at) "
+						  "FROM reputation.%s s WHERE s.user_id = $1 AND s.next_due_at <= $2 "
+						  "AND NOT EXISTS (SELECT FROM reputation.dead_letter d "
+						  "WHERE d.key = $1 AND d.engine = $3 AND d.kind = 0)",
+						  engine->descriptor->score_table), 3, types, values, NULL) == 0)
+		return NULL;
+	return spi_text(0, 1);
+}
+
 /*
  * pending_work -- what may still change the user's score, as a text; NULL when
  * nothing does. Between pending_begin() and pending_end().
@@ -178,12 +198,17 @@ pending_work(const PendingLook *look, const Engine *engine, const char *key)
 	if (inbox_has_keys_before(look->horizon))
 		return "changes that were not folded yet";
 	job = pending_job(engine, key);
+	if (job == NULL)
+		job = pending_time(engine, key);
 	return job != NULL ? job : pending_run(look, engine, key);
 }
 
-/* pending_work() once, without waiting for a lock and with nothing left behind. */
-static char *
-look_once(PendingLook *look, const Engine *engine, const char *key)
+/*
+ * pending_look_once -- pending_work() once, without waiting for a lock and with
+ * nothing left behind.
+ */
+char *
+pending_look_once(PendingLook *look, const Engine *engine, const char *key)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	char	   *what = "a lock on the inbox or the job table";
@@ -198,6 +223,19 @@ look_once(PendingLook *look, const Engine *engine, const char *key)
 		what = MemoryContextStrdup(caller, what);
 	spi_end();
 	return what;
+}
+
+/*
+ * pending_timed_out -- raises 55P03 with what is still pending.
+ */
+void
+pending_timed_out(const char *engine, const char *key, const char *what)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+			 errmsg("timed out waiting for user \"%s\" of the engine \"%s\"", key, engine),
+			 errdetail("Still pending: %s.", what),
+			 errhint("reputation_status() tells whether a worker is running.")));
 }
 
 /*
@@ -228,15 +266,10 @@ reputation_wait(PG_FUNCTION_ARGS)
 		char	   *key = engine_key_from_argument(fcinfo, 0, engine);
 		char	   *what;
 
-		while ((what = look_once(&look, engine, key)) != NULL)
+		while ((what = pending_look_once(&look, engine, key)) != NULL)
 		{
 			if (GetCurrentTimestamp() >= give_up)
-				ereport(ERROR,
-						(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-						 errmsg("timed out waiting for user \"%s\" of the engine \"%s\"", key,
-								engine->descriptor->name),
-						 errdetail("Still pending: %s.", what),
-						 errhint("reputation_status() tells whether a worker is running.")));
+				pending_timed_out(engine->descriptor->name, key, what);
 			pfree(what);
 			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 							 WAIT_INTERVAL, PG_WAIT_EXTENSION);

@@ -65,14 +65,14 @@ reputation_lane(PG_FUNCTION_ARGS)
 
 /*
  * tally -- counts jobs of a run that are through, and those that changed a
- * score. RUN_RECHECK is no run.
+ * score. RUN_RECHECK and RUN_TIME are no runs.
  */
 void
 tally(Tallies *tallies, int64 run_id, int64 done, int64 changed)
 {
 	int			i;
 
-	if (run_id == RUN_RECHECK)
+	if (run_id <= RUN_RECHECK)
 		return;
 	for (i = 0; i < tallies->count; i++)
 	{
@@ -159,7 +159,7 @@ queue_enqueue(const Engine *engine, char **keys, int count, int16 priority)
 }
 
 /*
- * queue_enqueue_run -- queues users of a run, or RUN_RECHECK: due now, at low
+ * queue_enqueue_run -- queues users of a run, RUN_RECHECK or RUN_TIME: due now, at low
  * priority. Takes no lane.
  */
 void
@@ -199,6 +199,16 @@ lock_lanes(const Engine *engine, const DrainScope *scope, bool own_share, int16 
 }
 
 /*
+ * queue_lock_user -- waits for the user's lane, for a session: until its
+ * transaction ends no unit computes the user.
+ */
+void
+queue_lock_user(const Engine *engine, const char *key)
+{
+	(void) lock_lane(engine->descriptor->id, lane_of(key), true);
+}
+
+/*
  * job_compare -- the order of jobs for qsort(): by kind, then key.
  */
 int
@@ -233,8 +243,8 @@ merge_jobs(Job *rows, int count, Tallies *tallies)
 		job->priority = Min(job->priority, rows[i].priority);
 		job->event |= rows[i].event;
 		job->may_wait &= rows[i].may_wait;
-		if (job->run_id == RUN_RECHECK)
-			job->run_id = rows[i].run_id;
+		if (job->run_id <= RUN_RECHECK)
+			job->run_id = Max(job->run_id, rows[i].run_id);
 		else
 			tally(tallies, rows[i].run_id, 1, 0);
 	}
@@ -382,7 +392,7 @@ insert_job(const Engine *engine, const Job *job, TimestampTz due_at, const char 
 	error ? CStringGetTextDatum(error) : (Datum) 0};
 	char		nulls[] = "          ";
 
-	if (job->run_id == RUN_RECHECK && job->event)
+	if (job->run_id <= RUN_RECHECK && job->event)
 		nulls[8] = 'n';
 	if (error == NULL)
 		nulls[9] = 'n';
@@ -455,11 +465,11 @@ queue_lock_retry(const Job *job)
 }
 
 /*
- * queue_next_due -- when the next job of any engine is due; DT_NOEND when there
- * is none.
+ * queue_next_due -- when the next job of any engine is due, or time changes the
+ * next score; DT_NOEND when there is none.
  */
 TimestampTz
-queue_next_due(void)
+queue_next_due(const List *engines)
 {
 	Datum		due;
 	bool		none;
@@ -469,7 +479,7 @@ queue_next_due(void)
 			 "(SELECT due_at FROM reputation.job j WHERE j.engine = e.id AND j.priority = p "
 			 "ORDER BY due_at LIMIT 1) j", 0, NULL, NULL, NULL);
 	due = spi_datum(0, 1, &none);
-	return none ? DT_NOEND : DatumGetTimestampTz(due);
+	return Min(none ? DT_NOEND : DatumGetTimestampTz(due), due_next(engines));
 }
 
 /*

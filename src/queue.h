@@ -23,9 +23,10 @@ typedef struct DrainScope
 
 /*
  * A session stored the user without a claim: somebody with one looks again. In
- * the job table a run_id of null is an event, 0 a recheck, else a sweep.
+ * the job table a run_id of null is an event, 0 or less one of these, else a sweep.
  */
 #define RUN_RECHECK 0
+#define RUN_TIME (-1)			/* time alone may have changed the score (due.c) */
 
 /* One key to compute: all its job rows together. */
 typedef struct Job
@@ -35,7 +36,7 @@ typedef struct Job
 	int16		attempt;
 	int16		lock_tries;
 	int16		priority;
-	int64		run_id;			/* of a sweep, or RUN_RECHECK */
+	int64		run_id;			/* of a sweep, RUN_RECHECK or RUN_TIME */
 	bool		event;			/* some row came from a change */
 	bool		may_wait;		/* if the window is open: it is not due, or blindly so */
 } Job;
@@ -64,15 +65,21 @@ extern void queue_enqueue(const Engine *engine, char **keys, int count, int16 pr
 extern void queue_enqueue_run(const Engine *engine, char **keys, int count, int64 run_id);
 extern int	queue_claim(const Engine *engine, const DrainScope *scope, Job **jobs,
 						Tallies *tallies);
+extern void queue_lock_user(const Engine *engine, const char *key);
 extern bool queue_peek(const Engine *engine, Job *job);
 extern void queue_put_back(const Engine *engine, const Job *job, TimestampTz due_at);
 extern bool queue_fail(const Engine *engine, const Job *job, const char *error);
 extern TimestampTz queue_lock_retry(const Job *job);
-extern TimestampTz queue_next_due(void);
+extern TimestampTz queue_next_due(const List *engines);
 extern void queue_rebase(const Engine *engine);
 extern bool queue_try(void);
 extern void queue_compact(void);
 extern void queue_remove_windows(void);
+
+extern int	due_feed(const Engine *engine, bool wait);
+extern TimestampTz due_next(const List *engines);
+extern bool due_job(const Engine *engine);
+extern void due_rebase(const Engine *engine);
 
 extern void windows_open(const Engine *engine, char **keys, int count);
 extern int	windows_defer(const Engine *engine, Job *jobs, int count);

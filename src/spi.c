@@ -18,6 +18,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 typedef struct PlanEntry
 {
@@ -134,6 +135,23 @@ uint64
 spi_read(const char *sql, int nargs, const Oid *types, const Datum *values, const char *nulls)
 {
 	return run(sql, nargs, types, values, nulls, true);
+}
+
+/*
+ * spi_once -- spi_exec() of a statement whose plan is not worth keeping, without
+ * null parameters.
+ */
+uint64
+spi_once(const char *sql, int nargs, const Oid *types, const Datum *values)
+{
+	MemoryContext context = CurrentMemoryContext;
+	int			code = SPI_execute_with_args(sql, nargs, (Oid *) types, (Datum *) values, NULL,
+											 false, 0);
+
+	MemoryContextSwitchTo(context);
+	if (code < 0)
+		elog(ERROR, "SPI_execute_with_args failed: %s", SPI_result_code_string(code));
+	return SPI_processed;
 }
 
 /*
@@ -257,6 +275,17 @@ bigint_array(const int64 *numbers, int count)
 	for (int i = 0; i < count; i++)
 		values[i] = Int64GetDatum(numbers[i]);
 	return PointerGetDatum(construct_array(values, count, INT8OID, 8, FLOAT8PASSBYVAL,
+										   TYPALIGN_DOUBLE));
+}
+
+Datum
+timestamp_array(const TimestampTz *times, int count)
+{
+	Datum	   *values = palloc(sizeof(Datum) * Max(count, 1));
+
+	for (int i = 0; i < count; i++)
+		values[i] = TimestampTzGetDatum(times[i]);
+	return PointerGetDatum(construct_array(values, count, TIMESTAMPTZOID, 8, FLOAT8PASSBYVAL,
 										   TYPALIGN_DOUBLE));
 }
 

@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "datatype/timestamp.h"
 #include "executor/spi.h"
 #include "utils/guc.h"
 
@@ -17,6 +18,7 @@ extern uint64 spi_exec(const char *sql, int nargs, const Oid *types, const Datum
 					   const char *nulls);
 extern uint64 spi_read(const char *sql, int nargs, const Oid *types, const Datum *values,
 					   const char *nulls);
+extern uint64 spi_once(const char *sql, int nargs, const Oid *types, const Datum *values);
 extern void spi_utility(const char *sql);
 
 extern char *spi_text(uint64 row, int column);
@@ -31,6 +33,7 @@ extern void spi_settings_end(int level);
 extern Datum text_array(char **texts, int count);
 extern Datum int_array(const int32 *values, int count);
 extern Datum bigint_array(const int64 *values, int count);
+extern Datum timestamp_array(const TimestampTz *values, int count);
 extern Datum smallint_array(const int16 *values, int count);
 extern Datum bool_array(const bool *values, int count);
 

@@ -176,7 +176,10 @@ unit_mark(Worker *worker, List *engines)
 		Engine	   *engine = lfirst(cell);
 		Job			job;
 
-		if (engine->retry_at > clock_now() || !queue_peek(engine, &job))
+		if (engine->retry_at > clock_now())
+			continue;
+		/* Whom time alone makes due gets a job first, which a crash leaves there. */
+		if (!queue_peek(engine, &job) && !(due_job(engine) && queue_peek(engine, &job)))
 			continue;
 		careful_engine = engine->descriptor->id;
 		careful_job = job;

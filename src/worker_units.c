@@ -237,14 +237,14 @@ look_at_schedule(Worker *worker)
 
 /* When this worker has nothing to do: tidies up, and sees how long to sleep. */
 static void
-look_ahead(Worker *worker)
+look_ahead(Worker *worker, List *engines)
 {
 	TimestampTz next;
 	TimestampTz now = clock_now();
 
 	queue_compact();
 	careful_tidy(worker);
-	next = Min(look_at_schedule(worker), queue_next_due());
+	next = Min(look_at_schedule(worker), queue_next_due(engines));
 	worker->sleep_ms = LONGEST_SLEEP;
 	if (next > now && next != DT_NOEND && !clock_is_set())
 		worker->sleep_ms = Min(LONGEST_SLEEP, (next - now) / 1000 + 1);
@@ -265,6 +265,22 @@ any_prepared(void)
 	return max_prepared_xacts > 0 &&
 		spi_exec("SELECT 1 FROM pg_catalog.pg_prepared_xacts "
 				 "WHERE database = pg_catalog.current_database() LIMIT 1", 0, NULL, NULL, NULL) > 0;
+}
+
+/* Queues the users whose scores time has changed. */
+static void
+feed_due(Worker *worker, List *engines)
+{
+	ListCell   *cell;
+
+	worker->due_seen = steady_us();
+	foreach(cell, engines)
+	{
+		Engine	   *engine = lfirst(cell);
+
+		if (worker->careful == 0 && engine->retry_at <= clock_now())
+			worker->fed |= due_feed(engine, false) > 0;
+	}
 }
 
 /*
@@ -300,11 +316,13 @@ unit_drain(Worker *worker, List *engines)
 	}
 	for (int i = 0; i < nengines && worker->jobs == 0 && worker->careful == 0; i++)
 		worker->jobs = drain_batch(list_nth(engines, worker->turn++ % nengines), &scope);
-	if (worker->jobs == 0 && worker->careful == 0)
+	if (worker->jobs == 0 || steady_us() - worker->due_seen >= SCHEDULE_INTERVAL)
+		feed_due(worker, engines);
+	if (worker->jobs == 0 && worker->careful == 0 && !worker->fed)
 		worker->fed = sweep_feed(engines, false);
 	if (worker->keys == 0 && worker->jobs == 0 && worker->careful == 0 && !worker->fed)
 	{
-		look_ahead(worker);
+		look_ahead(worker, engines);
 		if (foreign)
 			worker->sleep_ms = Min(worker->sleep_ms, RESTORE_SLEEP);
 	}
@@ -325,7 +343,10 @@ unit_clock(Worker *worker, List *engines)
 	if (clock_was_set(worker))
 	{
 		foreach(cell, engines)
+		{
 			queue_rebase(lfirst(cell));
+			due_rebase(lfirst(cell));
+		}
 	}
 	if (worker->number == 0)
 	{

@@ -29,6 +29,7 @@ typedef struct Worker
 	TimestampTz next_fold;		/* held off until then */
 	int64		clock_offset;	/* of the clock from a steady one, in us */
 	int64		schedule_seen;	/* when the schedule was looked at, by the steady one */
+	int64		due_seen;		/* the same of what is due by time alone */
 	long		poll_ms;		/* how long it last waited for somebody else */
 	int			turn;			/* which engine's is next */
 	unsigned	busy_units;		/* units with something to do */

@@ -33,18 +33,38 @@ CREATE PROCEDURE test.clean(schema text)
 LANGUAGE plpgsql AS $$
 BEGIN
 	SET LOCAL client_min_messages = warning;
-	IF EXISTS (SELECT FROM reputation.engine) THEN
+	IF EXISTS (SELECT FROM reputation.engine WHERE name = 'builder') THEN
 		PERFORM builder_score_detach();
+	END IF;
+	IF EXISTS (SELECT FROM reputation.engine WHERE name = 'trust') THEN
+		PERFORM trust_score_detach();
 	END IF;
 	EXECUTE format('DROP SCHEMA IF EXISTS %I CASCADE', schema);
 	DROP VIEW IF EXISTS reputation.builder_signals CASCADE;
+	DROP VIEW IF EXISTS reputation.trust_signals CASCADE;
 	DELETE FROM reputation.builder_scores;
+	DELETE FROM reputation.trust_scores;
+	DELETE FROM reputation.trust_score_audit;
 	DELETE FROM reputation.job_runs;
 	DELETE FROM reputation.dead_letter;
 	DELETE FROM reputation.schedule;
 	DELETE FROM reputation.algorithm;
 	TRUNCATE reputation.inbox_0, reputation.inbox_1, reputation.inbox_2, reputation.inbox_3, reputation.inbox_4;
 	PERFORM reputation_unschedule();
+END
+$$;
+
+-- Users with all that trust looks at, and activity events.
+CREATE PROCEDURE test.make_trust_tables(schema text, id_type text DEFAULT 'int')
+LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE format('CREATE SCHEMA %I AUTHORIZATION regress_app', schema);
+	PERFORM set_config('search_path', quote_ident(schema) || ', public', false);
+	SET LOCAL ROLE regress_app;
+	EXECUTE format('CREATE TABLE users (id %s PRIMARY KEY, name text, photo text, bio text, interests text[], birthdate date, location text, job text, email_verified boolean, phone_verified boolean, photo_verified boolean, id_verified timestamptz, last_active_at timestamptz, created_at timestamptz, note text)', id_type);
+	EXECUTE format('CREATE TABLE activity (user_id %s REFERENCES users ON UPDATE CASCADE ON DELETE CASCADE, created_at timestamptz NOT NULL)', id_type);
+	CREATE INDEX ON activity (user_id, created_at);
+	RESET ROLE;
 END
 $$;
 

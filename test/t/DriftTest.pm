@@ -1,4 +1,4 @@
-# The randomised drift test: clients write in every way the product has to
+# The randomised drift test of both engines at the same users: clients write in every way the product has to
 # follow, the server is shaken meanwhile, and in the end every cached score must
 # equal a recomputation from the source, by the extension and by SQL of our own.
 #
@@ -57,7 +57,8 @@ my %variants = (
 		uid      => sub { $_[0] },
 		copy_uid => sub { $_[0] },
 		tables   => q{
-			CREATE TABLE users (id int PRIMARY KEY, name text);
+			CREATE TABLE users (id int PRIMARY KEY, name text, photo text, last_active_at timestamptz);
+			CREATE TABLE activity (user_id int REFERENCES users ON UPDATE CASCADE ON DELETE CASCADE, created_at timestamptz);
 			CREATE TABLE projects (id int PRIMARY KEY,
 				owner_id int REFERENCES users ON UPDATE CASCADE ON DELETE SET NULL,
 				status text, impact int);
@@ -73,9 +74,10 @@ my %variants = (
 		uid      => sub { $_[0] },
 		copy_uid => sub { $_[0] },
 		tables   => q{
-			CREATE TABLE users (id bigint PRIMARY KEY, name text) PARTITION BY HASH (id);
+			CREATE TABLE users (id bigint PRIMARY KEY, name text, photo text, last_active_at timestamptz) PARTITION BY HASH (id);
 			CREATE TABLE users_0 PARTITION OF users FOR VALUES WITH (MODULUS 2, REMAINDER 0);
 			CREATE TABLE users_1 PARTITION OF users FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+			CREATE TABLE activity (user_id bigint REFERENCES users ON UPDATE CASCADE ON DELETE CASCADE, created_at timestamptz);
 			CREATE TABLE projects (id bigint PRIMARY KEY,
 				owner_id bigint REFERENCES users ON UPDATE CASCADE ON DELETE CASCADE,
 				status text, impact numeric) PARTITION BY RANGE (id);
@@ -95,7 +97,8 @@ my %variants = (
 		uid      => sub { "'u$_[0]'" },
 		copy_uid => sub { "u$_[0]" },
 		tables   => q{
-			CREATE TABLE users (id text PRIMARY KEY, name text);
+			CREATE TABLE users (id text PRIMARY KEY, name text, photo text, last_active_at timestamptz);
+			CREATE TABLE activity (user_id text, created_at timestamp);
 			CREATE TABLE projects (id int, owner_id text, status text, impact float8)
 				PARTITION BY LIST (status);
 			CREATE TABLE projects_shipped PARTITION OF projects FOR VALUES IN ('shipped');
@@ -129,6 +132,19 @@ my $recomputed = q{
 		+ greatest(v - 10, 0) + least(50, round(10 * log(1 + impact))) AS score
 	FROM signals};
 
+# The same for trust, as of now; there is nothing to verify in these tables.
+my $recomputed_trust = q{
+	SELECT u.id, s.score AS stored, round(
+		(0.40 * (CASE WHEN u.photo <> '' THEN 25 ELSE 0 END + CASE WHEN u.name <> '' THEN 10 ELSE 0 END)
+		 + 25 * least(1, ln(1 + a.events::numeric) / ln(51::numeric)))
+		* CASE WHEN i.days > 7 THEN greatest(0.5, power(0.5, (i.days - 7) / 30)) ELSE 1 END) AS score
+	FROM users u LEFT JOIN reputation.trust_scores s ON s.user_id = u.id::text
+	CROSS JOIN LATERAL (
+		SELECT count(*) FILTER (WHERE a.created_at > now() - interval '720 hours') AS events, max(a.created_at) AS last
+		FROM activity a WHERE a.user_id = u.id) a
+	CROSS JOIN LATERAL (
+		SELECT extract(epoch FROM now() - greatest(u.last_active_at, a.last))::numeric / 86400 AS days) i};
+
 sub pick    { return $_[ int(rand(@_)) ]; }
 sub number  { return int(rand($_[0])) + 1; }
 sub user    { return int(USERS * rand()**2) + 1; }
@@ -136,6 +152,9 @@ sub project { return int(PROJECTS * rand()**2) + 1; }
 sub status  { return pick(qw('shipped' 'shipped' 'draft' 'archived')); }
 sub role    { return pick(qw('confirmed' 'confirmed' 'invited' 'declined')); }
 sub impact  { return pick('NULL', 0, number(9), number(1000), number(100000)); }
+
+# A time of the last 50 days.
+sub past { return sprintf q{now() - interval '%d s'}, rand(50 * 86400); }
 
 # A range of ids of some rows.
 sub range
@@ -164,6 +183,16 @@ my @statements = (
 	sub { my $u = shift; sprintf 'UPDATE users SET name = $$%d$$ WHERE id = %s;', number(99), $u->(user()) },
 	sub { my $u = shift; sprintf 'UPDATE users SET builder_score = %d WHERE id = %s;', number(99), $u->(user()) },
 	sub { my $u = shift; sprintf 'UPDATE users SET builder_score = builder_score + 1 WHERE id IN (%s, %s);', $u->(user()), $u->(user()) },
+	(sub { my $u = shift; sprintf 'UPDATE users SET photo = %s WHERE id = %s;', pick('NULL', '$$$$', '$$a$$', '$$b$$'), $u->(user()) }) x 2,
+	(sub { my $u = shift; sprintf 'UPDATE users SET last_active_at = %s WHERE id = %s;', past(), $u->(user()) }) x 2,
+	sub { my $u = shift; sprintf 'UPDATE users SET photo = $$c$$, builder_score = %d WHERE id = %s;', number(99), $u->(user()) },
+	(sub {
+		my $u = shift;
+		sprintf 'INSERT INTO activity SELECT u.id, %s FROM users u, generate_series(1, %d) WHERE u.id = %s;', past(), number(9), $u->(user());
+	}) x 2,
+	sub { my $u = shift; sprintf 'UPDATE activity SET user_id = %s WHERE user_id = %s;', $u->(user()), $u->(user()) },
+	sub { my $u = shift; sprintf 'UPDATE activity SET created_at = %s WHERE user_id = %s;', past(), $u->(user()) },
+	sub { my $u = shift; sprintf 'DELETE FROM activity WHERE user_id = %s;', $u->(user()) },
 	sub { my $u = shift; sprintf 'UPDATE users SET id = %s WHERE id = %s;', $u->(user()), $u->(user()) },
 	sub { my $u = shift; sprintf 'DELETE FROM users WHERE id = %s;', $u->(user()) },
 	(sub {
@@ -206,7 +235,7 @@ my @statements = (
 sub statement { return pick(@statements)->($_[0]->{uid}); }
 sub statements { my $variant = shift; return map { statement($variant) } 1 .. number(4); }
 
-sub recalc { return sprintf 'SELECT builder_score_recalc(%s);', $_[0]->{uid}->(user()); }
+sub recalc { return sprintf 'SELECT %s_score_recalc(%s);', pick('builder', 'trust'), $_[0]->{uid}->(user()); }
 
 my $prepared = 0;
 
@@ -214,6 +243,9 @@ my $prepared = 0;
 my @sweeps = (
 	q{SELECT reputation.run_job('nightly', 'manual');},
 	'SELECT builder_score_recalc_all();',
+	'SELECT trust_score_recalc_all();',
+	'TRUNCATE activity;',
+	q{SELECT algorithm_activate('trust', 1);},
 	'SELECT reputation_repair();',
 	'UPDATE users SET builder_score = builder_score + 1;',
 	'TRUNCATE project_collaborators;',
@@ -424,6 +456,7 @@ sub start_server
 		restart_after_crash = on
 		synchronous_commit = on
 		autovacuum_naptime = 1
+		timezone = 'UTC'
 		log_line_prefix = '%m [%p] %b %d '
 		log_statement = none});
 	$node->start;
@@ -436,7 +469,10 @@ sub start_server
 			$variants{$database}->{tables}
 			CREATE INDEX ON projects (owner_id);
 			CREATE INDEX ON project_collaborators (user_id);
+			CREATE INDEX ON activity (user_id, created_at);
+			SET timezone = 'UTC';
 			SELECT builder_score_attach();
+			SELECT trust_score_attach(activity => 'activity');
 			UPDATE reputation.algorithm
 			SET parameters = parameters || '{"debounce": "$variants{$database}->{debounce}"}';});
 	}
@@ -524,7 +560,7 @@ sub unexpected_errors
 			my ($level, $code, $message) = ($1, $2, $3);
 
 			next if $level eq 'WARNING' && $code !~ /^(XX|53)/ && $message !~ /reputation/;
-			next if $expected{$code} && $message !~ /reputation|inbox|builder_scores/;
+			next if $expected{$code} && $message !~ /reputation|inbox|builder_scores|trust_score/;
 			push @lines, $line;
 		}
 	}
@@ -561,10 +597,21 @@ sub check
 		SELECT NOT EXISTS (SELECT FROM reputation.inbox_0) AND NOT EXISTS (SELECT FROM reputation.inbox_1)
 			AND NOT EXISTS (SELECT FROM reputation.inbox_2) AND NOT EXISTS (SELECT FROM reputation.inbox_3) AND NOT EXISTS (SELECT FROM reputation.inbox_4)
 			AND NOT EXISTS (SELECT FROM reputation.job)
+			AND NOT EXISTS (SELECT FROM reputation.trust_scores WHERE next_due_at <= now())
 			AND NOT EXISTS (SELECT FROM reputation.job_runs WHERE status = 'running')}), "$when: drained")
 	  or diag $node->safe_psql($database, 'SELECT * FROM reputation.job LIMIT 20; SELECT * FROM reputation.job_runs ORDER BY id DESC LIMIT 5');
 
-	is_none($node, $database, q{SELECT * FROM reputation_verify('builder')}, "$when: verify finds nothing");
+	is_none($node, $database, q{SELECT * FROM reputation_verify()}, "$when: verify finds nothing");
+	is_none($node, $database, "SET timezone = 'UTC'; SELECT * FROM ($recomputed_trust) r WHERE stored IS DISTINCT FROM score",
+		"$when: every trust score is the recomputed one");
+	is_none($node, $database, q{SELECT s.user_id, s.score, a.new_score, a.cause FROM reputation.trust_scores s FULL JOIN
+		(SELECT DISTINCT ON (user_id) * FROM reputation.trust_score_audit ORDER BY user_id, id DESC) a USING (user_id)
+		WHERE (s.score, s.breakdown, s.badges, s.algorithm_version, s.computed_at)
+			IS DISTINCT FROM (a.new_score, a.breakdown, a.badges, a.algorithm_version, a.computed_at)},
+		"$when: the last audit row of each user is its score's");
+	is_none($node, $database, q{SELECT id, old_score, before FROM
+		(SELECT a.*, lag(new_score) OVER (PARTITION BY user_id ORDER BY id) AS before FROM reputation.trust_score_audit a) a
+		WHERE old_score IS DISTINCT FROM before}, "$when: the audit has no gap");
 	is_none($node, $database, "SELECT * FROM ($recomputed) r WHERE builder_score IS DISTINCT FROM score",
 		"$when: every cached score is the recomputed one");
 	is_none($node, $database, q{SELECT u.id, s.user_id FROM users u

@@ -1,0 +1,128 @@
+-- The trust engine.
+
+CREATE TABLE reputation.trust_scores (
+	user_id				text		COLLATE "C" PRIMARY KEY,
+	score				int			NOT NULL,
+	profile				float8		NOT NULL,
+	verification		float8		NOT NULL,
+	activity			float8		NOT NULL,
+	decay				float8		NOT NULL,
+	breakdown			jsonb		NOT NULL,
+	badges				text[]		NOT NULL,
+	algorithm_version	int			NOT NULL,
+	computed_at			timestamptz	NOT NULL,
+	next_due_at			timestamptz
+) WITH (fillfactor = 80);
+CREATE INDEX trust_scores_next_due_at ON reputation.trust_scores (next_due_at);
+COMMENT ON TABLE reputation.trust_scores IS 'trust scores (0 to 100) with their parts (0 to 100) and badges';
+COMMENT ON COLUMN reputation.trust_scores.decay IS 'the factor of inactivity at computed_at; it falls while the rounded score stays';
+COMMENT ON COLUMN reputation.trust_scores.computed_at IS 'when something other than next_due_at was last written: at an event, or when time changed a part or a badge';
+COMMENT ON COLUMN reputation.trust_scores.next_due_at IS 'the next moment at which time alone can change score, parts or badges; null: none';
+
+CREATE TABLE reputation.trust_score_audit (
+	id					bigint		GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	user_id				text		COLLATE "C" NOT NULL,
+	old_score			int,
+	new_score			int			NOT NULL,
+	breakdown			jsonb		NOT NULL,
+	badges				text[]		NOT NULL,
+	cause				text		NOT NULL CHECK (cause IN ('event', 'time', 'nightly', 'manual', 'algorithm')),
+	algorithm_version	int			NOT NULL,
+	computed_at			timestamptz	NOT NULL
+);
+CREATE INDEX trust_score_audit_user ON reputation.trust_score_audit (user_id, id);
+COMMENT ON TABLE reputation.trust_score_audit IS 'how trust scores came about; the last row of a user, by id, is its score row''s';
+COMMENT ON COLUMN reputation.trust_score_audit.old_score IS 'null: there was none';
+
+CREATE FUNCTION @extschema@.trust_score_attach(
+	users text DEFAULT 'users',
+	columns jsonb DEFAULT '{}',
+	activity text DEFAULT NULL,
+	fire text DEFAULT 'origin')
+RETURNS bigint
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'trust_score_attach';
+COMMENT ON FUNCTION @extschema@.trust_score_attach(text, jsonb, text, text) IS
+'Attaches the trust engine to a users table and, if given, a table of activity events (user_id, created_at): makes the signals view and the capture triggers, and queues a first computation of everybody. A NOTICE says which inputs were not found; columns names other columns, e.g. {"users": {"photo": "avatar_url", "job": null}, "activity": {"created_at": "at"}}; fire: origin or always (fire on logical apply too). Returns the id of the first run in reputation.job_runs. 42P01 and 42703 name everything that is missing; 42804 unsupported type; 0A000 virtual generated column; 42501 not allowed; 22023 bad argument.';
+
+CREATE FUNCTION @extschema@.trust_score_detach() RETURNS void
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'trust_score_detach';
+COMMENT ON FUNCTION @extschema@.trust_score_detach() IS
+'Removes the trust engine''s triggers and view and its pending work; keeps scores and audit. 55000 when not attached.';
+
+CREATE FUNCTION @extschema@.trust_score(uid anycompatible) RETURNS int
+LANGUAGE C STABLE STRICT AS 'MODULE_PATHNAME', 'trust_score';
+COMMENT ON FUNCTION @extschema@.trust_score(anycompatible) IS
+'The stored trust score of a user (0 to 100); 0 before its first computation. P0002 unknown user; 22P02 malformed id; 55000 not attached.';
+
+CREATE FUNCTION @extschema@.trust_score_recalc(uid anycompatible) RETURNS int
+LANGUAGE C VOLATILE STRICT SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'trust_score_recalc';
+COMMENT ON FUNCTION @extschema@.trust_score_recalc(anycompatible) IS
+'Computes a user''s trust score now, stores it with an audit row (cause manual), and returns it. P0002 unknown user; 22P02 malformed id; 55000 not attached.';
+
+CREATE FUNCTION @extschema@.trust_score_recalc_all() RETURNS bigint
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'trust_score_recalc_all';
+COMMENT ON FUNCTION @extschema@.trust_score_recalc_all() IS
+'Computes every user''s trust score now, in this transaction, and returns how many changed; rows that others hold locked, and users without a score row, are left to the workers. 55000 not attached.';
+
+CREATE FUNCTION @extschema@.trust_score_explain(uid anycompatible) RETURNS jsonb
+LANGUAGE C VOLATILE STRICT SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'trust_score_explain';
+COMMENT ON FUNCTION @extschema@.trust_score_explain(anycompatible) IS
+'How a user''s trust score comes about: {user_id, score, cached, signals (each input; null: the application has none), terms (points of each input, sub-scores, decay), badges, next_change {at, why, score, badges}, raise [{input, points, score}, ...] with what would raise the score most first, algorithm_version, computed_at, age_seconds, pending, due_at}. P0002 unknown user; 22P02 malformed id; 55000 not attached.';
+
+CREATE FUNCTION @extschema@.get_trust_score(uid anycompatible) RETURNS reputation.trust_scores
+LANGUAGE sql STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	SELECT s FROM (SELECT reputation.user_key('trust', $1) AS key) k
+	LEFT JOIN reputation.trust_scores s ON s.user_id = k.key COLLATE "C"
+$$;
+COMMENT ON FUNCTION @extschema@.get_trust_score(anycompatible) IS
+'A user''s row of reputation.trust_scores; a null row before its first computation. P0002 unknown user; 22P02 malformed id; 55000 not attached.';
+
+CREATE FUNCTION @extschema@.get_audit_rows(uid anycompatible) RETURNS SETOF reputation.trust_score_audit
+LANGUAGE sql STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	SELECT a.* FROM reputation.trust_score_audit a
+	WHERE a.user_id = (SELECT reputation.user_key('trust', $1)) COLLATE "C" ORDER BY a.id
+$$;
+COMMENT ON FUNCTION @extschema@.get_audit_rows(anycompatible) IS
+'A user''s rows of reputation.trust_score_audit, the oldest first. P0002 unknown user; 22P02 malformed id; 55000 not attached.';
+
+CREATE FUNCTION @extschema@.upsert_user(doc jsonb) RETURNS text
+LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'reputation_upsert_user';
+COMMENT ON FUNCTION @extschema@.upsert_user(jsonb) IS
+'Inserts a user into the users table that the trust engine is attached to, or updates the columns given when the id is there; returns the id as text. The keys of doc are the engine''s names of the columns (photo, bio, ...) or the table''s own. With the caller''s privileges. 22023 unknown key; 22P02 a value that is not of the column''s type, naming the key; 55000 not attached.';
+
+CREATE PROCEDURE @extschema@.upsert_user_and_wait(doc jsonb, timeout interval DEFAULT '5 s')
+LANGUAGE C AS 'MODULE_PATHNAME', 'reputation_upsert_user_and_wait';
+COMMENT ON PROCEDURE @extschema@.upsert_user_and_wait(jsonb, interval) IS
+'upsert_user(doc), commits, and waits until the user''s trust score is computed, for which it does not wait for the debounce window. 25001 inside a transaction block; 55P03 after the timeout, with what is still pending; otherwise as upsert_user().';
+
+REVOKE ALL ON FUNCTION
+	@extschema@.trust_score_attach(text, jsonb, text, text),
+	@extschema@.trust_score_detach(),
+	@extschema@.trust_score_recalc(anycompatible),
+	@extschema@.trust_score_recalc_all(),
+	@extschema@.trust_score_explain(anycompatible),
+	@extschema@.get_trust_score(anycompatible),
+	@extschema@.get_audit_rows(anycompatible),
+	@extschema@.upsert_user(jsonb)
+	FROM PUBLIC;
+REVOKE ALL ON PROCEDURE @extschema@.upsert_user_and_wait(jsonb, interval) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION
+	@extschema@.trust_score_explain(anycompatible),
+	@extschema@.get_trust_score(anycompatible),
+	@extschema@.get_audit_rows(anycompatible),
+	@extschema@.upsert_user(jsonb)
+	TO reputation_reader, reputation_admin;
+GRANT EXECUTE ON PROCEDURE @extschema@.upsert_user_and_wait(jsonb, interval) TO reputation_reader, reputation_admin;
+GRANT EXECUTE ON FUNCTION
+	@extschema@.trust_score_attach(text, jsonb, text, text),
+	@extschema@.trust_score_detach(),
+	@extschema@.trust_score_recalc(anycompatible),
+	@extschema@.trust_score_recalc_all()
+	TO reputation_admin;
+
+SELECT pg_catalog.pg_extension_config_dump('reputation.trust_scores', '');
+SELECT pg_catalog.pg_extension_config_dump('reputation.trust_score_audit', '');
+SELECT pg_catalog.pg_extension_config_dump('reputation.trust_score_audit_id_seq', '');

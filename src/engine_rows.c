@@ -1,0 +1,247 @@
+/*
+ * engine_rows.c
+ *		Writing score rows, and the audit that goes with them.
+ *
+ * An engine's score table has the columns of its description. Where there is an
+ * audit table, the statement that writes a score row writes the audit row too,
+ * after it has the score row's lock: a user's last audit row, by its id, is of
+ * the score row as it is, and "old" is what that row said before. A score row of
+ * which only next_due_at differs keeps everything else, computed_at included, and
+ * gets no audit row.
+ *
+ * Score rows without such columns are written by plainer statements: in haste
+ * (engine_store.c), or as here, the free ones locked first. An audited one is
+ * always locked first, for its old score.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "clock.h"
+#include "engine.h"
+#include "guc.h"
+#include "spi.h"
+#include "utils/builtins.h"
+
+static int
+compare_users(const void *a, const void *b)
+{
+	return strcmp((*(Score *const *) a)->user, (*(Score *const *) b)->user);
+}
+
+static int
+compare_user(const void *key, const void *element)
+{
+	return strcmp(key, (*(Score *const *) element)->user);
+}
+
+/*
+ * engine_mark_returned -- marks the scores of the users in the statement's
+ * result as stored; the scores are sorted.
+ */
+void
+engine_mark_returned(Score **scores, int count, uint64 returned, bool changed)
+{
+	for (uint64 row = 0; row < returned; row++)
+	{
+		Score	  **score = bsearch(spi_text(row, 1), scores, count, sizeof(Score *),
+									compare_user);
+
+		if (score == NULL)
+			continue;
+		(*score)->stored = true;
+		(*score)->changed |= changed;
+	}
+	SPI_freetuptable(SPI_tuptable);
+}
+
+/*
+ * engine_sort_scores -- sorts by key; the keys and scores as C arrays.
+ */
+void
+engine_sort_scores(Score **scores, int count, char ***keys, int32 **numbers)
+{
+	*keys = palloc(sizeof(char *) * Max(count, 1));
+	*numbers = palloc(sizeof(int32) * Max(count, 1));
+	qsort(scores, count, sizeof(Score *), compare_users);
+	for (int i = 0; i < count; i++)
+	{
+		(*keys)[i] = scores[i]->user;
+		(*numbers)[i] = scores[i]->score;
+	}
+}
+
+/* The statement that writes rows of scores alone; %s is the table. */
+static const char *
+plain_statement(bool missing, bool hasty)
+{
+	if (missing)
+		return "INSERT INTO reputation.%1$s AS s SELECT n.id, n.score, $3, $4 "
+			"FROM unnest($1, $2) AS n(id, score) ON CONFLICT (user_id) DO UPDATE "
+			"SET score = excluded.score, algorithm_version = $3, computed_at = $4 "
+			"RETURNING user_id";
+	if (hasty)
+		return "UPDATE reputation.%1$s s SET score = n.score, algorithm_version = $3, "
+			"computed_at = $4 FROM unnest($1, $2) AS n(id, score) "
+			"WHERE s.user_id = n.id RETURNING s.user_id";
+	return "WITH free AS (SELECT s.ctid, n.score FROM reputation.%1$s s "
+		"JOIN unnest($1, $2) AS n(id, score) ON s.user_id = n.id "
+		"FOR NO KEY UPDATE OF s SKIP LOCKED) "
+		"UPDATE reputation.%1$s s SET score = free.score, algorithm_version = $3, "
+		"computed_at = $4 FROM free WHERE s.ctid = free.ctid RETURNING s.user_id";
+}
+
+/* The engine's own columns, each after a format with up to two places for it. */
+static char *
+columns(const EngineDescriptor *d, bool audited_only, const char *format)
+{
+	StringInfoData list;
+
+	initStringInfo(&list);
+	for (int i = 0; i < d->ncolumns; i++)
+	{
+		if (d->columns[i].audited || !audited_only)
+			appendStringInfo(&list, format, d->columns[i].name, d->columns[i].type);
+	}
+	return list.data;
+}
+
+/* The parameters from $5 on as a table "n", with the first two; see write_columns(). */
+static char *
+parameter_rows(const EngineDescriptor *d)
+{
+	StringInfoData arrays;
+
+	initStringInfo(&arrays);
+	for (int i = 0; i < d->ncolumns; i++)
+		appendStringInfo(&arrays, ", $%d", 7 + i);
+	return psprintf("unnest($1, $2, $5, $6%s) AS n(id, score, due_at, cause%s)", arrays.data,
+					columns(d, false, ", %1$s"));
+}
+
+/* What follows "WITH written AS (...)", and gives the users. */
+static char *
+audit_statement(const EngineDescriptor *d)
+{
+	if (d->audit_table == NULL)
+		return " SELECT user_id FROM written";
+	return psprintf(", audited AS (INSERT INTO reputation.%s (user_id, old_score, new_score, "
+					"cause, algorithm_version, computed_at%s) "
+					"SELECT user_id, old_score, score, cause, $3, $4%s FROM written "
+					"WHERE cause <> '') SELECT user_id FROM written",
+					d->audit_table, columns(d, true, ", %1$s"), columns(d, true, ", %1$s"));
+}
+
+/*
+ * The statement that writes rows with the engine's columns. A cause of '' means
+ * that only next_due_at is another.
+ */
+static char *
+columns_statement(const EngineDescriptor *d, bool missing)
+{
+	if (missing)
+		return psprintf("WITH n AS MATERIALIZED (SELECT * FROM %1$s), "
+						"added AS (INSERT INTO reputation.%2$s AS s "
+						"(user_id, score, algorithm_version, computed_at, next_due_at%3$s) "
+						"SELECT n.id, n.score, $3, $4, nullif(n.due_at, 'infinity')%4$s FROM n "
+						"ON CONFLICT (user_id) DO NOTHING RETURNING s.*), "
+						"written AS (SELECT a.*, NULL::int AS old_score, n.cause "
+						"FROM added a JOIN n ON n.id = a.user_id)%5$s",
+						parameter_rows(d), d->score_table, columns(d, false, ", %1$s"),
+						columns(d, false, ", n.%1$s::%2$s"), audit_statement(d));
+	return psprintf("WITH free AS (SELECT s.ctid, s.score AS old_score, n.* "
+					"FROM reputation.%2$s s JOIN %1$s ON s.user_id = n.id "
+					"FOR NO KEY UPDATE OF s SKIP LOCKED), "
+					"written AS (UPDATE reputation.%2$s s SET score = f.score, "
+					"next_due_at = nullif(f.due_at, 'infinity'), "
+					"algorithm_version = $3, "
+					"computed_at = CASE WHEN f.cause = '' THEN s.computed_at ELSE $4 END%3$s "
+					"FROM free f WHERE s.ctid = f.ctid RETURNING s.*, f.old_score, f.cause)%4$s",
+					parameter_rows(d), d->score_table,
+					columns(d, false, ", %1$s = CASE WHEN f.cause = '' THEN s.%1$s "
+							"ELSE f.%1$s::%2$s END"), audit_statement(d));
+}
+
+/* Writes rows with the engine's columns. */
+static uint64
+write_columns(Engine *engine, Score **scores, int count, bool missing, const Datum *common)
+{
+	const EngineDescriptor *d = engine->descriptor;
+	Oid			types[6 + MAX_SCORE_COLUMNS] = {TEXTARRAYOID, INT4ARRAYOID, INT4OID,
+	TIMESTAMPTZOID, TIMESTAMPTZARRAYOID, TEXTARRAYOID};
+	Datum		values[6 + MAX_SCORE_COLUMNS];
+	TimestampTz *due = palloc(sizeof(TimestampTz) * Max(count, 1));
+	char	  **texts = palloc(sizeof(char *) * Max(count, 1));
+
+	memcpy(values, common, sizeof(Datum) * 4);
+	for (int i = 0; i < count; i++)
+	{
+		Score	   *score = scores[i];
+
+		due[i] = score->next_due_at;
+		texts[i] = (char *) (score->audit || score_changed(engine, score) ? score->cause : "");
+	}
+	values[4] = timestamp_array(due, count);
+	values[5] = text_array(texts, count);
+	for (int column = 0; column < d->ncolumns; column++)
+	{
+		for (int i = 0; i < count; i++)
+			texts[i] = scores[i]->columns[column];
+		types[6 + column] = TEXTARRAYOID;
+		values[6 + column] = text_array(texts, count);
+	}
+	return spi_exec(columns_statement(d, missing), 6 + d->ncolumns, types, values, NULL);
+}
+
+/*
+ * engine_write_rows -- writes score rows: updates those that are there and, unless
+ * it is hasty, not locked; or inserts those that are missing. Marks what it
+ * wrote as stored, the others as not.
+ */
+void
+engine_write_rows(Engine *engine, Score **scores, int count, bool missing, bool hasty)
+{
+	const EngineDescriptor *d = engine->descriptor;
+	Oid			types[] = {TEXTARRAYOID, INT4ARRAYOID, INT4OID, TIMESTAMPTZOID};
+	char	  **keys;
+	int32	   *numbers;
+	Datum		values[4];
+	uint64		written;
+	int			settings = spi_settings_begin();
+
+	engine_sort_scores(scores, count, &keys, &numbers);
+	for (int i = 0; i < count; i++)
+		scores[i]->stored = false;
+	values[0] = text_array(keys, count);
+	values[1] = int_array(numbers, count);
+	values[2] = Int32GetDatum(engine->version);
+	values[3] = TimestampTzGetDatum(d->ncolumns > 0 ? engine->now : clock_now());
+	spi_prefer_indexes();
+	if (hasty)
+		spi_set("lock_timeout", "1ms");
+	written = d->ncolumns > 0 ? write_columns(engine, scores, count, missing, values) :
+		spi_exec(psprintf(plain_statement(missing, hasty), d->score_table), 4, types, values,
+				 NULL);
+	engine_mark_returned(scores, count, written, false);
+	spi_settings_end(settings);
+}
+
+/*
+ * engine_prune_audit -- removes audit rows that are older than
+ * reputation.audit_retention, but for each user's last. Waits for nobody.
+ */
+void
+engine_prune_audit(const Engine *engine)
+{
+	Oid			types[] = {TIMESTAMPTZOID};
+	Datum		values[] = {TimestampTzGetDatum(clock_now())};
+
+	if (engine->descriptor->audit_table == NULL || guc_audit_retention == 0)
+		return;
+	spi_exec(psprintf("DELETE FROM reputation.%1$s WHERE id = ANY (ARRAY("
+					  "SELECT a.id FROM reputation.%1$s a "
+					  "WHERE a.computed_at < $1 - interval '%2$d days' "
+					  "AND EXISTS (SELECT FROM reputation.%1$s b "
+					  "WHERE b.user_id = a.user_id AND b.id > a.id) FOR UPDATE SKIP LOCKED))",
+					  engine->descriptor->audit_table, guc_audit_retention),
+			 1, types, values, NULL);
+}

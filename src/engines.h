@@ -1,0 +1,18 @@
+/*
+ * engines.h
+ *		Which engines there are. A new one has a line here.
+ */
+#ifndef REPUTATION_ENGINES_H
+#define REPUTATION_ENGINES_H
+
+#include "engine.h"
+
+extern const EngineDescriptor builder_engine;
+extern const EngineDescriptor trust_engine;
+
+static const EngineDescriptor *const descriptors[] = {
+	&builder_engine,
+	&trust_engine
+};
+
+#endif							/* REPUTATION_ENGINES_H */

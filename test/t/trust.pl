@@ -1,0 +1,120 @@
+# Trust with a worker: what time alone changes is computed when it is due, by the
+# clock, and nobody else is looked at; upsert_user_and_wait().
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::RealBin/../perl";
+
+use PostgreSQL::Test::Utils;
+use Reputation;
+use Test::More;
+
+my $node = start_server('main', "reputation.workers = 2", "reputation.debounce = '1 h'",
+	"reputation.clock = '2026-01-01 00:00:00+00'");
+
+$node->safe_psql('postgres', 'CREATE ROLE app LOGIN; CREATE DATABASE app OWNER app');
+$node->safe_psql('app', q{
+	SET SESSION AUTHORIZATION app;
+	CREATE TABLE users (id int PRIMARY KEY, name text, photo text, last_active_at timestamptz, created_at timestamptz);
+	INSERT INTO users SELECT i, 'user ' || i FROM generate_series(1, 2000) i;
+	UPDATE users SET last_active_at = '2025-12-31', created_at = '2025-12-31' WHERE id <= 5});
+$node->safe_psql('app', q{
+	SET client_min_messages = warning;
+	CREATE EXTENSION reputation;
+	SELECT trust_score_attach()});
+wait_computed($node, 'app', 'the users are computed after the attach');
+is($node->safe_psql('app', q{SELECT count(*), count(next_due_at) FROM reputation.trust_scores}), '2000|5',
+	'time changes the score of five of them');
+
+# The clock is moved from due time to due time; only who is due is computed.
+my $computed = q{SELECT sum(users) FROM reputation.workers()};
+my $before = $node->safe_psql('app', $computed);
+my %badges = ('2026-01-06 23:59:59+00' => '{active,new}', '2026-01-07 00:00:00+00' => '{active}',
+	'2026-01-07 00:00:01+00' => '{}');
+for my $time (sort keys %badges)
+{
+	reload_with($node, 'reputation.clock' => $time);
+	wait_until($node, 'app', "SELECT NOT EXISTS (SELECT FROM reputation.trust_scores WHERE next_due_at <= '$time')",
+		"$time: the worker was there");
+	is($node->safe_psql('app', q{SELECT DISTINCT badges FROM reputation.trust_scores WHERE user_id::int <= 5}),
+		$badges{$time}, "$time: the badges are those of the moment");
+}
+is($node->safe_psql('app', $computed), $before + 10, 'nobody else was computed');
+is($node->safe_psql('app', q{SELECT cause, count(*) FROM reputation.trust_score_audit GROUP BY 1 ORDER BY 1}),
+	"manual|2000\ntime|10", 'the audit says why');
+
+# A year at once.
+reload_with($node, 'reputation.clock' => '2027-01-01 00:00:00+00');
+wait_until($node, 'app', 'SELECT count(next_due_at) = 0 FROM reputation.trust_scores', 'a far jump: all are at the bottom');
+is($node->safe_psql('app', $computed), $before + 15, 'by one computation each');
+wait_computed($node, 'app', 'nothing is left');
+is($node->safe_psql('app', 'SELECT * FROM reputation_verify()'), '', 'nothing differs');
+
+# The clock is set back: scores of the future are computed again, by a worker that notices.
+reload_with($node, 'reputation.clock' => '2026-01-03 00:00:00+00');
+$node->safe_psql('app', 'SELECT reputation.wake()');
+wait_until($node, 'app', q{SELECT bool_and(badges = '{active,new}') FROM reputation.trust_scores WHERE user_id::int <= 5},
+	'the clock is set back: so are the scores');
+wait_computed($node, 'app', 'nothing is left after that');
+is($node->safe_psql('app', 'SELECT * FROM reputation_verify()'), '', 'nothing differs after that');
+
+# A user is written and waited for, although its debounce window is open; with either protocol.
+$node->safe_psql('app', q{CALL upsert_user_and_wait('{"id": 7, "photo": "a.jpg"}', '60 s')});
+is($node->safe_psql('app', 'SELECT trust_score(7)'), '14', 'the first upsert is computed when it returns');
+for my $photo ('', 'b.jpg')
+{
+	$node->safe_psql('app', qq{CALL upsert_user_and_wait('{"id": 7, "photo": "$photo"}', '60 s')});
+	is($node->safe_psql('app', 'SELECT trust_score(7)'), $photo eq '' ? '4' : '14', "so is the one to '$photo'");
+}
+$node->safe_psql('app', q{CALL upsert_user_and_wait('{"id": 5000, "name": "new"}', '60 s')});
+is($node->safe_psql('app', 'SELECT trust_score(5000)'), '4', 'and a new user');
+is($node->safe_psql('app', q{SELECT string_agg(cause || ' ' || new_score, ', ' ORDER BY id) FROM get_audit_rows(7)}),
+	'manual 4, event 14, event 4, event 14', 'one audit row each');
+my ($status, undef, $error) = $node->psql('app', q{\set VERBOSITY verbose
+	BEGIN; CALL upsert_user_and_wait('{"id": 8}')});
+like($error, qr/25001: .*transaction block.*HINT:/s, 'not in a transaction block');
+reload_with($node, 'reputation.workers' => 0);
+wait_until($node, 'app', 'SELECT count(*) = 0 FROM reputation.workers()', 'the workers are gone');
+($status, undef, $error) = $node->psql('app', q{\set VERBOSITY verbose
+	CALL upsert_user_and_wait('{"id": 8, "photo": "x"}', '200 ms')});
+like($error, qr/55P03: timed out waiting for user "8".*DETAIL:  Still pending: changes that were not folded/s,
+	'without a worker it says what is pending');
+is($node->safe_psql('app', 'SELECT photo FROM users WHERE id = 8'), 'x', 'the user was written');
+reload_with($node, 'reputation.workers' => 1);
+wait_computed($node, 'app', 'a worker sees to it');
+
+# A user whom time makes due, and whose computation the process does not survive.
+$node->safe_psql('app', q{
+	CREATE SCHEMA app AUTHORIZATION app;
+	SET ROLE app;
+	CREATE TABLE app.poison (id int);
+	INSERT INTO app.poison VALUES (3);
+	CREATE FUNCTION app.bite(uid int) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
+	BEGIN
+		WHILE EXISTS (SELECT FROM app.poison p WHERE p.id = uid) LOOP
+			PERFORM pg_sleep(0.01);
+		END LOOP;
+		RETURN true;
+	END $$;
+	RESET ROLE;
+	DO $$ BEGIN EXECUTE 'CREATE OR REPLACE VIEW reputation.trust_signals AS SELECT * FROM ('
+		|| rtrim(pg_get_viewdef('reputation.trust_signals'), ';') || ') s WHERE app.bite(s.user_id)'; END $$});
+reload_with($node, 'reputation.clock' => '2026-01-08 00:00:00+00');
+for my $crash (1 .. 3)
+{
+	my $pid = wait_at_gate($node, 'app', "crash $crash: a worker is at it");
+	kill 'KILL', $pid;
+	wait_until($node, 'postgres', "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $pid)", "crash $crash: it is gone");
+}
+wait_until($node, 'app', q{SELECT EXISTS (SELECT FROM reputation.dead_letter WHERE engine = 'trust' AND key = '3')},
+	'it is given up');
+wait_until($node, 'app', q{SELECT count(*) = 1 FROM reputation.trust_scores WHERE next_due_at <= '2026-01-08 00:00:00+00'},
+	'the others are computed');
+$node->safe_psql('app', 'DELETE FROM app.poison; SELECT reputation_retry()');
+wait_until($node, 'app', q{SELECT count(*) = 0 FROM reputation.trust_scores WHERE next_due_at <= '2026-01-08 00:00:00+00'},
+	'and it, when that is mended');
+wait_computed($node, 'app', 'nothing is left in the end');
+is($node->safe_psql('app', 'SELECT * FROM reputation_verify()'), '', 'nothing differs in the end');
+
+$node->stop;
+done_testing();
