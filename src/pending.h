@@ -19,7 +19,7 @@ extern bool pending_begin(PendingLook *look, bool wait);
 extern void pending_end(void);
 extern char *pending_look_once(PendingLook *look, const Engine *engine, const char *key);
 extern void pending_timed_out(const char *engine, const char *key,
-							  const char *what) pg_attribute_noreturn();
+							  const char *what);
 extern char *pending_work(const PendingLook *look, const Engine *engine, const char *key);
 
 #endif							/* REPUTATION_PENDING_H */
