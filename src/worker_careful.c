@@ -6,7 +6,7 @@
  * it when it leaves in good order. One that finds the row of its predecessor
  * works carefully for a while: one key a unit, with the key in the mark,
  * durably, before the work. Crashes over a key are counted until it succeeds;
- * at the second it becomes a dead letter. Somebody else may compute a key that
+ * at the third it becomes a dead letter. Somebody else may compute a key that
  * is counted, in a batch: a key without a job row has been computed, since a unit
  * removes the row when it commits, and one that crashes does not. A worker that leaves before it was
  * careful for long enough leaves the mark, without a key: its successor goes on.
@@ -27,7 +27,11 @@
 #include "utils/memutils.h"
 #include "worker_units.h"
 
-#define CRASHES_TO_GIVE_UP	2
+/*
+ * Not at once: a process also ends because another one crashed, and one key may
+ * be in the way of that again and again, while somebody holds its row locked.
+ */
+#define CRASHES_TO_GIVE_UP	3
 
 /* The worker's mark, with the key it is about to work on alone, or none. */
 static void
@@ -94,12 +98,12 @@ quarantine(List *engines, int engine_id, Job *job)
 		if (queue_claim(engine, &scope, &taken, &tallies) == 0)
 			return;				/* another worker is at it: the next time */
 		taken[0].attempt = guc_max_attempts;
-		queue_fail(engine, &taken[0], "the server process crashed twice while it was computed");
+		queue_fail(engine, &taken[0], "the server process crashed three times while it was computed");
 		tally(&tallies, taken[0].run_id, 1, 0);
 		tallies_store(&tallies);
 		ereport(WARNING,
 				(errmsg("reputation gave up \"%s\" of the engine \"%s\": its computation crashed "
-						"the server process twice", job->key, engine->descriptor->name)));
+						"the server process three times", job->key, engine->descriptor->name)));
 	}
 	forget_crashes(engine_id, job);
 }
