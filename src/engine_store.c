@@ -7,7 +7,7 @@
  * or an event is to be audited. Rows that others hold locked are skipped and reported as not stored.
  * Why a stale value cannot stay is told in queue.c.
  *
- * First a batch is stored in haste, by plain updates in a subtransaction that
+ * A worker first stores a batch in haste, by plain updates in a subtransaction that
  * gives up at the first lock it would have to wait for; that is nearly always
  * enough. When it is not, the batch and some after it are stored with care: the
  * free rows are locked first (SKIP LOCKED), then updated, at twice the cost.
@@ -21,6 +21,7 @@
 #include "catalog/pg_type.h"
 #include "clock.h"
 #include "engine.h"
+#include "miscadmin.h"
 #include "queue.h"
 #include "spi.h"
 #include "subxact.h"
@@ -65,9 +66,6 @@ score_differs(const Engine *engine, const Score *score)
 
 /* How many of those are left. */
 static int	careful = 0;
-
-/* Batches that one transaction stores in haste. */
-#define MAX_HURRIED		24
 
 /* Users of a transaction that are queued one by one to be looked at again. */
 #define MAX_RECHECKS	10000
@@ -239,24 +237,18 @@ has_foreign_trigger(Oid users)
 }
 
 /*
- * May a batch be stored in haste? Not when one could not be lately; nor too many
- * in one transaction, for a snapshot has room for 64 subtransactions of each.
+ * May a batch be stored in haste? Only by a worker: a session's transaction may
+ * store many, and a snapshot has room for 64 subtransactions of each. And not
+ * when one could not be lately.
  */
 static bool
 may_hurry(const Engine *engine)
 {
-	static TransactionId hurried_in = InvalidTransactionId;
-	static int	hurried = 0;
-
 	if (careful > 0)
-	{
 		careful--;
-		return false;
-	}
-	if (hurried_in != GetTopTransactionIdIfAny())
-		hurried = 0;
-	hurried_in = GetTopTransactionIdIfAny();
-	return hurried++ < MAX_HURRIED && !has_foreign_trigger(engine->users);
+	else
+		return IsBackgroundWorker && !has_foreign_trigger(engine->users);
+	return false;
 }
 
 /*
