@@ -389,6 +389,16 @@ sub start_client
 	return $pid;
 }
 
+# Runs statements in a session, which may end in the middle, or not begin: then
+# psql has not read them all, and the write fails.
+sub in_a_session
+{
+	my ($node, $database, $sql) = @_;
+
+	eval { $node->psql($database, $sql, on_error_stop => 0); };
+	return;
+}
+
 # What is done to the server while the clients are at it.
 sub signal_backend
 {
@@ -426,20 +436,19 @@ my %trouble = (
 	'termination of a client' => sub { signal_backend(@_, 'pg_terminate_backend', 'client') },
 	'cancel of a client' => sub { signal_backend(@_, 'pg_cancel_backend', 'client') for 1 .. 5; },
 	'lock of the inbox' => sub {
-		$_[0]->psql($_[1], q{BEGIN; LOCK TABLE reputation.inbox_0, reputation.inbox_1, reputation.inbox_2, reputation.inbox_3, reputation.inbox_4;
-			SELECT count(*) FROM generate_series(1, 3000000); COMMIT;}, on_error_stop => 0);
+		in_a_session(@_, q{BEGIN; LOCK TABLE reputation.inbox_0, reputation.inbox_1, reputation.inbox_2, reputation.inbox_3, reputation.inbox_4;
+			SELECT count(*) FROM generate_series(1, 3000000); COMMIT;});
 	},
 	'lock of the segments' => sub {
-		$_[0]->psql($_[1], q{BEGIN; LOCK TABLE reputation.inbox_0, reputation.inbox_1, reputation.inbox_2, reputation.inbox_3;
-			SELECT count(*) FROM generate_series(1, 3000000); COMMIT;}, on_error_stop => 0);
+		in_a_session(@_, q{BEGIN; LOCK TABLE reputation.inbox_0, reputation.inbox_1, reputation.inbox_2, reputation.inbox_3;
+			SELECT count(*) FROM generate_series(1, 3000000); COMMIT;});
 	},
 	'lock of the jobs' => sub {
-		$_[0]->psql($_[1], q{BEGIN; LOCK TABLE reputation.job; SELECT count(*) FROM generate_series(1, 3000000); COMMIT;},
-			on_error_stop => 0);
+		in_a_session(@_, q{BEGIN; LOCK TABLE reputation.job; SELECT count(*) FROM generate_series(1, 3000000); COMMIT;});
 	},
 	'old snapshot' => sub {
-		$_[0]->psql($_[1], q{BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM users, generate_series(1, 30000);
-			SELECT builder_score_recalc_all(); COMMIT;}, on_error_stop => 0);
+		in_a_session(@_, q{BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM users, generate_series(1, 30000);
+			SELECT builder_score_recalc_all(); COMMIT;});
 	});
 
 sub start_server
