@@ -100,7 +100,7 @@ $node->safe_psql('app', q{
 	DO $$ BEGIN EXECUTE 'CREATE OR REPLACE VIEW reputation.trust_signals AS SELECT * FROM ('
 		|| rtrim(pg_get_viewdef('reputation.trust_signals'), ';') || ') s WHERE app.bite(s.user_id)'; END $$});
 reload_with($node, 'reputation.clock' => '2026-01-08 00:00:00+00');
-for my $crash (1 .. 3)
+for my $crash (1 .. 4)
 {
 	my $pid = wait_at_gate($node, 'app', "crash $crash: a worker is at it");
 	kill 'KILL', $pid;
