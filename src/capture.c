@@ -292,7 +292,10 @@ plan_column(TriggerColumn *column, const char *description, Relation relation)
 	if (engines != NULL)
 		name = strchr(engines + 1, ':');
 	if (name == NULL)
+	{
 		malformed_argument(description);
+		return false;			/* not reached */
+	}
 
 	column->mode = pg_tolower((unsigned char) description[0]);
 	column->single = description[0] != column->mode;
