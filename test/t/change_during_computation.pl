@@ -25,8 +25,8 @@ $node->safe_psql('postgres', q{
 	CREATE TABLE users (id int PRIMARY KEY);
 	CREATE TABLE projects (id int PRIMARY KEY, owner_id int, status text, impact int);
 	CREATE TABLE project_collaborators (project_id int, user_id int, status text);
-	INSERT INTO users VALUES (1), (2);
-	INSERT INTO projects VALUES (1, 1, 'draft', 0), (2, 1, 'draft', 0), (3, 2, 'draft', 0);
+	INSERT INTO users VALUES (1);
+	INSERT INTO projects VALUES (1, 1, 'draft', 0), (2, 1, 'draft', 0);
 	CREATE TABLE brake (on_it int);
 	CREATE FUNCTION braked() RETURNS int LANGUAGE plpgsql VOLATILE AS $$
 	BEGIN
@@ -71,13 +71,14 @@ for my $round (1 .. 3)
 	$session->quit;
 
 	# Its snapshot does not show these. The first wake-up may go to the worker
-	# that is busy, so there are two.
-	$node->safe_psql('postgres', "UPDATE projects SET status = 'shipped' WHERE id = $_") for 1, 3;
+	# that is busy, so there are two. Both are of the user at work: another's
+	# computation would be braked, too, in the transaction that folds.
+	$node->safe_psql('postgres', "UPDATE projects SET status = 'shipped' WHERE id = $_") for 1, 2;
 	ok($node->poll_query_until('postgres', $inbox_empty), 'the other worker has folded the change');
 
 	$node->safe_psql('postgres', 'DELETE FROM brake');
 	ok($node->poll_query_until('postgres', $drained), 'drained');
-	is($node->safe_psql('postgres', 'SELECT id, builder_score FROM users ORDER BY id'), "1|10\n2|10",
+	is($node->safe_psql('postgres', 'SELECT builder_score FROM users'), '20',
 		'the change is in the scores');
 	is($node->safe_psql('postgres', 'SELECT * FROM reputation_verify()'), '', 'verify finds nothing');
 
