@@ -229,6 +229,8 @@ BEGIN
 		GET DIAGNOSTICS n = ROW_COUNT;
 		removed := removed + n;
 	END LOOP;
+	removed := removed + reputation.ledger_forget(forget_user.user_id, CASE WHEN mode = 'anonymize' THEN alias END);
+	DELETE FROM reputation.leaderboard_cache c WHERE c.user_id = forget_user.user_id;
 	DELETE FROM reputation.recent_run r WHERE r.key = forget_user.user_id;
 	GET DIAGNOSTICS n = ROW_COUNT;
 	removed := removed + n;

@@ -12,8 +12,9 @@ BEGIN ATOMIC
 	FROM reputation.source s JOIN reputation.source_key k ON k.source = s.id
 	WHERE NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = s.relation AND a.attname = k.column_name AND NOT a.attisdropped)
 	UNION
-	SELECT format('%s has no enabled trigger %s', s.relation, t.name), g.oid IS NULL
-	FROM reputation.source s
+	-- Not missing: a dump does not carry them, whoever drains makes them.
+	SELECT format('%s has no enabled trigger %s', s.relation, t.name), g.oid IS NULL AND c.relnamespace <> 'reputation'::regnamespace
+	FROM reputation.source s JOIN pg_class c ON c.oid = s.relation
 	CROSS JOIN (VALUES ('reputation_capture'), ('reputation_capture_truncate')) AS t (name)
 	LEFT JOIN pg_trigger g ON g.tgrelid = s.relation AND g.tgname = t.name
 	WHERE g.oid IS NULL OR g.tgenabled NOT IN ('O', 'A')

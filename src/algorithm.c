@@ -124,8 +124,21 @@ reputation_algorithm_activate(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(run);
 }
 
+static void
+put_engine(Tuplestorestate *rows, TupleDesc desc, const EngineDescriptor *d)
+{
+	Datum		values[] = {Int32GetDatum(d->id), CStringGetTextDatum(d->name),
+		CStringGetTextDatum(d->score_table),
+		d->audit_table ? CStringGetTextDatum(d->audit_table) : (Datum) 0,
+	CStringGetTextDatum(d->attach_function)};
+	bool		nulls[] = {false, false, false, d->audit_table == NULL, false};
+
+	tuplestore_putvalues(rows, desc, values, nulls);
+}
+
 /*
- * reputation.engines() -- the engines there are, attached or not.
+ * reputation.engines() -- the engines there are, attached or not; those of boards,
+ * too.
  */
 Datum
 reputation_engines(PG_FUNCTION_ARGS)
@@ -133,16 +146,17 @@ reputation_engines(PG_FUNCTION_ARGS)
 	TupleDesc	desc;
 	Tuplestorestate *rows = srf_begin(fcinfo, &desc);
 	const EngineDescriptor *d;
+	Oid			types[] = {INT4OID};
+	Datum		values[] = {Int32GetDatum(FIRST_BOARD_ENGINE)};
+	uint64		count;
 
 	for (int i = 0; (d = engine_descriptor_number(i)) != NULL; i++)
-	{
-		Datum		values[] = {Int32GetDatum(d->id), CStringGetTextDatum(d->name),
-			CStringGetTextDatum(d->score_table),
-			d->audit_table ? CStringGetTextDatum(d->audit_table) : (Datum) 0,
-		CStringGetTextDatum(d->attach_function)};
-		bool		nulls[] = {false, false, false, d->audit_table == NULL, false};
-
-		tuplestore_putvalues(rows, desc, values, nulls);
-	}
+		put_engine(rows, desc, d);
+	spi_begin();
+	count = spi_exec("SELECT engine_id, name FROM reputation.board "
+					 "WHERE engine_id >= $1 AND name = engine", 1, types, values, NULL);
+	for (uint64 row = 0; row < count; row++)
+		put_engine(rows, desc, board_descriptor((int) spi_int(row, 1, NULL), spi_text(row, 2)));
+	spi_end();
 	return (Datum) 0;
 }

@@ -12,6 +12,7 @@
 
 #include "access/xact.h"
 #include "api.h"
+#include "board.h"
 #include "capture.h"
 #include "catalog/pg_type.h"
 #include "clock.h"
@@ -379,7 +380,10 @@ reputation_process(PG_FUNCTION_ARGS)
 		worked |= done < limit && sweep_feed(engines, true);
 	} while (worked && done < limit);
 	if (!skipped && shmem_workers_in_database(MyDatabaseId) == 0)
+	{
 		queue_remove_windows();
+		board_refresh_caches(engines, true);
+	}
 	spi_settings_end(settings);
 	notify_send();
 	spi_end();

@@ -12,6 +12,7 @@
 #include "drain.h"
 #include "funcapi.h"
 #include "pending.h"
+#include "rank_tree.h"
 #include "spi.h"
 #include "srf.h"
 #include "utils/builtins.h"
@@ -34,10 +35,10 @@ report(Report *to, const Engine *engine, const char *user, const char *item, con
 	   const char *expected)
 {
 	Datum		values[] = {CStringGetTextDatum(engine->descriptor->name),
-		CStringGetTextDatum(user), CStringGetTextDatum(item),
+		user ? CStringGetTextDatum(user) : (Datum) 0, CStringGetTextDatum(item),
 		cached ? CStringGetTextDatum(cached) : (Datum) 0,
 	expected ? CStringGetTextDatum(expected) : (Datum) 0};
-	bool		nulls[] = {false, false, false, cached == NULL, expected == NULL};
+	bool		nulls[] = {false, user == NULL, false, cached == NULL, expected == NULL};
 
 	tuplestore_putvalues(to->rows, to->desc, values, nulls);
 }
@@ -104,6 +105,29 @@ report_orphans(Engine *engine, Report *to)
 			   NULL);
 }
 
+typedef struct TreeReport
+{
+	Report	   *to;				/* NULL: the trees that differ are made anew */
+	const Engine *engine;
+	int			last;			/* the tree that was reported last */
+	int			trees;			/* that differ */
+} TreeReport;
+
+/* A node of a rank tree that is not as it should be. */
+static void
+report_tree(void *arg, const RankSource *source, const char *item, const char *cached,
+			const char *expected)
+{
+	TreeReport *trees = arg;
+
+	if (trees->to != NULL)
+		report(trees->to, trees->engine, NULL, item, cached, expected);
+	else if (source->tree != trees->last)
+		rank_request_rebuild(source);
+	trees->trees += source->tree != trees->last;
+	trees->last = source->tree;
+}
+
 /*
  * reputation_verify(engine) -- lists each cached value that differs from a
  * recomputation; everything is seen in the calling statement's snapshot.
@@ -121,6 +145,7 @@ reputation_verify(PG_FUNCTION_ARGS)
 	{
 		engine_scan(lfirst(cell), report_differences, &to);
 		report_orphans(lfirst(cell), &to);
+		rank_verify(lfirst(cell), report_tree, &(TreeReport) {&to, lfirst(cell)});
 	}
 	spi_end();
 	return (Datum) 0;
@@ -158,7 +183,12 @@ reputation_repair(PG_FUNCTION_ARGS)
 	spi_begin();
 	foreach(cell, api_engines(name))
 	{
+		TreeReport	trees = {NULL, lfirst(cell)};
+
+		/* Before anything is stored: by the snapshot of the calling statement. */
+		rank_verify(lfirst(cell), report_tree, &trees);
 		engine_scan(lfirst(cell), repair_scanned, &mended);
+		mended += trees.trees;
 		mended += engine_queue_orphans(lfirst(cell));
 	}
 	notify_send();

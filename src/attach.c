@@ -33,6 +33,7 @@
 #include "miscadmin.h"
 #include "parser/parse_coerce.h"
 #include "spi.h"
+#include "storage/lmgr.h"
 #include "subxact.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -44,7 +45,7 @@
 /* What the signals views may call. */
 #define VIEW_FUNCTIONS \
 	"reputation.status_list(text, text), reputation.computation_time(), " \
-	"reputation.window_start(text, text)"
+	"reputation.window_start(text, text), reputation.period_after(text, text)"
 
 /* Has the table a usable index that begins with the column? */
 static bool
@@ -171,9 +172,14 @@ lock_in_order(void *arg)
 
 	spi_set("deadlock_timeout", "10ms");
 	for (int i = 0; i < spec->ntables; i++)
-		spi_utility(psprintf("LOCK TABLE %s IN %s MODE", spec->tables[i].qualified,
-							 i == 0 && adds_columns(spec) ? "ACCESS EXCLUSIVE" :
-							 "SHARE ROW EXCLUSIVE"));
+	{
+		if (spec->tables[i].own)
+			LockRelationOid(spec->tables[i].oid, ShareRowExclusiveLock);
+		else
+			spi_utility(psprintf("LOCK TABLE %s IN %s MODE", spec->tables[i].qualified,
+								 i == 0 && adds_columns(spec) ? "ACCESS EXCLUSIVE" :
+								 "SHARE ROW EXCLUSIVE"));
+	}
 }
 
 /*
@@ -324,9 +330,14 @@ grant_to_roles(AttachSpec *spec, const char *role)
 	const EngineDescriptor *engine = spec->engine;
 
 	for (int i = 0; i < spec->ntables; i++)
-		spi_utility(psprintf("GRANT EXECUTE ON FUNCTION reputation.capture() TO %s",
-							 quote_identifier(GetUserNameFromId(attach_table_owner(spec->tables[i].oid),
-																false))));
+	{
+		if (spec->tables[i].own)
+			spi_utility(psprintf("GRANT SELECT ON %s TO %s", spec->tables[i].qualified, role));
+		else
+			spi_utility(psprintf("GRANT EXECUTE ON FUNCTION reputation.capture() TO %s",
+								 quote_identifier(GetUserNameFromId(attach_table_owner(spec->tables[i].oid),
+																	false))));
+	}
 	spi_utility(psprintf("GRANT USAGE ON SCHEMA reputation TO %s", role));
 	spi_utility(psprintf("GRANT SELECT ON reputation.%s TO %s", engine->score_table, role));
 	spi_utility(psprintf("GRANT EXECUTE ON FUNCTION %s TO %s", VIEW_FUNCTIONS, role));
@@ -350,6 +361,7 @@ revoke_unused(const EngineDescriptor *engine, Oid role_oid)
 	{
 		spi_utility(psprintf("REVOKE EXECUTE ON FUNCTION %s FROM %s", VIEW_FUNCTIONS, role));
 		spi_utility(psprintf("REVOKE USAGE ON SCHEMA reputation FROM %s", role));
+		spi_utility(psprintf("REVOKE SELECT ON reputation.point_ledger FROM %s", role));
 	}
 
 	nowners = spi_exec("SELECT DISTINCT r.rolname FROM pg_catalog.pg_proc p "

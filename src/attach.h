@@ -39,6 +39,7 @@ typedef struct AttachTable
 	AttachColumn columns[MAX_ATTACH_COLUMNS];	/* ends with a NULL name */
 	AttachKey	keys[MAX_ATTACH_KEYS];	/* ends with a NULL column */
 	bool		watch_cached;	/* writes of the cached column count too */
+	bool		own;			/* is the extension's */
 	Oid			oid;
 	char	   *qualified;
 } AttachTable;
@@ -80,6 +81,7 @@ extern void attach_advise_index(AttachTable *table, const char *name);
 extern void attach_advise_index_as(AttachTable *table, const char *name, Oid type);
 extern bool triggers_want_healing(void);
 extern void triggers_heal(List *engines);
+extern bool triggers_restore_own(void);
 extern void attach_remove(FunctionCallInfo fcinfo, const EngineDescriptor *engine);
 
 #endif							/* REPUTATION_ATTACH_H */

@@ -110,7 +110,8 @@ registry_add_engine(AttachSpec *spec, Oid role, ViewState view)
 			 "(SELECT FROM reputation.algorithm WHERE engine = $1)",
 			 2, algorithm_types, algorithm, NULL);
 	add_inputs(spec);
-	if (spec->rank_column != NULL)
+	/* With it go the caches of its boards. */
+	if (spec->rank_column != NULL || engine->windows)
 		spi_exec("INSERT INTO reputation.schedule (job_name, every, next_run_at, started_by) "
 				 "VALUES ('leaderboards', '15 min', reputation.clock(), 'worker') "
 				 "ON CONFLICT DO NOTHING", 0, NULL, NULL, NULL);

@@ -388,7 +388,7 @@ check_user_columns(AttachSpec *spec)
 
 		for (AttachKey *key = table->keys; key->column != NULL; key++)
 		{
-			if (key->kind == 0)
+			if (key->kind == 0 && !table->own)
 				attach_require_comparable(table, key->column, &spec->tables[0],
 										  spec->users_key);
 		}
@@ -420,6 +420,7 @@ static void
 check_privileges(AttachSpec *spec)
 {
 	Oid			role = attach_role(spec);
+	bool		writes = spec->cached_column != NULL || spec->rank_column != NULL;
 	StringInfoData foreign;
 	StringInfoData closed;
 
@@ -428,8 +429,10 @@ check_privileges(AttachSpec *spec)
 	for (int i = 0; i < spec->ntables; i++)
 	{
 		AttachTable *table = &spec->tables[i];
-		AclMode		needed = ACL_SELECT | (i == 0 && spec->cached_column != NULL ? ACL_UPDATE : 0);
+		AclMode		needed = ACL_SELECT | (i == 0 && writes ? ACL_UPDATE : 0);
 
+		if (table->own)
+			continue;
 		if (!object_ownercheck_class(table->oid, GetUserId()))
 			attach_add_name(&foreign, table->qualified);
 		if (pg_class_aclmask(table->oid, role, needed, ACLMASK_ALL) != needed ||
@@ -449,7 +452,7 @@ check_privileges(AttachSpec *spec)
 						closed.data),
 				 errdetail("The engine would compute as this role; it needs SELECT on every "
 						   "table%s, and no row security in the way.",
-						   spec->cached_column != NULL ?
+						   writes ?
 						   psprintf(", UPDATE on %s", spec->tables[0].qualified) : ""),
 				 errhint("Grant the privileges, or BYPASSRLS.")));
 }
@@ -473,7 +476,7 @@ check_distinct(AttachSpec *spec)
 		return;
 	for (AttachColumn *column = spec->tables[0].columns; column->name != NULL; column++)
 	{
-		if (strcmp(spec->rank_column, spec->cached_column) == 0 ||
+		if ((spec->cached_column != NULL && strcmp(spec->rank_column, spec->cached_column) == 0) ||
 			(column->raw != NULL && strcmp(spec->rank_column, column->raw) == 0))
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

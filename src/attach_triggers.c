@@ -27,6 +27,7 @@
 
 #include "access/table.h"
 #include "attach_steps.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/event_trigger.h"
 #include "commands/trigger.h"
@@ -112,7 +113,7 @@ trigger_list(int32 source, Oid table)
 	return psprintf("OF %s", list.data);
 }
 
-/* With the caller's rights: the capture triggers as the registry wants them. */
+/* The capture triggers as the registry wants them. */
 static void
 make_triggers(const char *table, const TriggerSpec *spec)
 {
@@ -145,24 +146,14 @@ drop_triggers(const char *table, Oid oid)
 							 SPI_getvalue(rows->vals[row], rows->tupdesc, 1), table));
 }
 
-/*
- * triggers_refresh -- makes or drops the triggers of a table as the registry
- * says, with the caller's rights.
- */
-void
-triggers_refresh(FunctionCallInfo fcinfo, Oid table)
+/* What the registry says of a table's triggers. */
+static TriggerSpec
+trigger_spec(Oid table)
 {
 	Oid			types[] = {OIDOID};
 	Datum		values[] = {ObjectIdGetDatum(table)};
-	EngineContext caller;
 	TriggerSpec spec = {0};
-	char	   *name = get_rel_name(table);
 
-	if (name == NULL)
-		return;					/* the table is gone, and its triggers with it */
-	name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)), name);
-
-	owner_enter(fcinfo, &caller);
 	if (spi_exec("SELECT s.id, coalesce(bool_or(e.fire = 'always'), false) "
 				 "FROM reputation.source s JOIN reputation.capture c ON c.source = s.id "
 				 "JOIN reputation.engine e ON e.id = c.engine WHERE s.relation = $1 "
@@ -175,12 +166,86 @@ triggers_refresh(FunctionCallInfo fcinfo, Oid table)
 		spec.columns = trigger_columns(spec.source);
 		spec.list = trigger_list(spec.source, table);
 	}
-	owner_leave(&caller);
+	return spec;
+}
 
+/* Is it a table of the extension's? */
+static bool
+is_own(Oid table)
+{
+	return get_rel_namespace(table) == get_namespace_oid("reputation", false);
+}
+
+/*
+ * triggers_refresh -- makes or drops the triggers of a table as the registry
+ * says, with the caller's rights; those of the extension's own with its owner's.
+ */
+void
+triggers_refresh(FunctionCallInfo fcinfo, Oid table)
+{
+	EngineContext caller;
+	TriggerSpec spec;
+	char	   *name = get_rel_name(table);
+	bool		own;
+
+	if (name == NULL)
+		return;					/* the table is gone, and its triggers with it */
+	name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)), name);
+
+	owner_enter(fcinfo, &caller);
+	spec = trigger_spec(table);
+	own = is_own(table);
+	if (!own)
+		owner_leave(&caller);
 	if (spec.source == 0)
 		drop_triggers(name, table);
 	else
 		make_triggers(name, &spec);
+	if (own)
+		owner_leave(&caller);
+}
+
+static void
+restore_own(void *arg)
+{
+	Oid			table = *(Oid *) arg;
+	int			settings = spi_settings_begin();
+	TriggerSpec spec = trigger_spec(table);
+
+	spi_set("lock_timeout", "100ms");
+	make_triggers(quote_qualified_identifier("reputation", get_rel_name(table)), &spec);
+	spi_settings_end(settings);
+}
+
+/*
+ * triggers_restore_own -- makes the triggers of the extension's own tables, which a
+ * dump does not carry; with its owner's rights. False when one could not be made
+ * now, for somebody holds a lock.
+ */
+bool
+triggers_restore_own(void)
+{
+	uint64		count = spi_exec("SELECT s.relation::oid FROM reputation.source s "
+								 "JOIN pg_catalog.pg_class c ON c.oid = s.relation "
+								 "WHERE c.relnamespace = 'reputation'::regnamespace "
+								 "AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger t "
+								 "WHERE t.tgrelid = c.oid AND t.tgname = 'reputation_capture')",
+								 0, NULL, NULL, NULL);
+	SPITupleTable *rows = SPI_tuptable;
+
+	for (uint64 row = 0; row < count; row++)
+	{
+		bool		isnull;
+		Oid			table = DatumGetObjectId(SPI_getbinval(rows->vals[row], rows->tupdesc, 1,
+														   &isnull));
+		ErrorData  *error = subxact_try(restore_own, &table);
+
+		if (error != NULL && !error_is_transient(error))
+			ReThrowError(error);
+		if (error != NULL)
+			return false;
+	}
+	return true;
 }
 
 /* The table's own capture trigger, if it has a list; NULL otherwise. */

@@ -134,7 +134,8 @@ const EngineDescriptor builder_engine = {
 	"\"confirmed\": [\"confirmed\"]}",
 	.parse = parse,
 	.score = score,
-	.explain = explain
+	.explain = explain,
+	.reached = "computed_at"
 };
 
 /*

@@ -7,7 +7,9 @@
 
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "catalog/pg_attribute.h"
+#include "utils/relcache.h"
 
 #if PG_VERSION_NUM < 140000 || PG_VERSION_NUM >= 190000
 #error "reputation supports PostgreSQL 14 to 18"
@@ -37,6 +39,17 @@
 #define trigger_is_clone(relation, trigger) ((trigger)->tgisclone)
 #else
 #define trigger_is_clone(relation, trigger) ((relation)->rd_rel->relispartition)
+#endif
+
+/* PostgreSQL 18 counts index searches, and knows deferrable primary keys. */
+#if PG_VERSION_NUM >= 180000
+#define index_begin(heap, index, snapshot, nkeys) \
+	index_beginscan((heap), (index), (snapshot), NULL, (nkeys), 0)
+#define primary_key_index(relation) RelationGetPrimaryKeyIndex((relation), false)
+#else
+#define index_begin(heap, index, snapshot, nkeys) \
+	index_beginscan((heap), (index), (snapshot), (nkeys), 0)
+#define primary_key_index(relation) RelationGetPrimaryKeyIndex(relation)
 #endif
 
 #endif							/* REPUTATION_COMPAT_H */

@@ -57,11 +57,15 @@ descriptor_names(void)
 const EngineDescriptor *
 engine_descriptor(const char *name)
 {
+	const EngineDescriptor *board;
+
 	for (int i = 0; i < lengthof(descriptors); i++)
 	{
 		if (strcmp(descriptors[i]->name, name) == 0)
 			return descriptors[i];
 	}
+	if ((board = board_descriptor_named(name)) != NULL)
+		return board;
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("there is no engine \"%s\"", name),
@@ -158,6 +162,12 @@ set_key_type(Engine *engine, Oid type)
 	fmgr_info_cxt(function, &engine->key_output, CurrentMemoryContext);
 }
 
+static const EngineDescriptor *
+descriptor_of_row(int id, const char *name)
+{
+	return id >= FIRST_BOARD_ENGINE ? board_descriptor(id, name) : engine_descriptor(name);
+}
+
 static Engine *
 engine_from_row(uint64 row)
 {
@@ -166,7 +176,7 @@ engine_from_row(uint64 row)
 	bool		isnull;
 	Datum		datum;
 
-	engine->descriptor = engine_descriptor(spi_text(row, 1));
+	engine->descriptor = descriptor_of_row((int) spi_int(row, 13, NULL), spi_text(row, 1));
 	engine->role = (Oid) spi_int(row, 2, NULL);
 	engine->users = (Oid) spi_int(row, 3, NULL);
 	engine->users_key = pstrdup(quote_identifier(spi_text(row, 4)));
@@ -205,7 +215,7 @@ load_engines(const char *name)
 	List	   *engines = NIL;
 	uint64		count = spi_exec("SELECT e.name, e.role::oid, e.users::oid, e.users_key, "
 								 "e.key_type::oid, e.cached_column, e.rank_column, "
-								 "e.suspended_error, e.retry_at, e.home, a.version, a.parameters "
+								 "e.suspended_error, e.retry_at, e.home, a.version, a.parameters, e.id "
 								 "FROM reputation.engine e "
 								 "LEFT JOIN reputation.algorithm a ON a.engine = e.name AND a.active "
 								 "WHERE e.name = $1 OR $1 IS NULL ORDER BY e.id",
@@ -230,6 +240,7 @@ engine_list(bool wait, bool *skipped)
 	List	   *engines = NIL;
 	ListCell   *cell;
 	bool		locked[MAX_ENGINE_ID + 1] = {false};
+	bool		boards;
 
 	*skipped = false;
 	for (int i = 0; i < lengthof(descriptors); i++)
@@ -237,6 +248,11 @@ engine_list(bool wait, bool *skipped)
 		locked[descriptors[i]->id] = lock_engine(descriptors[i]->id, false, wait);
 		*skipped |= !locked[descriptors[i]->id];
 	}
+	/* One lock is for all of those that were made at run time (locks.c). */
+	boards = lock_engine(FIRST_BOARD_ENGINE, false, wait);
+	*skipped |= !boards;
+	for (int i = FIRST_BOARD_ENGINE; i <= MAX_ENGINE_ID; i++)
+		locked[i] = boards;
 	foreach(cell, load_engines(NULL))
 	{
 		Engine	   *engine = lfirst(cell);
@@ -357,24 +373,47 @@ schema_changed(Datum arg, int cache, uint32 hash)
 }
 
 /*
+ * engine_cache_generation -- how often the cached engines were forgotten: what was
+ * made of them is stale when it has changed.
+ */
+uint64
+engine_cache_generation(void)
+{
+	return cached_changes;
+}
+
+/*
+ * engine_find_cached -- what engine_cached() gives, if it is there already; needs
+ * no SPI.
+ */
+Engine *
+engine_find_cached(const char *name)
+{
+	ListCell   *cell;
+
+	foreach(cell, cached_engines)
+	{
+		Engine	   *engine = lfirst(cell);
+
+		if (strcmp(engine->descriptor->name, name) == 0)
+			return engine;
+	}
+	return NULL;
+}
+
+/*
  * engine_cached -- engine_get() that remembers, for reads: what depends on the
  * engine's row only (table, key, column), not on its parameters.
  */
 Engine *
 engine_cached(const char *name)
 {
-	ListCell   *cell;
 	MemoryContext before;
-	Engine	   *engine;
+	Engine	   *engine = engine_find_cached(name);
 	uint64		changes;
 
-	foreach(cell, cached_engines)
-	{
-		engine = lfirst(cell);
-		if (strcmp(engine->descriptor->name, name) == 0)
-			return engine;
-	}
-
+	if (engine != NULL)
+		return engine;
 	if (!cache_registered)
 	{
 		CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);

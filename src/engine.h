@@ -16,7 +16,8 @@
 
 #define MAX_SIGNALS 24
 #define MAX_SCORE_COLUMNS 8
-#define MAX_ENGINE_ID 15
+#define MAX_ENGINE_ID 30
+#define FIRST_BOARD_ENGINE 16	/* from here on they are made at run time (board_engine.c) */
 
 /*
  * A column of an engine's score table beside user_id, score, algorithm_version,
@@ -63,7 +64,15 @@ typedef struct EngineDescriptor
 	const char *audit_table;	/* in the schema reputation, or NULL */
 	const ScoreColumn *columns;
 	int			ncolumns;
+	bool		times;			/* one of them is a timestamptz */
+	const char *ledger;			/* a table of the extension's that it reads, or NULL */
+	bool		windows;		/* has a column for each of BOARD_PERIODS; else score alone */
+	const char *reached;		/* the column that says since when the score is what it is */
 } EngineDescriptor;
+
+/* The periods of a board are columns of a score table that has windows. */
+#define BOARD_PERIODS 3
+extern const char *const board_periods[BOARD_PERIODS];
 
 /* An attached engine: its descriptor, its row, its active algorithm. */
 typedef struct Engine
@@ -137,6 +146,8 @@ extern List *engine_list(bool wait, bool *skipped);
 extern List *engine_get_all(void);
 extern Engine *engine_get(const char *name);
 extern Engine *engine_cached(const char *name);
+extern Engine *engine_find_cached(const char *name);
+extern uint64 engine_cache_generation(void);
 extern void engine_require_users(const Engine *engine);
 extern void engine_not_attached(const EngineDescriptor *descriptor);
 extern void engine_forget_cached(void);
@@ -157,6 +168,8 @@ typedef struct EngineContext
 	TimestampTz now;
 } EngineContext;
 
+extern Jsonb *engine_view_parameters(FunctionCallInfo fcinfo, const char *engine);
+extern TimestampTz engine_view_time(void);
 extern void engine_enter(const Engine *engine, EngineContext *context);
 extern void engine_leave(const EngineContext *context);
 extern void engine_failed(const Engine *engine, const EngineContext *context,
@@ -183,6 +196,10 @@ extern const char *engine_short_keys(const Engine *engine, const char *column);
 extern bool engine_row_is_free(Engine *engine, const char *key);
 extern bool score_changed(const Engine *engine, const Score *score);
 extern bool score_differs(const Engine *engine, const Score *score);
+
+/* board_engine.c */
+extern const EngineDescriptor *board_descriptor(int id, const char *name);
+extern const EngineDescriptor *board_descriptor_named(const char *name);
 
 /* engine_rows.c */
 extern void engine_sort_scores(Score **scores, int count, char ***keys, int32 **numbers);

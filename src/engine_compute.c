@@ -7,6 +7,8 @@
  */
 #include "postgres.h"
 
+#include <ctype.h>
+
 #include "catalog/pg_type.h"
 #include "clock.h"
 #include "engine.h"
@@ -154,17 +156,40 @@ typed_array(Oid type, char **texts, int count)
 	return PointerGetDatum(construct_array(values, count, type, length, byval, align));
 }
 
-/* Can there be such a user? A column of wider integers can refer to others. */
+/* Is it a uuid as the type's output function writes it? */
+static bool
+is_uuid(const char *key)
+{
+	for (int i = 0; i < 36; i++)
+	{
+		bool		dash = i == 8 || i == 13 || i == 18 || i == 23;
+
+		if (dash ? key[i] != '-' : !isxdigit((unsigned char) key[i]))
+			return false;
+	}
+	return key[36] == '\0';
+}
+
+/*
+ * Can there be such a user? A column of wider integers can refer to others, and a
+ * ledger's texts to anything.
+ */
 static bool
 key_fits(Oid type, const char *key)
 {
 	int64		number;
+	char	   *end;
 
-	if (type != INT2OID && type != INT4OID)
+	if (type == UUIDOID)
+		return is_uuid(key);
+	if (type != INT2OID && type != INT4OID && type != INT8OID)
 		return true;
-	number = strtoll(key, NULL, 10);
-	return type == INT2OID ? number >= PG_INT16_MIN && number <= PG_INT16_MAX :
-		number >= PG_INT32_MIN && number <= PG_INT32_MAX;
+	errno = 0;
+	number = strtoll(key, &end, 10);
+	if (end == key || *end != '\0' || errno != 0)
+		return false;
+	return type == INT8OID || (type == INT2OID ? number >= PG_INT16_MIN && number <= PG_INT16_MAX :
+							   number >= PG_INT32_MIN && number <= PG_INT32_MAX);
 }
 
 /* The keys that fit the type, as an array of it. */

@@ -50,9 +50,14 @@ engine_enter(const Engine *engine, EngineContext *context)
 	spi_set("enable_seqscan", "on");
 	spi_set("enable_hashjoin", "on");
 	spi_set("enable_mergejoin", "on");
-	/* Numbers of the score table are compared as texts. */
+	/* Numbers and times of the score table are compared as texts. */
 	if (engine->descriptor->ncolumns > 0)
 		spi_set("extra_float_digits", "1");
+	if (engine->descriptor->times)
+	{
+		spi_set("DateStyle", "ISO");
+		spi_set("TimeZone", "UTC");
+	}
 	context->parameters = current_parameters;
 	context->now = current_time;
 	current_parameters = engine->parameters;
@@ -106,11 +111,11 @@ owner_leave(const EngineContext *context)
 }
 
 /*
- * The parameters that the engine's views go by: of the computation that is on,
- * else of the active algorithm. 55000 when there is none.
+ * engine_view_parameters -- the parameters that the engine's views go by: of the
+ * computation that is on, else of the active algorithm. 55000 when there is none.
  */
-static Jsonb *
-view_parameters(FunctionCallInfo fcinfo, const char *engine)
+Jsonb *
+engine_view_parameters(FunctionCallInfo fcinfo, const char *engine)
 {
 	Oid			types[] = {TEXTOID};
 	Datum		values[] = {CStringGetTextDatum(engine)};
@@ -139,7 +144,7 @@ view_parameters(FunctionCallInfo fcinfo, const char *engine)
 static JsonbValue *
 view_parameter(FunctionCallInfo fcinfo, const char *engine, const char *name, JsonbValue *value)
 {
-	Jsonb	   *parameters = view_parameters(fcinfo, engine);
+	Jsonb	   *parameters = engine_view_parameters(fcinfo, engine);
 	const char *text;
 
 	if (getKeyJsonValueFromContainer(&parameters->root, name, strlen(name), value) != NULL)
@@ -181,13 +186,22 @@ reputation_status_list(PG_FUNCTION_ARGS)
 }
 
 /*
+ * engine_view_time -- the time of the computation that is on, else the time now.
+ */
+TimestampTz
+engine_view_time(void)
+{
+	return current_time != 0 ? current_time : clock_now();
+}
+
+/*
  * reputation.computation_time() -- the time of the computation that is on, for the
  * engines' views; otherwise the time now.
  */
 Datum
 reputation_computation_time(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_TIMESTAMPTZ(current_time != 0 ? current_time : clock_now());
+	PG_RETURN_TIMESTAMPTZ(engine_view_time());
 }
 
 /*
@@ -200,7 +214,7 @@ reputation_window_start(PG_FUNCTION_ARGS)
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(1));
 	JsonbValue	value;
 	JsonbValue *found = view_parameter(fcinfo, text_to_cstring(PG_GETARG_TEXT_PP(0)), name, &value);
-	TimestampTz now = current_time != 0 ? current_time : clock_now();
+	TimestampTz now = engine_view_time();
 	double		days;
 
 	if (found == NULL || found->type != jbvNumeric)

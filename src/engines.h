@@ -9,10 +9,12 @@
 
 extern const EngineDescriptor builder_engine;
 extern const EngineDescriptor trust_engine;
+extern const EngineDescriptor points_engine;
 
 static const EngineDescriptor *const descriptors[] = {
 	&builder_engine,
-	&trust_engine
+	&trust_engine,
+	&points_engine
 };
 
 #endif							/* REPUTATION_ENGINES_H */

@@ -10,11 +10,13 @@
  *
  * Workers only try; a session that drains may wait. It takes ENGINE before FOLD,
  * that before any lane, lanes in ascending order, and DUE last, so two sessions
- * cannot deadlock: FOLD keeps one out that would want lanes after DUE. A unit holds ENGINE shared, an attach or detach exclusive: no unit
+ * cannot deadlock: FOLD keeps one out that would want lanes after DUE. RANK is taken at
+ * the commit and tried only; a rebuild waits for it (rank_tree.c). A unit holds ENGINE shared, an attach or detach exclusive: no unit
  * works with an engine that is changed under it.
  */
 #include "postgres.h"
 
+#include "engine.h"
 #include "locks.h"
 #include "miscadmin.h"
 #include "spi.h"
@@ -24,6 +26,9 @@
 
 /* Unlike the 1 and 2 of pg_advisory_lock(). */
 #define LOCKTAG_FIELD4_REPUTATION	0x5250
+
+/* Where an engine's id is in the tags of others. */
+#define LOCK_BOARDS		(MAX_ENGINE_ID + 1)
 
 static bool
 lock_tag(uint32 key1, uint32 key2, LOCKMODE mode, bool wait)
@@ -65,12 +70,32 @@ lock_due(int engine, bool wait)
 
 /*
  * lock_engine -- the right to use an attached engine, shared, or to attach or
- * detach it, exclusive, until the transaction ends.
+ * detach it, exclusive, until the transaction ends. The engines that are made at
+ * run time have one lock together.
  */
 bool
 lock_engine(int engine, bool exclusive, bool wait)
 {
-	return lock_tag((uint32) engine, 0, exclusive ? ExclusiveLock : ShareLock, wait);
+	return lock_tag((uint32) Min(engine, FIRST_BOARD_ENGINE), 0, exclusive ? ExclusiveLock : ShareLock, wait);
+}
+
+/*
+ * lock_rank -- the right to change a rank tree, until the transaction ends.
+ */
+bool
+lock_rank(int tree, bool wait)
+{
+	return lock_tag(0, (uint32) tree, ExclusiveLock, wait);
+}
+
+/*
+ * lock_board -- the right to refresh the cache of a tree's boards, until the
+ * transaction ends.
+ */
+bool
+lock_board(int tree)
+{
+	return lock_tag(LOCK_BOARDS, (uint32) tree, ExclusiveLock, false);
 }
 
 typedef struct LockRequest

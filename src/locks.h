@@ -14,6 +14,8 @@
 extern bool lock_fold(bool wait);
 extern bool lock_lane(int engine, int lane, bool wait);
 extern bool lock_due(int engine, bool wait);
+extern bool lock_rank(int tree, bool wait);
+extern bool lock_board(int tree);
 extern bool lock_engine(int engine, bool exclusive, bool wait);
 extern bool lock_relation_within(Oid relation, LOCKMODE mode, int timeout_ms);
 

@@ -22,6 +22,7 @@
  */
 #include "postgres.h"
 
+#include "board.h"
 #include "catalog/pg_type.h"
 #include "engine.h"
 #include "guc.h"
@@ -118,11 +119,20 @@ compute_ranks(const RankRun *run)
 	char	   *sql;
 
 	engine_require_users(engine);
-	sql = psprintf("SELECT r.id, r.rank FROM (SELECT %2$s::text AS id, %4$s AS stored, "
-				   "rank() OVER (ORDER BY %3$s DESC) AS rank FROM %1$s) r "
-				   "WHERE r.stored IS DISTINCT FROM r.rank",
-				   engine->users_name, engine->users_key, engine->cached_column,
-				   engine->rank_column);
+	if (engine->cached_column == NULL)
+		sql = psprintf("SELECT t.%2$s::text, r.rank FROM %1$s t JOIN "
+					   "(SELECT user_id, rank() OVER (ORDER BY %4$s DESC) AS rank "
+					   "FROM reputation.%5$s) r ON r.user_id = t.%2$s::text COLLATE \"C\" "
+					   "WHERE t.%3$s IS DISTINCT FROM r.rank",
+					   engine->users_name, engine->users_key, engine->rank_column,
+					   engine->descriptor->windows ? board_periods[0] : "score",
+					   engine->descriptor->score_table);
+	else
+		sql = psprintf("SELECT r.id, r.rank FROM (SELECT %2$s::text AS id, %4$s AS stored, "
+					   "rank() OVER (ORDER BY %3$s DESC) AS rank FROM %1$s) r "
+					   "WHERE r.stored IS DISTINCT FROM r.rank",
+					   engine->users_name, engine->users_key, engine->cached_column,
+					   engine->rank_column);
 	spi_exec("DELETE FROM reputation.rank_portion p WHERE p.run_id = $1 OR NOT EXISTS "
 			 "(SELECT FROM reputation.job_runs r WHERE r.id = p.run_id AND r.status = 'running')",
 			 1, types, values, NULL);
@@ -179,6 +189,17 @@ write_portion(const RankRun *run)
 	return true;
 }
 
+/* The ranks are written; the caches of the boards are refreshed with them. */
+static void
+end_run(const RankRun *run)
+{
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(run->id)};
+
+	board_refresh_caches(list_make1(run->engine), true);
+	spi_exec("SELECT reputation.job_run_done($1, NULL::text)", 1, types, values, NULL);
+}
+
 static void
 next_step(void *arg)
 {
@@ -190,7 +211,7 @@ next_step(void *arg)
 		return;
 	values[0] = Int64GetDatum(run->id);
 	if (run->engine->rank_column == NULL)
-		spi_exec("SELECT reputation.job_run_done($1, NULL::text)", 1, types, values, NULL);
+		end_run(run);
 	else if (!run->computed)
 		compute_ranks(run);
 	else if (write_portion(run))
@@ -199,7 +220,7 @@ next_step(void *arg)
 		spi_exec("UPDATE reputation.job_runs SET total = NULL, done = 0 WHERE id = $1",
 				 1, types, values, NULL);
 	else
-		spi_exec("SELECT reputation.job_run_done($1, NULL::text)", 1, types, values, NULL);
+		end_run(run);
 }
 
 /* A step failed on its own account: so did the run. */

@@ -13,6 +13,7 @@
 #include "guc.h"
 #include "launcher.h"
 #include "miscadmin.h"
+#include "rank_tree.h"
 #include "shmem.h"
 #include "utility_hook.h"
 #include "utils/builtins.h"
@@ -34,6 +35,7 @@ _PG_init(void)
 	capture_init();
 	notify_init();
 	sweep_init();
+	rank_init();
 	if (process_shared_preload_libraries_in_progress)
 	{
 		shmem_init();

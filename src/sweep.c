@@ -41,6 +41,7 @@
 
 #include "access/transam.h"
 #include "access/xact.h"
+#include "attach.h"
 #include "catalog/pg_type.h"
 #include "capture.h"
 #include "clock.h"
@@ -432,9 +433,10 @@ sweep_where_moved(List *engines)
 
 	foreach(cell, engines)
 		foreign |= strcmp(((Engine *) lfirst(cell))->home, home) != 0;
-	if (!foreign || !is_restored())
+	if (!foreign || !is_restored() || !triggers_restore_own())
 		return foreign;
 
+	spi_exec("SELECT reputation.board_restore()", 0, NULL, NULL, NULL);
 	foreach(cell, engines)
 	{
 		Engine	   *engine = lfirst(cell);

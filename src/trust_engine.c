@@ -414,7 +414,8 @@ const EngineDescriptor trust_engine = {
 	.timed = true,
 	.audit_table = "trust_score_audit",
 	.columns = columns,
-	.ncolumns = lengthof(columns)
+	.ncolumns = lengthof(columns),
+	.reached = "computed_at"
 };
 
 /*

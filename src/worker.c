@@ -136,6 +136,8 @@ cycle(Worker *worker, UnitStatus *status)
 		/* If it could not: somebody has the run's row or the users table. */
 		worker->sleep_ms = Min(worker->sleep_ms, ERROR_SLEEP);
 	}
+	if (worker->boards && *status == UNIT_OK)
+		*status = unit_run(worker, unit_boards);
 	if (notify_pending())
 		*status = unit_run(worker, unit_notify);
 	if (worked && ++worker->busy_units % COMPACT_INTERVAL == 0 && *status == UNIT_OK)

@@ -17,6 +17,7 @@
 #include "access/twophase.h"
 #include "access/xact.h"
 #include "attach.h"
+#include "board.h"
 #include "catalog/pg_extension.h"
 #include "catalog/pg_type.h"
 #include "clock.h"
@@ -40,7 +41,8 @@
 #define SHORTEST_POLL		10	/* ms, while somebody else is at what there is to do */
 #define LONGEST_POLL		250 /* ms, when that takes long */
 #define RESTORE_SLEEP		1000	/* ms, while a restore is on */
-#define SCHEDULE_INTERVAL	USECS_PER_SEC	/* between looks at the schedule under load */
+#define SCHEDULE_INTERVAL	USECS_PER_SEC	/* between looks at the schedule, and refreshed tops,
+											 * under load */
 
 /* Takes the extension's lock and compares versions, inside a transaction. */
 static UnitStatus
@@ -241,15 +243,17 @@ look_ahead(Worker *worker, List *engines)
 {
 	TimestampTz next;
 	TimestampTz now = clock_now();
+	bool		folds;
 
 	queue_compact();
 	careful_tidy(worker);
+	folds = board_fold_deltas(engines);
 	next = Min(look_at_schedule(worker), queue_next_due(engines));
 	worker->sleep_ms = LONGEST_SLEEP;
 	if (next > now && next != DT_NOEND && !clock_is_set())
 		worker->sleep_ms = Min(LONGEST_SLEEP, (next - now) / 1000 + 1);
 	/* Nobody tells when he is through; and a commit wakes before it unlocks. */
-	if (next <= now || worker->locked_out)
+	if (next <= now || worker->locked_out || folds)
 		worker->sleep_ms = Min(worker->sleep_ms, unit_poll(worker));
 	if (worker->prepared)
 		worker->sleep_ms = Min(worker->sleep_ms, PREPARED_SLEEP);
@@ -295,7 +299,7 @@ unit_drain(Worker *worker, List *engines)
 	int			nengines = list_length(engines);
 	bool		foreign;
 
-	worker->ranks = false;
+	worker->ranks = worker->boards = false;
 	if (!queue_try())
 	{
 		worker->sleep_ms = unit_poll(worker);
@@ -328,6 +332,8 @@ unit_drain(Worker *worker, List *engines)
 	}
 	else if (steady_us() - worker->schedule_seen >= SCHEDULE_INTERVAL)
 		(void) look_at_schedule(worker);
+	worker->boards = board_caches_are_stale(engines) &&
+		(worker->jobs == 0 || steady_us() - worker->boards_seen >= SCHEDULE_INTERVAL);
 }
 
 /*
@@ -382,6 +388,19 @@ void
 unit_ranks(Worker *worker, List *engines)
 {
 	worker->fed = rank_step(engines, false);
+}
+
+/*
+ * unit_boards -- refreshes the caches of boards whose top may have changed. What
+ * another is at is tried again.
+ */
+void
+unit_boards(Worker *worker, List *engines)
+{
+	worker->boards_seen = steady_us();
+	board_refresh_caches(engines, false);
+	if (board_caches_are_stale(engines))
+		worker->sleep_ms = Min(worker->sleep_ms, unit_poll(worker));
 }
 
 /*

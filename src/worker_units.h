@@ -42,6 +42,8 @@ typedef struct Worker
 	int			jobs;
 	bool		fed;
 	bool		ranks;			/* a run that writes them is on */
+	bool		boards;			/* the top of one may have changed */
+	int64		boards_seen;	/* when those were refreshed, by the steady clock */
 	bool		clock_due;		/* there is work for unit_clock() */
 	long		sleep_ms;
 } Worker;
@@ -58,6 +60,7 @@ extern void unit_nothing(Worker *worker, List *engines);
 extern void unit_drain(Worker *worker, List *engines);
 extern void unit_compact(Worker *worker, List *engines);
 extern void unit_ranks(Worker *worker, List *engines);
+extern void unit_boards(Worker *worker, List *engines);
 extern void unit_notify(Worker *worker, List *engines);
 extern void unit_clock(Worker *worker, List *engines);
 

@@ -39,12 +39,18 @@ BEGIN
 	IF EXISTS (SELECT FROM reputation.engine WHERE name = 'trust') THEN
 		PERFORM trust_score_detach();
 	END IF;
+	IF EXISTS (SELECT FROM reputation.engine WHERE name = 'points') THEN
+		PERFORM points_detach();
+	END IF;
 	EXECUTE format('DROP SCHEMA IF EXISTS %I CASCADE', schema);
 	DROP VIEW IF EXISTS reputation.builder_signals CASCADE;
 	DROP VIEW IF EXISTS reputation.trust_signals CASCADE;
+	DROP VIEW IF EXISTS reputation.points_signals CASCADE;
 	DELETE FROM reputation.builder_scores;
 	DELETE FROM reputation.trust_scores;
 	DELETE FROM reputation.trust_score_audit;
+	DELETE FROM reputation.points_scores;
+	TRUNCATE reputation.point_ledger, reputation.leaderboard_cache;
 	DELETE FROM reputation.job_runs;
 	DELETE FROM reputation.dead_letter;
 	DELETE FROM reputation.schedule;

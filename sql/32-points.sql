@@ -1,0 +1,183 @@
+-- The points engine: a ledger, and its sums.
+
+CREATE TABLE reputation.point_ledger (
+	id			bigint		GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	user_id		text		COLLATE "C" NOT NULL,
+	points		bigint		NOT NULL CHECK (points BETWEEN -1000000000000 AND 1000000000000),
+	reason		text,
+	source_key	text,
+	created_at	timestamptz	NOT NULL DEFAULT reputation.clock(),
+	recorded_at	timestamptz	NOT NULL DEFAULT reputation.clock(),
+	revokes		bigint		UNIQUE,
+	UNIQUE (user_id, source_key)
+);
+CREATE INDEX point_ledger_user ON reputation.point_ledger (user_id, created_at) INCLUDE (points);
+COMMENT ON TABLE reputation.point_ledger IS 'who got how many points for what; append only';
+COMMENT ON COLUMN reputation.point_ledger.source_key IS 'what the points are for: a user is paid once for it; null: not tied to anything';
+COMMENT ON COLUMN reputation.point_ledger.created_at IS 'from when on the row counts; of a row that revokes: as of the revoked one, so that both leave a window together';
+COMMENT ON COLUMN reputation.point_ledger.recorded_at IS 'when the row was written';
+COMMENT ON COLUMN reputation.point_ledger.revokes IS 'the id of the row that this one takes back';
+
+CREATE TABLE reputation.points_scores (
+	user_id				text		COLLATE "C" PRIMARY KEY,
+	score				int			NOT NULL,
+	all_time			bigint		NOT NULL,
+	weekly				bigint		NOT NULL,
+	daily				bigint		NOT NULL,
+	reached_at			timestamptz	NOT NULL,
+	algorithm_version	int			NOT NULL,
+	computed_at			timestamptz	NOT NULL,
+	next_due_at			timestamptz
+) WITH (fillfactor = 80);
+CREATE INDEX points_scores_next_due_at ON reputation.points_scores (next_due_at);
+CREATE INDEX points_scores_all_time ON reputation.points_scores (all_time DESC, reached_at, user_id);
+CREATE INDEX points_scores_weekly ON reputation.points_scores (weekly DESC, reached_at, user_id) WHERE weekly > 0;
+CREATE INDEX points_scores_daily ON reputation.points_scores (daily DESC, reached_at, user_id) WHERE daily > 0;
+COMMENT ON TABLE reputation.points_scores IS 'the sums of each user''s ledger rows, over all time, the week and the day';
+COMMENT ON COLUMN reputation.points_scores.score IS 'all_time, or the nearest int';
+COMMENT ON COLUMN reputation.points_scores.reached_at IS 'created_at of the last row that counts; -infinity: none does';
+COMMENT ON COLUMN reputation.points_scores.next_due_at IS 'the next moment at which a row leaves a window, or one entered in advance begins to count; null: none';
+
+CREATE FUNCTION reputation.ledger_guard() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF current_setting('reputation_ledger.forgets', true) = OLD.user_id THEN
+		RETURN CASE WHEN TG_OP = 'DELETE' THEN OLD ELSE NEW END;
+	END IF;
+	RAISE EXCEPTION 'reputation.point_ledger is append only'
+		USING ERRCODE = 'object_not_in_prerequisite_state',
+			HINT = 'revoke_points() appends a row that takes an award back; reputation_forget() removes a user.';
+END
+$$;
+COMMENT ON FUNCTION reputation.ledger_guard() IS
+'Row trigger on reputation.point_ledger: refuses changes of rows (55000), but for reputation.ledger_forget().';
+CREATE TRIGGER ledger_guard BEFORE UPDATE OR DELETE ON reputation.point_ledger
+FOR EACH ROW EXECUTE FUNCTION reputation.ledger_guard();
+
+CREATE FUNCTION reputation.ledger_forget(user_id text, alias text) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	forgotten bigint;
+BEGIN
+	PERFORM set_config('reputation_ledger.forgets', ledger_forget.user_id, true);
+	IF alias IS NULL THEN
+		DELETE FROM reputation.point_ledger l WHERE l.user_id = ledger_forget.user_id;
+	ELSE
+		UPDATE reputation.point_ledger l SET user_id = alias, reason = NULL, source_key = NULL WHERE l.user_id = ledger_forget.user_id;
+	END IF;
+	GET DIAGNOSTICS forgotten = ROW_COUNT;
+	PERFORM set_config('reputation_ledger.forgets', '', true);
+	RETURN forgotten;
+END
+$$;
+COMMENT ON FUNCTION reputation.ledger_forget(text, text) IS
+'Removes a user''s ledger rows, or leaves them to an alias without reason and source_key; returns how many.';
+
+CREATE FUNCTION reputation.period_after(engine text, period text) RETURNS timestamptz
+LANGUAGE C STABLE STRICT AS 'MODULE_PATHNAME', 'reputation_period_after';
+COMMENT ON FUNCTION reputation.period_after(text, text) IS
+'The moment after which a row counts in a period (weekly, daily) at the computation time, for use in an engine''s views. 22023 no such period.';
+
+CREATE FUNCTION @extschema@.points_attach(
+	users text DEFAULT 'users',
+	columns jsonb DEFAULT '{}',
+	rank_column text DEFAULT NULL,
+	fire text DEFAULT 'origin')
+RETURNS bigint
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'points_attach';
+COMMENT ON FUNCTION @extschema@.points_attach(text, jsonb, text, text) IS
+'Attaches the points engine to a users table and to reputation.point_ledger: makes the signals view and the capture triggers, and queues a first computation of everybody. columns names another key column, e.g. {"users": {"id": "uid"}}; rank_column: a column of users for the all-time rank; fire: origin or always (fire on logical apply too). Returns the id of the first run in reputation.job_runs. 42P01 and 42703 name everything that is missing; 42804 unsupported id type; 42501 not allowed; 22023 bad argument.';
+
+CREATE FUNCTION @extschema@.points_detach() RETURNS void
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'points_detach';
+COMMENT ON FUNCTION @extschema@.points_detach() IS
+'Removes the points engine''s triggers and view and its pending work; keeps the ledger and the sums. 55000 when not attached.';
+
+CREATE FUNCTION @extschema@.points_recalc(uid anycompatible) RETURNS int
+LANGUAGE C VOLATILE STRICT SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'points_recalc';
+COMMENT ON FUNCTION @extschema@.points_recalc(anycompatible) IS
+'Computes a user''s sums now, stores them, and returns the all-time one, or the nearest int. P0002 unknown user; 22P02 malformed id; 55000 not attached.';
+
+CREATE FUNCTION @extschema@.points_recalc_all() RETURNS bigint
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'points_recalc_all';
+COMMENT ON FUNCTION @extschema@.points_recalc_all() IS
+'Computes every user''s sums now, in this transaction, and returns how many changed; rows that others hold locked, and users without a score row, are left to the workers. 55000 not attached.';
+
+CREATE FUNCTION @extschema@.points_explain(uid anycompatible) RETURNS jsonb
+LANGUAGE C VOLATILE STRICT SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'points_explain';
+COMMENT ON FUNCTION @extschema@.points_explain(anycompatible) IS
+'How a user''s points come about: {user_id, score, cached, signals {last_at, weekly_first_at, daily_first_at, next_at}, terms {all_time, weekly, daily}, next_change, algorithm_version, computed_at, age_seconds, pending, due_at}. P0002 unknown user; 22P02 malformed id; 55000 not attached.';
+
+CREATE FUNCTION @extschema@.award_points(uid anycompatible, points bigint, reason text DEFAULT NULL, source_key text DEFAULT NULL) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+	key text := reputation.user_key('points', uid);
+BEGIN
+	IF points IS NULL OR abs(points) > 1000000000000 THEN
+		RAISE EXCEPTION 'argument "points" must be a number from -1000000000000 to 1000000000000'
+			USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	INSERT INTO reputation.point_ledger AS l (user_id, points, reason, source_key)
+	VALUES (key, points, reason, source_key)
+	ON CONFLICT DO NOTHING;
+	RETURN FOUND;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.award_points(anycompatible, bigint, text, text) IS
+'Gives a user points (negative: takes some), and says whether it did: for the same user and source_key only the first call does; without a source_key every one. P0002 unknown user; 22P02 malformed id; 22023 too many points; 55000 not attached.';
+
+CREATE FUNCTION @extschema@.revoke_points(uid anycompatible, source_key text, reason text DEFAULT NULL) RETURNS boolean
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+	key text := reputation.user_key('points', uid);
+	award reputation.point_ledger;
+BEGIN
+	SELECT l.* INTO award FROM reputation.point_ledger l WHERE l.user_id = key AND l.source_key = source_key;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'user "%" was not awarded points for "%"', key, source_key
+			USING ERRCODE = 'no_data_found';
+	END IF;
+	INSERT INTO reputation.point_ledger AS l (user_id, points, reason, created_at, revokes)
+	VALUES (key, -award.points, reason, award.created_at, award.id)
+	ON CONFLICT DO NOTHING;
+	RETURN FOUND;
+END
+$$;
+COMMENT ON FUNCTION @extschema@.revoke_points(anycompatible, text, text) IS
+'Takes the points back that a user was awarded for a source_key, by a row that counts from the same moment on, and says whether it did: only the first call does. P0002 unknown user, or no such award; 22P02 malformed id; 55000 not attached.';
+
+CREATE FUNCTION @extschema@.total_points(uid anycompatible) RETURNS bigint
+LANGUAGE sql STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	SELECT coalesce(sum(l.points), 0)::bigint FROM (SELECT reputation.user_key('points', $1) AS key OFFSET 0) k
+	LEFT JOIN reputation.point_ledger l ON l.user_id = k.key COLLATE "C" AND l.created_at <= reputation.computation_time()
+$$;
+COMMENT ON FUNCTION @extschema@.total_points(anycompatible) IS
+'The sum of a user''s ledger rows that count by now, from the ledger itself. P0002 unknown user; 22P02 malformed id; 55000 not attached.';
+
+REVOKE ALL ON FUNCTION
+	@extschema@.points_attach(text, jsonb, text, text),
+	@extschema@.points_detach(),
+	@extschema@.points_recalc(anycompatible),
+	@extschema@.points_recalc_all(),
+	@extschema@.points_explain(anycompatible),
+	@extschema@.award_points(anycompatible, bigint, text, text),
+	@extschema@.revoke_points(anycompatible, text, text)
+	FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION @extschema@.points_explain(anycompatible) TO reputation_reader, reputation_admin;
+GRANT EXECUTE ON FUNCTION
+	@extschema@.points_attach(text, jsonb, text, text),
+	@extschema@.points_detach(),
+	@extschema@.points_recalc(anycompatible),
+	@extschema@.points_recalc_all(),
+	@extschema@.award_points(anycompatible, bigint, text, text),
+	@extschema@.revoke_points(anycompatible, text, text)
+	TO reputation_admin;
+
+SELECT pg_catalog.pg_extension_config_dump('reputation.point_ledger', '');
+SELECT pg_catalog.pg_extension_config_dump('reputation.point_ledger_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('reputation.points_scores', '');

@@ -1,0 +1,330 @@
+-- Boards: ranks over scores.
+
+-- A board is a name for the trees of an engine (src/rank_tree.c), and how ties share ranks.
+CREATE TABLE reputation.board (
+	name		text	COLLATE "C" PRIMARY KEY,
+	engine		text	NOT NULL,
+	engine_id	int		NOT NULL,
+	ties		text	NOT NULL CHECK (ties IN ('rank', 'dense', 'row'))
+);
+COMMENT ON TABLE reputation.board IS 'the leaderboards: over which engine''s scores, and how ties share a rank';
+COMMENT ON COLUMN reputation.board.engine_id IS 'from 16 on: an engine that was made for the board of its name, over a table';
+INSERT INTO reputation.board VALUES ('points', 'points', 4, 'rank');
+
+CREATE TABLE reputation.rank_node (
+	tree	int			NOT NULL,
+	level	smallint	NOT NULL,
+	prefix	bigint		NOT NULL,
+	counts	bytea		NOT NULL,
+	PRIMARY KEY (tree, level, prefix)
+) WITH (fillfactor = 50);
+ALTER TABLE reputation.rank_node ALTER counts SET STORAGE PLAIN;
+COMMENT ON TABLE reputation.rank_node IS 'the rank trees'' nodes: below each byte of the score the number of users and of different scores';
+COMMENT ON COLUMN reputation.rank_node.tree IS 'four times the engine''s id, and the period: 0 all_time, 1 weekly, 2 daily';
+
+-- What could not go into the nodes at once. Inserted and deleted, never updated.
+CREATE TABLE reputation.rank_delta (
+	tree	int		NOT NULL,
+	score	bigint	NOT NULL,
+	users	bigint	NOT NULL
+);
+CREATE INDEX rank_delta_tree ON reputation.rank_delta (tree);
+ALTER TABLE reputation.rank_delta REPLICA IDENTITY FULL;
+COMMENT ON TABLE reputation.rank_delta IS 'changes that the nodes of a tree do not have yet: so many users more with a score';
+
+CREATE TABLE reputation.leaderboard_cache (
+	board			text		COLLATE "C" NOT NULL,
+	period			text		COLLATE "C" NOT NULL,
+	position		int			NOT NULL,
+	rank			bigint		NOT NULL,
+	user_id			text		COLLATE "C" NOT NULL,
+	score			bigint		NOT NULL,
+	reached_at		timestamptz	NOT NULL,
+	refreshed_at	timestamptz	NOT NULL,
+	PRIMARY KEY (board, period, position)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE reputation.leaderboard_cache IS 'the first hundred of each board and period, as of refreshed_at';
+
+CREATE FUNCTION reputation.rank_track() RETURNS trigger
+LANGUAGE C AS 'MODULE_PATHNAME', 'reputation_rank_track';
+COMMENT ON FUNCTION reputation.rank_track() IS
+'Trigger on a score table: keeps its rank trees. Arguments: the engine''s id, and the columns of the periods.';
+
+CREATE FUNCTION reputation.rank_rebuild(engine text) RETURNS void
+LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'reputation_rank_rebuild';
+COMMENT ON FUNCTION reputation.rank_rebuild(text) IS
+'Has the rank trees of an engine made anew from its score table when the transaction commits. 22023 no such engine.';
+
+CREATE FUNCTION reputation.rank_attach(relation regclass, variadic arguments text[]) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	list text := (SELECT string_agg(quote_literal(a), ', ') FROM unnest(arguments) a);
+BEGIN
+	EXECUTE format('CREATE TRIGGER rank_track AFTER INSERT OR DELETE OR UPDATE ON %s FOR EACH ROW EXECUTE FUNCTION reputation.rank_track(%s)', relation, list);
+	EXECUTE format('CREATE TRIGGER rank_track_truncate AFTER TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION reputation.rank_track(%s)', relation, list);
+END
+$$;
+COMMENT ON FUNCTION reputation.rank_attach(regclass, text[]) IS
+'Makes the triggers that keep the rank trees of a score table.';
+SELECT reputation.rank_attach('reputation.points_scores', '4', 'all_time', 'weekly', 'daily');
+
+CREATE FUNCTION reputation.board_track(engine text) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	e record;
+BEGIN
+	SELECT * INTO STRICT e FROM reputation.engines() g WHERE g.name = board_track.engine;
+	EXECUTE format('CREATE INDEX IF NOT EXISTS %I ON reputation.%I (score DESC, computed_at, user_id)', e.score_table || '_board', e.score_table);
+	IF NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = format('reputation.%I', e.score_table)::regclass AND t.tgname = 'rank_track') THEN
+		PERFORM reputation.rank_attach(format('reputation.%I', e.score_table)::regclass, e.id::text, 'score');
+		PERFORM reputation.rank_rebuild(board_track.engine);
+	END IF;
+END
+$$;
+COMMENT ON FUNCTION reputation.board_track(text) IS
+'Makes what boards over the scores of an engine need: an index and the rank tree.';
+
+CREATE FUNCTION reputation.board_make_engine(name text, zone text) RETURNS int
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	engine_id int := (SELECT min(i) FROM generate_series(16, 30) i WHERE NOT EXISTS (SELECT FROM reputation.board b WHERE b.engine_id = i));
+	scores text := format('board_%s_scores', name);
+BEGIN
+	IF engine_id IS NULL THEN
+		RAISE EXCEPTION 'there are 15 boards over tables already'
+			USING ERRCODE = 'program_limit_exceeded', HINT = 'leaderboard_drop() removes one.';
+	END IF;
+	EXECUTE format('CREATE TABLE reputation.%I (LIKE reputation.points_scores INCLUDING ALL) WITH (fillfactor = 80)', scores);
+	EXECUTE format('GRANT SELECT ON reputation.%I TO reputation_admin', scores);
+	EXECUTE format('COMMENT ON TABLE reputation.%I IS %L', scores, format('the sums of the board %s', name));
+	PERFORM reputation.rank_attach(format('reputation.%I', scores)::regclass, engine_id::text, 'all_time', 'weekly', 'daily');
+	RETURN engine_id;
+END
+$$;
+COMMENT ON FUNCTION reputation.board_make_engine(text, text) IS
+'Makes the score table of a board over an application''s table; returns the id of its engine. 54000 too many.';
+
+CREATE FUNCTION reputation.board_register(name text, source text, ties text, zone text) RETURNS int
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	of_engine text := (SELECT e.name FROM reputation.engines() e WHERE e.name = source);
+	id int;
+BEGIN
+	IF board_register.name !~ '^[a-z_][a-z0-9_]{0,39}$' THEN
+		RAISE EXCEPTION 'a board''s name has up to 40 lower-case letters, digits and underscores, not "%"', board_register.name
+			USING ERRCODE = 'invalid_parameter_value';
+	ELSIF board_register.ties NOT IN ('rank', 'dense', 'row') THEN
+		RAISE EXCEPTION 'argument "ties" must be rank, dense or row, not "%"', board_register.ties
+			USING ERRCODE = 'invalid_parameter_value';
+	ELSIF EXISTS (SELECT FROM reputation.board b WHERE b.name = board_register.name) THEN
+		RAISE EXCEPTION 'there is a board "%" already', board_register.name
+			USING ERRCODE = 'duplicate_object', HINT = 'leaderboard_drop() removes it.';
+	END IF;
+	IF of_engine IS NOT NULL THEN
+		IF board_register.zone IS NOT NULL THEN
+			RAISE EXCEPTION 'argument "zone" is for a board over a table'
+				USING ERRCODE = 'invalid_parameter_value', HINT = 'It is a parameter of the engine''s algorithm: see reputation.algorithm and algorithm_activate().';
+		ELSIF NOT EXISTS (SELECT FROM reputation.engine e WHERE e.name = of_engine) THEN
+			RAISE EXCEPTION 'the engine "%" is not attached', of_engine
+				USING ERRCODE = 'object_not_in_prerequisite_state';
+		END IF;
+		SELECT e.id INTO id FROM reputation.engines() e WHERE e.name = of_engine;
+		IF NOT EXISTS (SELECT FROM reputation.board b WHERE b.engine_id = id) THEN
+			PERFORM reputation.board_track(of_engine);
+		END IF;
+	ELSIF EXISTS (SELECT FROM reputation.engines() e WHERE e.name = board_register.name) THEN
+		RAISE EXCEPTION 'a board over a table must not be named like the engine "%"', board_register.name
+			USING ERRCODE = 'invalid_parameter_value';
+	ELSE
+		id := reputation.board_make_engine(board_register.name, board_register.zone);
+	END IF;
+	INSERT INTO reputation.board (name, engine, engine_id, ties)
+	VALUES (board_register.name, coalesce(of_engine, board_register.name), id, board_register.ties);
+	IF of_engine IS NULL THEN
+		INSERT INTO reputation.algorithm (engine, version, parameters, active)
+		VALUES (board_register.name, 1, jsonb_build_object('debounce', '0 s', 'weekly_days', 7, 'daily_days', 1, 'zone', board_register.zone), true);
+		RETURN id;
+	END IF;
+	RETURN 0;
+END
+$$;
+COMMENT ON FUNCTION reputation.board_register(text, text, text, text) IS
+'The part of leaderboard_create() that is done in the extension''s own tables; returns the id of an engine that is to be attached, 0 when there is none.';
+
+CREATE FUNCTION reputation.board_may_go(name text) RETURNS int
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	b reputation.board;
+BEGIN
+	SELECT * INTO b FROM reputation.board o WHERE o.name = board_may_go.name;
+	IF NOT FOUND OR b.name = 'points' THEN
+		RAISE EXCEPTION '%', CASE WHEN b.name = 'points' THEN 'the board "points" cannot be dropped'
+			ELSE format('there is no board "%s"', board_may_go.name) END
+			USING ERRCODE = 'invalid_parameter_value';
+	ELSIF b.engine <> b.name OR b.engine_id < 16 THEN
+		RETURN 0;
+	ELSIF EXISTS (SELECT FROM reputation.board o WHERE o.engine = b.name AND o.name <> b.name) THEN
+		RAISE EXCEPTION 'other boards go by the board "%"', b.name
+			USING ERRCODE = 'dependent_objects_still_exist', HINT = 'Drop those first.';
+	END IF;
+	RETURN b.engine_id;
+END
+$$;
+COMMENT ON FUNCTION reputation.board_may_go(text) IS
+'The id of the engine that goes with a board, 0 when none does. 22023 no such board; 2BP01 others go by it.';
+
+CREATE FUNCTION reputation.board_unregister(name text) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	b reputation.board;
+	scores text;
+BEGIN
+	DELETE FROM reputation.board o WHERE o.name = board_unregister.name RETURNING * INTO b;
+	DELETE FROM reputation.leaderboard_cache c WHERE c.board = b.name;
+	IF EXISTS (SELECT FROM reputation.board o WHERE o.engine_id = b.engine_id) THEN
+		RETURN;
+	END IF;
+	IF b.engine_id >= 16 THEN
+		EXECUTE format('DROP TABLE reputation.%I', format('board_%s_scores', b.name));
+		DELETE FROM reputation.algorithm a WHERE a.engine = b.name;
+		DELETE FROM reputation.dead_letter d WHERE d.engine = b.name;
+	ELSE
+		SELECT e.score_table INTO STRICT scores FROM reputation.engines() e WHERE e.id = b.engine_id;
+		EXECUTE format('DROP TRIGGER rank_track ON reputation.%I', scores);
+		EXECUTE format('DROP TRIGGER rank_track_truncate ON reputation.%I', scores);
+		EXECUTE format('DROP INDEX reputation.%I', scores || '_board');
+	END IF;
+	-- Nobody writes the scores now, so nobody changes their trees.
+	DELETE FROM reputation.rank_node n WHERE n.tree / 4 = b.engine_id;
+	DELETE FROM reputation.rank_delta d WHERE d.tree / 4 = b.engine_id;
+END
+$$;
+COMMENT ON FUNCTION reputation.board_unregister(text) IS
+'The part of leaderboard_drop() that is done in the extension''s own tables.';
+
+CREATE FUNCTION reputation.board_restore() RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	of_engine text;
+BEGIN
+	FOR of_engine IN SELECT DISTINCT b.engine FROM reputation.board b JOIN reputation.engines() e ON e.name = b.engine LOOP
+		IF NOT EXISTS (SELECT FROM reputation.board b WHERE b.engine = of_engine AND (b.engine_id = 4 OR b.engine_id >= 16)) THEN
+			PERFORM reputation.board_track(of_engine);
+		END IF;
+		PERFORM reputation.rank_rebuild(of_engine);
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION reputation.board_restore() IS
+'Makes what a dump does not carry: indexes and triggers on the extension''s own tables, and the rank trees.';
+
+CREATE FUNCTION reputation.board_rows(
+	board text, period text, "limit" bigint, "offset" bigint,
+	OUT rank bigint, OUT user_id text, OUT score bigint, OUT reached_at timestamptz)
+RETURNS SETOF record
+LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'reputation_leaderboard';
+COMMENT ON FUNCTION reputation.board_rows(text, text, bigint, bigint) IS
+'leaderboard(), for the extension''s own use.';
+
+CREATE FUNCTION reputation.board_refresh(engine text, period text) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+	b record;
+	lowest bigint;
+	rows int;
+BEGIN
+	FOR b IN SELECT o.name FROM reputation.board o WHERE o.engine = board_refresh.engine LOOP
+		INSERT INTO reputation.leaderboard_cache AS c
+		SELECT b.name, board_refresh.period, r.position, r.rank, r.user_id, r.score, r.reached_at, reputation.clock()
+		FROM reputation.board_rows(b.name, board_refresh.period, 100, 0) WITH ORDINALITY AS r (rank, user_id, score, reached_at, position)
+		ON CONFLICT (board, period, position) DO UPDATE
+		SET rank = excluded.rank, user_id = excluded.user_id, score = excluded.score, reached_at = excluded.reached_at, refreshed_at = excluded.refreshed_at;
+		GET DIAGNOSTICS rows = ROW_COUNT;
+		DELETE FROM reputation.leaderboard_cache c WHERE c.board = b.name AND c.period = board_refresh.period AND c.position > rows;
+		SELECT c.score INTO lowest FROM reputation.leaderboard_cache c
+		WHERE c.board = b.name AND c.period = board_refresh.period AND c.position = 100;
+	END LOOP;
+	DELETE FROM reputation.leaderboard_cache c WHERE c.refreshed_at < reputation.clock() - interval '1 h'
+		AND c.board NOT IN (SELECT o.name FROM reputation.board o JOIN reputation.engine e ON e.name = o.engine);
+	RETURN lowest;
+END
+$$;
+COMMENT ON FUNCTION reputation.board_refresh(text, text) IS
+'Refreshes the cache of the boards over an engine, and removes rows that nobody refreshed for an hour; returns the score of the last of a hundred.';
+
+CREATE FUNCTION @extschema@.leaderboard_create(
+	name text,
+	source text,
+	columns jsonb DEFAULT '{}',
+	users text DEFAULT 'users',
+	ties text DEFAULT 'rank',
+	zone text DEFAULT NULL,
+	rank_column text DEFAULT NULL,
+	fire text DEFAULT 'origin')
+RETURNS bigint
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'reputation_leaderboard_create';
+COMMENT ON FUNCTION @extschema@.leaderboard_create(text, text, jsonb, text, text, text, text, text) IS
+'Makes a leaderboard over the scores of an attached engine (source builder, trust, points, or another board), or over an application table with a user, points (integers; null in columns: each row is a point) and a time: columns e.g. {"source": {"user_id": "player", "points": null, "created_at": "at"}, "users": {"id": "uid"}}. ties: rank (1,1,3), dense (1,1,2) or row (1,2,3; who reached the score earlier is first); zone: calendar weeks and days of a time zone instead of the last 7 days and 24 hours; rank_column: a column of users for the all-time rank. Of a table returns the id of the first run in reputation.job_runs, otherwise null. 42710 there is one of that name; 22023 bad argument; 54000 too many; 55000 engine not attached; 42P01, 42703, 42804, 42501 as an attach; 25001 unless READ COMMITTED.';
+
+CREATE FUNCTION @extschema@.leaderboard_drop(name text) RETURNS void
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'reputation_leaderboard_drop';
+COMMENT ON FUNCTION @extschema@.leaderboard_drop(text) IS
+'Removes a leaderboard, and of one over an application table its sums. 22023 no such board; 2BP01 other boards go by it.';
+
+CREATE FUNCTION @extschema@.calculate_user_rank(uid anycompatible, period text DEFAULT 'all_time', board text DEFAULT 'points') RETURNS bigint
+LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'reputation_calculate_user_rank';
+COMMENT ON FUNCTION @extschema@.calculate_user_rank(anycompatible, text, text) IS
+'A user''s exact rank on a board (1: the first) in a period (all_time, weekly, daily); null when the user is not on it, which in weekly and daily takes more than 0 points. P0002 unknown user; 22P02 malformed id; 22023 no such board or period; 22004 null argument; 55000 engine not attached.';
+
+CREATE FUNCTION reputation.board_place(
+	uid anycompatible, period text, board text,
+	OUT score bigint, OUT rank bigint, OUT above bigint, OUT same bigint, OUT users bigint)
+RETURNS record
+LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'reputation_board_place';
+COMMENT ON FUNCTION reputation.board_place(anycompatible, text, text) IS
+'A user''s score and rank, how many are above, have the same score, and are on the board; nulls when the user is not on it. Raises what calculate_user_rank() does.';
+
+CREATE FUNCTION @extschema@.leaderboard_percentile(uid anycompatible, period text DEFAULT 'all_time', board text DEFAULT 'points') RETURNS numeric
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+	SELECT CASE WHEN p.users > 1 THEN round(100.0 * (p.users - p.above - p.same) / (p.users - 1), 2) ELSE 100.00 * p.users END
+	FROM reputation.board_place($1, $2, $3) p
+$$;
+COMMENT ON FUNCTION @extschema@.leaderboard_percentile(anycompatible, text, text) IS
+'How many percent of the others on a board have less than a user (0 to 100, two decimals); 100 for who is alone; null when the user is not on it. Raises what calculate_user_rank() does.';
+
+CREATE FUNCTION @extschema@.leaderboard(
+	board text DEFAULT 'points', period text DEFAULT 'all_time', "limit" bigint DEFAULT 100, "offset" bigint DEFAULT 0,
+	OUT rank bigint, OUT user_id text, OUT score bigint, OUT reached_at timestamptz)
+RETURNS SETOF record
+LANGUAGE C STABLE ROWS 100 AS 'MODULE_PATHNAME', 'reputation_leaderboard';
+COMMENT ON FUNCTION @extschema@.leaderboard(text, text, bigint, bigint) IS
+'A part of a board, the first first; within a tie who reached the score earlier, then the smaller id. 22023 no such board or period, or a negative number; 55000 engine not attached.';
+
+CREATE FUNCTION @extschema@.leaderboard_around(
+	uid anycompatible, n bigint DEFAULT 5, period text DEFAULT 'all_time', board text DEFAULT 'points',
+	OUT rank bigint, OUT user_id text, OUT score bigint, OUT reached_at timestamptz)
+RETURNS SETOF record
+LANGUAGE C STABLE ROWS 11 AS 'MODULE_PATHNAME', 'reputation_leaderboard_around';
+COMMENT ON FUNCTION @extschema@.leaderboard_around(anycompatible, bigint, text, text) IS
+'A user''s neighbours on a board: the n before, the user, and the n after; no row when the user is not on it. Raises what calculate_user_rank() does, and 22023 for a negative n.';
+
+REVOKE ALL ON FUNCTION
+	@extschema@.leaderboard_create(text, text, jsonb, text, text, text, text, text),
+	@extschema@.leaderboard_drop(text),
+	@extschema@.leaderboard_percentile(anycompatible, text, text),
+	@extschema@.leaderboard(text, text, bigint, bigint),
+	@extschema@.leaderboard_around(anycompatible, bigint, text, text)
+	FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION
+	@extschema@.leaderboard_percentile(anycompatible, text, text),
+	@extschema@.leaderboard(text, text, bigint, bigint),
+	@extschema@.leaderboard_around(anycompatible, bigint, text, text)
+	TO reputation_reader, reputation_admin;
+GRANT EXECUTE ON FUNCTION
+	@extschema@.leaderboard_create(text, text, jsonb, text, text, text, text, text),
+	@extschema@.leaderboard_drop(text)
+	TO reputation_admin;
+
+SELECT pg_catalog.pg_extension_config_dump('reputation.board', $$WHERE name <> 'points'$$);

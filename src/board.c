@@ -1,0 +1,233 @@
+/*
+ * board.c
+ *		Leaderboards: making and dropping them, and the cache of their tops.
+ *
+ * A board is a name for the ranks of an engine's score table, with a rule for
+ * ties. Of several boards over an engine all go by the same trees. A board over an
+ * application's table is an engine of its own (board_engine.c), and goes with it.
+ *
+ * reputation.leaderboard_cache has the first hundred of each board. A process whose
+ * transaction changed a score that may be among them notes so when it has
+ * committed (rank_tree.c), and refreshes the cache in a later transaction: one at a
+ * time per tree (BOARD lock), with a snapshot taken under the lock. Who does not get
+ * the lock keeps its note and comes again, so the last one to change the top is
+ * followed by a refresh that saw it; but for a crash, which the refresh of the job
+ * leaderboards makes up for.
+ */
+#include "postgres.h"
+
+#include "api.h"
+#include "attach.h"
+#include "board.h"
+#include "catalog/pg_type.h"
+#include "locks.h"
+#include "points_engine.h"
+#include "spi.h"
+#include "utils/builtins.h"
+
+PG_FUNCTION_INFO_V1(reputation_leaderboard_create);
+PG_FUNCTION_INFO_V1(reputation_leaderboard_drop);
+PG_FUNCTION_INFO_V1(reputation_rank_rebuild);
+
+static int
+periods_of(const EngineDescriptor *d)
+{
+	return d->windows ? BOARD_PERIODS : 1;
+}
+
+/*
+ * board_caches_are_stale -- may this process have changed the top of a board of
+ * these engines?
+ */
+bool
+board_caches_are_stale(const List *engines)
+{
+	ListCell   *cell;
+
+	foreach(cell, engines)
+	{
+		const EngineDescriptor *d = ((const Engine *) lfirst(cell))->descriptor;
+
+		for (int period = 0; period < periods_of(d); period++)
+		{
+			if (rank_top_is_stale(rank_tree_of(d->id, period)))
+				return true;
+		}
+	}
+	return false;
+}
+
+/* Refreshes a tree's boards; the lowest score that is in the cache. */
+static void
+refresh(const EngineDescriptor *d, int period, int tree)
+{
+	Oid			types[] = {TEXTOID, TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(d->name),
+	CStringGetTextDatum(board_periods[period])};
+	bool		isnull;
+	int64		threshold;
+
+	spi_exec("SELECT reputation.board_refresh($1, $2)", 2, types, values, NULL);
+	threshold = spi_int(0, 1, &isnull);
+	rank_top_is_known(tree, isnull ? PG_INT64_MIN : threshold);
+}
+
+/*
+ * board_refresh_caches -- refreshes the cache of the boards of these engines; of all,
+ * or where this process may have changed the top. What somebody else is at is left
+ * for the next time.
+ */
+void
+board_refresh_caches(List *engines, bool all)
+{
+	ListCell   *cell;
+
+	foreach(cell, engines)
+	{
+		const EngineDescriptor *d = ((const Engine *) lfirst(cell))->descriptor;
+
+		for (int period = 0; period < periods_of(d); period++)
+		{
+			int			tree = rank_tree_of(d->id, period);
+
+			if ((all || rank_top_is_stale(tree)) && lock_board(tree))
+				refresh(d, period, tree);
+		}
+	}
+}
+
+/*
+ * board_fold_deltas -- has changes that could not go into a tree's nodes moved there
+ * at the end of this transaction; true if there are any.
+ */
+bool
+board_fold_deltas(List *engines)
+{
+	uint64		count = spi_exec("SELECT DISTINCT tree FROM reputation.rank_delta", 0, NULL, NULL,
+								 NULL);
+
+	for (uint64 row = 0; row < count; row++)
+	{
+		int			tree = (int) spi_int(row, 1, NULL);
+		ListCell   *cell;
+
+		foreach(cell, engines)
+		{
+			const EngineDescriptor *d = ((const Engine *) lfirst(cell))->descriptor;
+
+			RankSource	source;
+
+			if (tree / RANK_TREES_OF_ENGINE != d->id)
+				continue;
+			source = rank_source(d, tree % RANK_TREES_OF_ENGINE);
+			rank_request_fold(&source);
+		}
+	}
+	return count > 0;
+}
+
+/*
+ * reputation.rank_rebuild(engine) -- has the trees of an engine made anew when the
+ * transaction commits.
+ */
+Datum
+reputation_rank_rebuild(PG_FUNCTION_ARGS)
+{
+	const EngineDescriptor *d = engine_descriptor(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+
+	for (int period = 0; period < periods_of(d); period++)
+	{
+		RankSource	source = rank_source(d, period);
+
+		rank_request_rebuild(&source);
+	}
+	PG_RETURN_VOID();
+}
+
+/* Registers a board, with the extension owner's rights; its engine's id. */
+static int
+register_board(FunctionCallInfo fcinfo)
+{
+	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID};
+	char	   *zone = api_text(fcinfo, 5);
+	Datum		values[] = {CStringGetTextDatum(attach_argument(fcinfo, 0, "name")),
+		CStringGetTextDatum(attach_argument(fcinfo, 1, "source")),
+		CStringGetTextDatum(attach_argument(fcinfo, 4, "ties")),
+	zone ? CStringGetTextDatum(zone) : (Datum) 0};
+	EngineContext caller;
+	int			id;
+
+	spi_begin();
+	owner_enter(fcinfo, &caller);
+	(void) lock_engine(FIRST_BOARD_ENGINE, true, true);
+	spi_exec("SELECT reputation.board_register($1, $2, $3, $4)", 4, types, values,
+			 zone ? NULL : "   n");
+	id = (int) spi_int(0, 1, NULL);
+	engine_forget_cached();
+	owner_leave(&caller);
+	spi_end();
+	return id;
+}
+
+/*
+ * leaderboard_create(name, source, columns, users, ties, zone, rank_column, fire) --
+ * see sql/33-boards.sql.
+ */
+Datum
+reputation_leaderboard_create(PG_FUNCTION_ARGS)
+{
+	char	   *name = attach_argument(fcinfo, 0, "name");
+	int			id;
+
+	api_require_read_committed("leaderboard_create");
+	id = register_board(fcinfo);
+	if (id < FIRST_BOARD_ENGINE)
+		PG_RETURN_NULL();
+	PG_RETURN_INT64(points_attach_source(fcinfo, board_descriptor(id, name),
+										 attach_argument(fcinfo, 3, "users"),
+										 attach_argument(fcinfo, 1, "source"),
+										 PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2),
+										 api_text(fcinfo, 6), attach_argument(fcinfo, 7, "fire")));
+}
+
+/* Is the board the one that its engine was made for? 22023 when there is no such board. */
+static bool
+has_own_engine(FunctionCallInfo fcinfo, const char *name, int *id)
+{
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(name)};
+	EngineContext caller;
+	bool		own;
+
+	spi_begin();
+	owner_enter(fcinfo, &caller);
+	spi_exec("SELECT reputation.board_may_go($1)", 1, types, values, NULL);
+	*id = (int) spi_int(0, 1, NULL);
+	own = *id >= FIRST_BOARD_ENGINE;
+	owner_leave(&caller);
+	spi_end();
+	return own;
+}
+
+/*
+ * leaderboard_drop(name) -- removes a board; of one over a table the engine, too.
+ */
+Datum
+reputation_leaderboard_drop(PG_FUNCTION_ARGS)
+{
+	char	   *name = attach_argument(fcinfo, 0, "name");
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(name)};
+	EngineContext caller;
+	int			id;
+
+	if (has_own_engine(fcinfo, name, &id))
+		attach_remove(fcinfo, board_descriptor(id, name));
+	spi_begin();
+	owner_enter(fcinfo, &caller);
+	spi_exec("SELECT reputation.board_unregister($1)", 1, types, values, NULL);
+	engine_forget_cached();
+	owner_leave(&caller);
+	spi_end();
+	PG_RETURN_VOID();
+}

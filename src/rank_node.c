@@ -1,0 +1,392 @@
+/*
+ * rank_node.c
+ *		Where rank trees are stored: reputation.rank_node and rank_delta.
+ *
+ * A row of rank_node is a node (core/ranktree.c has its format), found by the
+ * primary key (tree, level, prefix). One more row of each tree, above all levels, has
+ * the top once more, with its level and prefix, so that a reader need not look for
+ * it. A row of rank_delta is a change that is not in the nodes yet. All are reached
+ * without the executor: a rank is a few index lookups.
+ *
+ * Whose rows are read is said by the snapshot: a reader's is its statement's, a
+ * writer's (who has the tree's lock) is SnapshotSelf for the nodes: all that was
+ * committed, for who changed a node had the lock before, and what it wrote itself.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "catalog/namespace.h"
+#include "compat.h"
+#include "executor/tuptable.h"
+#include "rank_tree.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+/* The columns of reputation.rank_node. */
+#define NODE_TREE		1
+#define NODE_LEVEL		2
+#define NODE_PREFIX		3
+#define NODE_COUNTS		4
+#define NODE_COLUMNS	4
+
+/* The row with the top: the level, the prefix, and the node. */
+#define TOP_ROW			RANK_LEVELS
+#define TOP_HEADER		(1 + sizeof(uint64))
+
+/* The columns of reputation.rank_delta. */
+#define DELTA_TREE		1
+#define DELTA_SCORE		2
+#define DELTA_USERS		3
+#define DELTA_COLUMNS	3
+
+struct RankNodes
+{
+	int			tree;
+	Relation	heap;
+	Relation	index;
+	IndexScanDesc scan;
+	TupleTableSlot *slot;
+	LOCKMODE	mode;
+	RankStorage storage;
+	/* the top, while the slot has its row */
+	int			top;			/* -1: it does not */
+	uint64		top_prefix;
+	/* the node that was fetched last */
+	bool		found;
+	int			level;
+	uint64		prefix;
+	ItemPointerData tid;
+};
+
+static Oid
+own_relation(const char *name)
+{
+	Oid			schema = get_namespace_oid("reputation", true);
+
+	return OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
+}
+
+/* Has the scan begin at a node. */
+static void
+seek(RankNodes *nodes, int level, uint64 prefix)
+{
+	ScanKeyData keys[3];
+
+	ScanKeyInit(&keys[0], NODE_TREE, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(nodes->tree));
+	ScanKeyInit(&keys[1], NODE_LEVEL, BTEqualStrategyNumber, F_INT2EQ,
+				Int16GetDatum((int16) level));
+	ScanKeyInit(&keys[2], NODE_PREFIX, BTEqualStrategyNumber, F_INT8EQ,
+				Int64GetDatum((int64) prefix));
+	nodes->top = -1;
+	index_rescan(nodes->scan, keys, 3, NULL, 0);
+}
+
+/* Has the scan go over the tree's nodes, but for the row with the top unless all. */
+static void
+seek_all(RankNodes *nodes, bool all)
+{
+	ScanKeyData keys[3];
+
+	ScanKeyInit(&keys[0], NODE_TREE, BTEqualStrategyNumber, F_INT4EQ,
+				Int32GetDatum(nodes->tree));
+	ScanKeyInit(&keys[1], NODE_LEVEL, BTLessEqualStrategyNumber, F_INT2LE,
+				Int16GetDatum((int16) (all ? TOP_ROW : TOP_ROW - 1)));
+	ScanKeyInit(&keys[2], NODE_PREFIX, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(0));
+	nodes->top = -1;
+	index_rescan(nodes->scan, keys, 3, NULL, 0);
+}
+
+/* The counts of the node in the slot. */
+static const uint8 *
+slot_counts(RankNodes *nodes, size_t *length)
+{
+	bool		isnull;
+	struct varlena *counts;
+
+	counts = (struct varlena *) DatumGetPointer(slot_getattr(nodes->slot, NODE_COUNTS, &isnull));
+	*length = VARSIZE_ANY_EXHDR(counts);
+	return (const uint8 *) VARDATA_ANY(counts);
+}
+
+static const uint8 *
+fetch(void *arg, int level, uint64 prefix, size_t *length)
+{
+	RankNodes  *nodes = arg;
+
+	if (level == nodes->top && prefix == nodes->top_prefix && nodes->mode == AccessShareLock)
+	{
+		const uint8 *top = slot_counts(nodes, length);
+
+		*length -= TOP_HEADER;
+		return top + TOP_HEADER;
+	}
+	seek(nodes, level, prefix);
+	nodes->level = level;
+	nodes->prefix = prefix;
+	nodes->found = index_getnext_slot(nodes->scan, ForwardScanDirection, nodes->slot);
+	if (!nodes->found)
+		return NULL;
+	nodes->tid = nodes->slot->tts_tid;
+	return slot_counts(nodes, length);
+}
+
+static int
+top(void *arg, uint64 *prefix)
+{
+	RankNodes  *nodes = arg;
+	const uint8 *row;
+	size_t		length;
+
+	row = fetch(nodes, TOP_ROW, 0, &length);
+	if (row == NULL || length < TOP_HEADER)
+		return -1;
+	nodes->top = row[0];
+	memcpy(&nodes->top_prefix, row + 1, sizeof(uint64));
+	*prefix = nodes->top_prefix;
+	return nodes->top;
+}
+
+static void
+store(void *arg, int level, uint64 prefix, const uint8 *bytes, size_t length)
+{
+	RankNodes  *nodes = arg;
+	Datum		values[NODE_COLUMNS];
+	bool		nulls[NODE_COLUMNS] = {false};
+	struct varlena *counts;
+	HeapTuple	tuple;
+
+	/* Nearly always it was fetched to be changed. */
+	if (nodes->level != level || nodes->prefix != prefix)
+	{
+		size_t		ignored;
+
+		(void) fetch(nodes, level, prefix, &ignored);
+	}
+	nodes->level = -1;
+	ExecClearTuple(nodes->slot);
+	if (length == 0)
+	{
+		if (nodes->found)
+			simple_heap_delete(nodes->heap, &nodes->tid);
+		CommandCounterIncrement();
+		return;
+	}
+	counts = palloc(VARHDRSZ + length);
+	SET_VARSIZE(counts, VARHDRSZ + length);
+	memcpy(VARDATA(counts), bytes, length);
+	values[NODE_TREE - 1] = Int32GetDatum(nodes->tree);
+	values[NODE_LEVEL - 1] = Int16GetDatum((int16) level);
+	values[NODE_PREFIX - 1] = Int64GetDatum((int64) prefix);
+	values[NODE_COUNTS - 1] = PointerGetDatum(counts);
+	tuple = heap_form_tuple(RelationGetDescr(nodes->heap), values, nulls);
+	if (nodes->found)
+		CatalogTupleUpdate(nodes->heap, &nodes->tid, tuple);
+	else
+		CatalogTupleInsert(nodes->heap, tuple);
+	/* A node may be written more than once. */
+	CommandCounterIncrement();
+	heap_freetuple(tuple);
+	pfree(counts);
+}
+
+/*
+ * rank_nodes_open -- a tree's nodes as the snapshot shows them, or, to be changed,
+ * as they are; NULL when there is no such table any more.
+ */
+RankNodes *
+rank_nodes_open(int tree, Snapshot snapshot, bool write)
+{
+	Oid			heap = own_relation("rank_node");
+	Oid			index = own_relation("rank_node_pkey");
+	RankNodes  *nodes;
+
+	if (!OidIsValid(heap) || !OidIsValid(index))
+		return NULL;
+	nodes = palloc0(sizeof(RankNodes));
+	nodes->tree = tree;
+	nodes->level = -1;
+	nodes->top = -1;
+	nodes->mode = write ? RowExclusiveLock : AccessShareLock;
+	nodes->heap = table_open(heap, nodes->mode);
+	nodes->index = index_open(index, AccessShareLock);
+	nodes->slot = table_slot_create(nodes->heap, NULL);
+	nodes->scan = index_begin(nodes->heap, nodes->index, snapshot, 3);
+	nodes->storage = (RankStorage)
+	{
+		fetch, store, top, nodes
+	};
+	return nodes;
+}
+
+/*
+ * rank_nodes_storage -- the nodes for the functions of core/ranktree.c.
+ */
+const RankStorage *
+rank_nodes_storage(RankNodes *nodes)
+{
+	return &nodes->storage;
+}
+
+/*
+ * rank_top_row -- what the row with the top has, of a node that is the top; returns
+ * its length.
+ */
+size_t
+rank_top_row(uint8 *row, int level, uint64 prefix, const uint8 *bytes, size_t length)
+{
+	row[0] = (uint8) level;
+	memcpy(row + 1, &prefix, sizeof(uint64));
+	memcpy(row + TOP_HEADER, bytes, length);
+	return TOP_HEADER + length;
+}
+
+/*
+ * rank_nodes_finish -- writes the row with the top, after nodes were changed.
+ */
+void
+rank_nodes_finish(RankNodes *nodes)
+{
+	uint8	   *row = palloc(RANK_TOP_BYTES);
+	size_t		length = 0;
+
+	seek_all(nodes, false);
+	if (index_getnext_slot(nodes->scan, BackwardScanDirection, nodes->slot))
+	{
+		bool		isnull;
+		const uint8 *bytes = slot_counts(nodes, &length);
+
+		length = rank_top_row(row, DatumGetInt16(slot_getattr(nodes->slot, NODE_LEVEL, &isnull)),
+							  (uint64) DatumGetInt64(slot_getattr(nodes->slot, NODE_PREFIX,
+																  &isnull)),
+							  bytes, length);
+	}
+	nodes->level = -1;
+	store(nodes, TOP_ROW, 0, row, length);
+	pfree(row);
+}
+
+/*
+ * rank_nodes_next -- the nodes one after the other, in the order of level and
+ * prefix; level -1 is for the first. False after the last.
+ */
+bool
+rank_nodes_next(RankNodes *nodes, int *level, uint64 *prefix, const uint8 **bytes, size_t *length)
+{
+	bool		isnull;
+
+	if (*level < 0)
+		seek_all(nodes, true);
+	if (!index_getnext_slot(nodes->scan, ForwardScanDirection, nodes->slot))
+		return false;
+	*level = DatumGetInt16(slot_getattr(nodes->slot, NODE_LEVEL, &isnull));
+	*prefix = (uint64) DatumGetInt64(slot_getattr(nodes->slot, NODE_PREFIX, &isnull));
+	*bytes = slot_counts(nodes, length);
+	return true;
+}
+
+/*
+ * rank_nodes_remove -- removes all nodes of the tree.
+ */
+void
+rank_nodes_remove(RankNodes *nodes)
+{
+	int			level = -1;
+	uint64		prefix;
+	const uint8 *bytes;
+	size_t		length;
+
+	while (rank_nodes_next(nodes, &level, &prefix, &bytes, &length))
+		simple_heap_delete(nodes->heap, &nodes->slot->tts_tid);
+	nodes->level = -1;
+}
+
+/*
+ * rank_nodes_close -- the end of it.
+ */
+void
+rank_nodes_close(RankNodes *nodes)
+{
+	index_endscan(nodes->scan);
+	ExecDropSingleTupleTableSlot(nodes->slot);
+	index_close(nodes->index, AccessShareLock);
+	/* What was written stays locked against a change of the table. */
+	table_close(nodes->heap, nodes->mode == AccessShareLock ? AccessShareLock : NoLock);
+	pfree(nodes);
+}
+
+/*
+ * rank_deltas_insert -- leaves changes to whoever has the tree's lock next.
+ */
+void
+rank_deltas_insert(int tree, const RankChange *changes, size_t count)
+{
+	Oid			oid = own_relation("rank_delta");
+	Relation	heap;
+
+	if (!OidIsValid(oid))
+		return;
+	heap = table_open(oid, RowExclusiveLock);
+	for (size_t i = 0; i < count; i++)
+	{
+		Datum		values[DELTA_COLUMNS] = {Int32GetDatum(tree),
+		Int64GetDatum(rank_score(changes[i].key)), Int64GetDatum(changes[i].users)};
+		bool		nulls[DELTA_COLUMNS] = {false};
+		HeapTuple	tuple = heap_form_tuple(RelationGetDescr(heap), values, nulls);
+
+		CatalogTupleInsert(heap, tuple);
+		heap_freetuple(tuple);
+	}
+	table_close(heap, NoLock);
+}
+
+/*
+ * rank_deltas_read -- the changes that the snapshot shows and the nodes do not have;
+ * returns how many. Take: removes them, for whoever has the tree's lock.
+ */
+size_t
+rank_deltas_read(int tree, Snapshot snapshot, bool take, RankChange **changes)
+{
+	Oid			oid = own_relation("rank_delta");
+	Oid			index = own_relation("rank_delta_tree");
+	LOCKMODE	mode = take ? RowExclusiveLock : AccessShareLock;
+	size_t		count = 0;
+	size_t		room = 16;
+	Relation	heap;
+	SysScanDesc scan;
+	ScanKeyData key;
+	HeapTuple	tuple;
+
+	*changes = NULL;
+	if (!OidIsValid(oid) || !OidIsValid(index))
+		return 0;
+	heap = table_open(oid, mode);
+	ScanKeyInit(&key, DELTA_TREE, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(tree));
+	scan = systable_beginscan(heap, index, true, snapshot, 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		TupleDesc	desc = RelationGetDescr(heap);
+		bool		isnull;
+
+		if (*changes == NULL)
+			*changes = palloc(sizeof(RankChange) * room);
+		else if (count == room)
+			*changes = repalloc_huge(*changes, sizeof(RankChange) * (room *= 2));
+		(*changes)[count].key = rank_key(DatumGetInt64(heap_getattr(tuple, DELTA_SCORE, desc,
+																	&isnull)));
+		(*changes)[count++].users = DatumGetInt64(heap_getattr(tuple, DELTA_USERS, desc, &isnull));
+		if (take)
+			simple_heap_delete(heap, &tuple->t_self);
+	}
+	systable_endscan(scan);
+	table_close(heap, take ? NoLock : mode);
+	return count;
+}

@@ -1,0 +1,492 @@
+/*
+ * rank_tree.c
+ *		Keeping the rank trees in step with the score tables.
+ *
+ * A tree (core/ranktree.c) counts the users of a score table by their score; a
+ * rank is read from it in a few index lookups (rank_read.c). A row trigger on the
+ * score table, rank_track(), notes for each changed row the old score and the new
+ * one, in memory. Before the transaction commits the differences go into the
+ * tree's nodes, in the same transaction: a snapshot shows a score row and what it
+ * counts for, or neither. So a rank is exact and of one moment in every isolation
+ * level and on a standby, and it makes no difference who writes the score row:
+ * a worker, a session, forget, a restore.
+ *
+ * Nobody waits. Who changes the nodes has the tree's lock (RANK), from its commit's
+ * beginning to its end. When that is not to be had at once the changes are
+ * inserted into reputation.rank_delta instead. Readers add these to what the nodes
+ * say; who has the lock next moves them into the nodes.
+ *
+ * Why the sum is right in every snapshot. A transaction adds its own changes, to
+ * nodes or deltas, exactly once, and moving a delta deletes it in the transaction
+ * that changes the nodes. Nodes are changed by one at a time, who has seen what
+ * its predecessor committed, for the lock is released after that became visible.
+ * No count gets below zero in the nodes: who took a user away from a score had
+ * locked the user's row, after whoever had put it there committed; so the
+ * snapshot that is taken with the lock shows that one's delta, if that is where it
+ * is, and all that it shows is moved first.
+ *
+ * A rolled back subtransaction takes its notes with it: each carries its nesting
+ * level, the notes of a level are the last ones, and become the parent's when it
+ * commits. A TRUNCATE, or a repair, notes that the tree is to be made anew; that
+ * is done at the commit from the rows as they are then (rank_check.c), under the
+ * lock, for which it waits. A tree that turns out to be spoilt is made anew at
+ * once.
+ *
+ * A reader adds the notes of its own transaction, too, of commands that its
+ * snapshot shows the rows of. (Where very many notes were added up that is the last
+ * command that changed a score.)
+ *
+ * Deadlocks cannot come of it: the lock is only tried, but for making a tree anew,
+ * and whoever has it is in its commit, or makes another anew, in ascending order.
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "access/xact.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "executor/tuptable.h"
+#include "fmgr.h"
+#include "locks.h"
+#include "rank_tree.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+PG_FUNCTION_INFO_V1(reputation_rank_track);
+
+/* What the transaction will change in a tree. */
+typedef struct Note
+{
+	RankSource	source;
+	uint64		key;
+	int64		users;			/* more with this score */
+	int			level;			/* of the (sub)transaction */
+	CommandId	command;		/* that changed the row; later ones see it */
+	bool		rebuild;		/* make the tree anew */
+} Note;
+
+/* Notes that are kept until those of a score are added up. */
+#define MANY_NOTES	65536
+
+/* In TopTransactionContext. */
+static Note *notes = NULL;
+static size_t nnotes = 0;
+static size_t room = 0;
+static size_t many = MANY_NOTES;
+
+/*
+ * Whose first ones may have changed since somebody in this process saw to the
+ * cache; by this transaction, and by those before.
+ */
+static bool touching[RANK_TREES];
+static bool touched[RANK_TREES];
+static bool known[RANK_TREES];
+static int64 thresholds[RANK_TREES];
+
+static int
+compare_notes(const void *a, const void *b)
+{
+	const Note *x = a;
+	const Note *y = b;
+
+	if (x->source.tree != y->source.tree)
+		return x->source.tree < y->source.tree ? -1 : 1;
+	if (x->key != y->key)
+		return x->key < y->key ? -1 : 1;
+	return (int) y->rebuild - (int) x->rebuild;
+}
+
+/* Adds up the notes of the present level, the last ones. */
+static void
+add_up_notes(void)
+{
+	size_t		first = nnotes;
+	size_t		kept;
+
+	while (first > 0 && notes[first - 1].level == notes[nnotes - 1].level)
+		first--;
+	qsort(notes + first, nnotes - first, sizeof(Note), compare_notes);
+	kept = first;
+	for (size_t i = first + 1; i < nnotes; i++)
+	{
+		if (notes[i].source.tree == notes[kept].source.tree && notes[i].key == notes[kept].key)
+		{
+			notes[kept].users += notes[i].users;
+			notes[kept].command = Max(notes[kept].command, notes[i].command);
+			notes[kept].rebuild |= notes[i].rebuild;
+		}
+		else
+			notes[++kept] = notes[i];
+	}
+	nnotes = kept + 1;
+	many = Max(MANY_NOTES, 2 * nnotes);
+}
+
+static void
+add_note(const RankSource *source, uint64 key, int64 users, bool rebuild)
+{
+	if (notes == NULL)
+	{
+		room = 64;
+		many = MANY_NOTES;
+		notes = MemoryContextAlloc(TopTransactionContext, room * sizeof(Note));
+	}
+	else if (nnotes >= many)
+		add_up_notes();
+	if (nnotes == room)
+		notes = repalloc_huge(notes, (room *= 2) * sizeof(Note));
+	notes[nnotes++] = (Note)
+	{
+		*source, key, users, GetCurrentTransactionNestLevel(), GetCurrentCommandId(true), rebuild
+	};
+}
+
+/*
+ * rank_request_rebuild -- has the tree made anew when the transaction commits;
+ * waits for its lock.
+ */
+void
+rank_request_rebuild(const RankSource *source)
+{
+	(void) lock_rank(source->tree, true);
+	add_note(source, 0, 0, true);
+}
+
+/*
+ * rank_is_tracked -- has the score table the trigger that keeps its trees?
+ */
+bool
+rank_is_tracked(Oid relation)
+{
+	Relation	table = relation_open(relation, AccessShareLock);
+	bool		found = false;
+
+	for (int i = 0; table->trigdesc != NULL && i < table->trigdesc->numtriggers && !found; i++)
+		found = strcmp(table->trigdesc->triggers[i].tgname, "rank_track") == 0;
+	relation_close(table, AccessShareLock);
+	return found;
+}
+
+/* Notes one of the scores of a row that came or went. */
+static void
+note_score(const RankSource *source, TupleTableSlot *slot, Oid type, int64 users)
+{
+	bool		isnull;
+	Datum		value = slot_getattr(slot, source->column, &isnull);
+	int64		score;
+
+	if (isnull)
+		return;
+	score = rank_value(value, type);
+	if (score > 0 || !source->positive)
+		add_note(source, rank_key(score), users, false);
+}
+
+static bool
+same_score(const RankSource *source, TupleTableSlot *a, TupleTableSlot *b, Oid type)
+{
+	bool		a_null;
+	bool		b_null;
+	Datum		x = slot_getattr(a, source->column, &a_null);
+	Datum		y = slot_getattr(b, source->column, &b_null);
+
+	return a_null == b_null && (a_null || rank_value(x, type) == rank_value(y, type));
+}
+
+/* What the trigger has to note of one of its columns. */
+static void
+track_column(TriggerData *data, const RankSource *source)
+{
+	TriggerEvent event = data->tg_event;
+	Oid			type = TupleDescAttr(RelationGetDescr(data->tg_relation),
+									 source->column - 1)->atttypid;
+
+	if (TRIGGER_FIRED_BY_TRUNCATE(event))
+		rank_request_rebuild(source);
+	else if (TRIGGER_FIRED_BY_INSERT(event))
+		note_score(source, data->tg_trigslot, type, 1);
+	else if (TRIGGER_FIRED_BY_DELETE(event))
+		note_score(source, data->tg_trigslot, type, -1);
+	else if (!same_score(source, data->tg_trigslot, data->tg_newslot, type))
+	{
+		note_score(source, data->tg_trigslot, type, -1);
+		note_score(source, data->tg_newslot, type, 1);
+	}
+}
+
+/*
+ * reputation.rank_track(engine, column...) -- AFTER trigger on a score table: notes
+ * what changes in the trees of its columns, one for each period. 39P01 when it is
+ * called otherwise.
+ */
+Datum
+reputation_rank_track(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(data->tg_event) ||
+		data->tg_trigger->tgnargs < 2)
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("reputation.rank_track() must be an AFTER trigger with arguments")));
+	for (int i = 1; i < data->tg_trigger->tgnargs; i++)
+	{
+		RankSource	source = {
+			.tree = rank_tree_of(atoi(data->tg_trigger->tgargs[0]), i - 1),
+			.relation = RelationGetRelid(data->tg_relation),
+			.positive = i > 1
+		};
+		int			column = SPI_fnumber(RelationGetDescr(data->tg_relation),
+										 data->tg_trigger->tgargs[i]);
+
+		if (column <= 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_COLUMN),
+					 errmsg("table \"%s\" has no column \"%s\"",
+							RelationGetRelationName(data->tg_relation),
+							data->tg_trigger->tgargs[i])));
+		source.column = (AttrNumber) column;
+		track_column(data, &source);
+	}
+	return PointerGetDatum(NULL);
+}
+
+static int
+compare_changes(const void *a, const void *b)
+{
+	uint64		x = ((const RankChange *) a)->key;
+	uint64		y = ((const RankChange *) b)->key;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Sorts changes and adds up those of a score; returns how many are left. */
+static size_t
+combine(RankChange *changes, size_t count)
+{
+	size_t		kept = 0;
+	size_t		next = 0;
+
+	if (count > 1)
+		qsort(changes, count, sizeof(RankChange), compare_changes);
+	while (next < count)
+	{
+		RankChange	sum = changes[next++];
+
+		for (; next < count && changes[next].key == sum.key; next++)
+			sum.users += changes[next].users;
+		if (sum.users != 0)
+			changes[kept++] = sum;
+	}
+	return kept;
+}
+
+/* Moves the tree's deltas and the changes into its nodes; under its lock. */
+static void
+change_nodes(const RankSource *source, RankChange *changes, size_t count)
+{
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	RankChange *all;
+	size_t		ndeltas = rank_deltas_read(source->tree, snapshot, true, &all);
+	RankNodes  *nodes;
+	bool		good;
+
+	UnregisterSnapshot(snapshot);
+	if (ndeltas > 0)
+	{
+		all = repalloc_huge(all, sizeof(RankChange) * (ndeltas + count));
+		memcpy(all + ndeltas, changes, sizeof(RankChange) * count);
+		changes = all;
+		count = combine(all, ndeltas + count);
+	}
+	nodes = rank_nodes_open(source->tree, SnapshotSelf, true);
+	if (nodes == NULL)
+		return;
+	good = rank_apply(rank_nodes_storage(nodes), changes, count);
+	if (good)
+		rank_nodes_finish(nodes);
+	rank_nodes_close(nodes);
+	if (good)
+		return;
+	ereport(WARNING,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("the rank tree %d does not fit table \"%s\"; it is made anew", source->tree,
+					get_rel_name(source->relation))));
+	rank_rebuild(source);
+}
+
+static bool
+touches_top(int tree, const RankChange *changes, size_t count)
+{
+	return count > 0 && (!known[tree] || rank_score(changes[count - 1].key) >= thresholds[tree]);
+}
+
+/* Writes what was noted of a tree. */
+static void
+flush_tree(const Note *first, size_t count)
+{
+	const RankSource *source = &first->source;
+	RankChange *changes = MemoryContextAllocHuge(CurrentMemoryContext,
+												 sizeof(RankChange) * count);
+	bool		rebuild = false;
+
+	for (size_t i = 0; i < count; i++)
+	{
+		changes[i] = (RankChange)
+		{
+			first[i].key, first[i].users, 0
+		};
+		rebuild |= first[i].rebuild;
+	}
+	count = combine(changes, count);
+	touching[source->tree] |= rebuild || touches_top(source->tree, changes, count);
+	if (rebuild)
+		rank_rebuild(source);
+	else if (lock_rank(source->tree, false))
+		change_nodes(source, changes, count);
+	else
+		rank_deltas_insert(source->tree, changes, count);
+	pfree(changes);
+}
+
+/* Writes all that was noted. */
+static void
+flush_notes(void)
+{
+	size_t		next = 0;
+
+	if (nnotes == 0)
+		return;
+	/* Making a tree anew must see what this transaction wrote. */
+	CommandCounterIncrement();
+	qsort(notes, nnotes, sizeof(Note), compare_notes);
+	while (next < nnotes)
+	{
+		size_t		first = next;
+
+		while (next < nnotes && notes[next].source.tree == notes[first].source.tree)
+			next++;
+		flush_tree(&notes[first], next - first);
+	}
+	notes = NULL;
+	nnotes = 0;
+}
+
+static void
+at_transaction_event(XactEvent event, void *arg)
+{
+	switch (event)
+	{
+		case XACT_EVENT_PRE_COMMIT:
+		case XACT_EVENT_PRE_PREPARE:
+			flush_notes();
+			break;
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_PREPARE:
+			for (int i = 0; i < RANK_TREES; i++)
+			{
+				touched[i] |= touching[i];
+				touching[i] = false;
+			}
+			break;
+		case XACT_EVENT_ABORT:
+			memset(touching, 0, sizeof(touching));
+			notes = NULL;
+			nnotes = 0;
+			break;
+		default:
+			break;
+	}
+}
+
+static void
+at_subtransaction_event(SubXactEvent event, SubTransactionId id, SubTransactionId parent,
+						void *arg)
+{
+	int			level = GetCurrentTransactionNestLevel();
+
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+	{
+		while (nnotes > 0 && notes[nnotes - 1].level >= level)
+			nnotes--;
+	}
+	else if (event == SUBXACT_EVENT_COMMIT_SUB)
+	{
+		for (size_t i = nnotes; i > 0 && notes[i - 1].level >= level; i--)
+			notes[i - 1].level = level - 1;
+	}
+}
+
+/*
+ * rank_init -- called when the library is loaded.
+ */
+void
+rank_init(void)
+{
+	RegisterXactCallback(at_transaction_event, NULL);
+	RegisterSubXactCallback(at_subtransaction_event, NULL);
+}
+
+/*
+ * rank_pending -- what the nodes of a tree do not have yet: deltas that the snapshot
+ * shows, and what this transaction has changed itself; returns how many changes.
+ */
+size_t
+rank_pending(int tree, Snapshot snapshot, RankChange **changes)
+{
+	size_t		count = rank_deltas_read(tree, snapshot, false, changes);
+	size_t		own = 0;
+
+	for (size_t i = 0; i < nnotes; i++)
+		own += notes[i].source.tree == tree;
+	if (own == 0)
+		return combine(*changes, count);
+	*changes = *changes == NULL ? palloc(sizeof(RankChange) * own) :
+		repalloc_huge(*changes, sizeof(RankChange) * (count + own));
+	for (size_t i = 0; i < nnotes; i++)
+	{
+		if (notes[i].source.tree == tree && notes[i].command < snapshot->curcid)
+			(*changes)[count++] = (RankChange)
+		{
+			notes[i].key, notes[i].users, 0
+		};
+	}
+	return combine(*changes, count);
+}
+
+/*
+ * rank_top_is_stale, rank_top_is_known, rank_top_touched -- may this process have
+ * changed a tree's first ones since their cache was refreshed? Known: it is
+ * refreshed now, and a score below the threshold is not among them.
+ */
+bool
+rank_top_is_stale(int tree)
+{
+	return touched[tree];
+}
+
+void
+rank_top_is_known(int tree, int64 threshold)
+{
+	touched[tree] = false;
+	known[tree] = true;
+	thresholds[tree] = threshold;
+}
+
+void
+rank_top_touched(int tree)
+{
+	touched[tree] = true;
+}
+
+/*
+ * rank_request_fold -- has the deltas of a tree moved into its nodes when the
+ * transaction commits, if the lock is to be had then.
+ */
+void
+rank_request_fold(const RankSource *source)
+{
+	add_note(source, 0, 0, false);
+}

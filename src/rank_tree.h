@@ -1,0 +1,68 @@
+/*
+ * rank_tree.h
+ *		Order-statistic trees over score tables.
+ */
+#ifndef REPUTATION_RANK_TREE_H
+#define REPUTATION_RANK_TREE_H
+
+#include "postgres.h"
+
+#include "access/attnum.h"
+#include "core/ranktree.h"
+#include "engine.h"
+#include "utils/relcache.h"
+#include "utils/snapshot.h"
+
+/* An engine's periods have a tree each. */
+#define RANK_TREES_OF_ENGINE	4
+#define rank_tree_of(engine_id, period) ((engine_id) * RANK_TREES_OF_ENGINE + (period))
+#define RANK_TREES		((MAX_ENGINE_ID + 1) * RANK_TREES_OF_ENGINE)
+
+/* What a tree is about. */
+typedef struct RankSource
+{
+	int			tree;
+	Oid			relation;		/* the score table */
+	AttrNumber	column;			/* int or bigint */
+	bool		positive;		/* only scores above 0 are in it */
+} RankSource;
+
+/* rank_tree.c */
+extern void rank_init(void);
+extern bool rank_is_tracked(Oid relation);
+extern void rank_request_rebuild(const RankSource *source);
+extern size_t rank_pending(int tree, Snapshot snapshot, RankChange **changes);
+extern bool rank_top_is_stale(int tree);
+extern void rank_top_is_known(int tree, int64 threshold);
+extern void rank_top_touched(int tree);
+extern void rank_request_fold(const RankSource *source);
+
+/* rank_node.c */
+typedef struct RankNodes RankNodes;
+
+extern RankNodes *rank_nodes_open(int tree, Snapshot snapshot, bool write);
+extern const RankStorage *rank_nodes_storage(RankNodes *nodes);
+
+/* The row with the top is as long as this at most. */
+#define RANK_TOP_BYTES	(RANK_NODE_BYTES + 16)
+
+extern size_t rank_top_row(uint8 *row, int level, uint64 prefix, const uint8 *bytes,
+						   size_t length);
+extern void rank_nodes_finish(RankNodes *nodes);
+extern void rank_nodes_remove(RankNodes *nodes);
+extern bool rank_nodes_next(RankNodes *nodes, int *level, uint64 *prefix, const uint8 **bytes,
+							size_t *length);
+extern void rank_nodes_close(RankNodes *nodes);
+extern void rank_deltas_insert(int tree, const RankChange *changes, size_t count);
+extern size_t rank_deltas_read(int tree, Snapshot snapshot, bool take, RankChange **changes);
+
+/* rank_check.c */
+extern int64 rank_value(Datum value, Oid type);
+extern void rank_rebuild(const RankSource *source);
+extern RankSource rank_source(const EngineDescriptor *engine, int period);
+
+typedef void (*RankReport) (void *arg, const RankSource *source, const char *item,
+							const char *cached, const char *expected);
+extern void rank_verify(const Engine *engine, RankReport report, void *arg);
+
+#endif							/* REPUTATION_RANK_TREE_H */

@@ -1,0 +1,161 @@
+-- Points: the ledger, its sums over all time and two windows, and when they change.
+\set SHOW_CONTEXT never
+SET timezone = 'UTC';
+SET datestyle = 'ISO, MDY';
+SET reputation.clock = '2026-01-01 00:00:00+00';
+SELECT award_points(1, 5);
+CREATE SCHEMA points AUTHORIZATION regress_app;
+SET search_path = points, public;
+SET ROLE regress_app;
+CREATE TABLE users (id int PRIMARY KEY, name text);
+RESET ROLE;
+INSERT INTO users SELECT i, 'user ' || i FROM generate_series(1, 10) i;
+SELECT points_attach() IS NOT NULL AS attached;
+SELECT reputation_process();
+SELECT user_id, score, all_time, weekly, daily, reached_at, next_due_at FROM reputation.points_scores WHERE user_id IN ('1', '2') ORDER BY 1;
+
+-- An award is paid once; a negative one takes.
+SELECT award_points(1, 50, 'first win', 'win:1'), award_points(1, 50, 'first win', 'win:1'), award_points(2, 50, 'first win', 'win:1');
+SELECT award_points(1, 7), award_points(1, 7), award_points('1', -4, 'a fine');
+SELECT user_id, points, reason, source_key, created_at FROM reputation.point_ledger ORDER BY id;
+SELECT total_points(1), total_points(2), total_points(3);
+SELECT users, pending, drift FROM test.concerned();
+SELECT user_id, score, all_time, weekly, daily, reached_at, next_due_at FROM reputation.points_scores WHERE user_id IN ('1', '2', '3') ORDER BY 1;
+SELECT award_points(99, 5);
+SELECT award_points('x', 5);
+SELECT award_points(1, NULL);
+SELECT award_points(1, 1000000000001);
+SELECT total_points(99);
+UPDATE reputation.point_ledger SET points = 1;
+DELETE FROM reputation.point_ledger;
+
+-- Rows leave a window at the right moment: (t - 24 h, t], (t - 7 days, t].
+SET reputation.clock = '2026-01-01 12:00:00+00';
+SELECT award_points(1, 100, 'later', 'late');
+SELECT reputation_process();
+SET reputation.clock = '2026-01-01 23:59:59.999999+00';
+SELECT reputation_process();
+SELECT * FROM reputation_verify();
+SET reputation.clock = '2026-01-02 00:00:00+00';
+SELECT reputation_process();
+SELECT all_time, weekly, daily, next_due_at FROM reputation.points_scores WHERE user_id = '1';
+SET reputation.clock = '2026-01-02 12:00:00+00';
+SELECT reputation_process();
+SELECT all_time, weekly, daily, next_due_at FROM reputation.points_scores WHERE user_id = '1';
+SET reputation.clock = '2026-01-08 00:00:00+00';
+SELECT reputation_process();
+SELECT all_time, weekly, daily, next_due_at FROM reputation.points_scores WHERE user_id = '1';
+SET reputation.clock = '2026-01-08 12:00:00+00';
+SELECT reputation_process();
+SELECT all_time, weekly, daily, next_due_at FROM reputation.points_scores WHERE user_id = '1';
+SELECT * FROM reputation_verify();
+
+-- Taken back once, as of the award: it leaves every window at once.
+SELECT award_points(3, 30, 'now', 'now');
+SET reputation.clock = '2026-01-10 12:00:00+00';
+SELECT award_points(3, 5);
+SELECT revoke_points(3, 'now', 'a mistake'), revoke_points(3, 'now');
+SELECT revoke_points(3, 'never');
+SELECT points, reason, source_key, created_at, recorded_at, revokes IS NOT NULL AS revokes FROM reputation.point_ledger WHERE user_id = '3' ORDER BY id;
+SELECT users, pending, drift FROM test.concerned();
+SELECT all_time, weekly, daily, reached_at, next_due_at FROM reputation.points_scores WHERE user_id = '3';
+SELECT award_points(3, 30, 'again', 'now');
+
+-- A row that was entered in advance counts from its time on; one from the past since then.
+INSERT INTO reputation.point_ledger (user_id, points, created_at) VALUES ('4', 9, '2026-01-11 00:00:00+00'), ('4', 3, '2020-01-01');
+SELECT users, pending, drift FROM test.concerned();
+SELECT all_time, weekly, daily, next_due_at FROM reputation.points_scores WHERE user_id = '4';
+SELECT total_points(4);
+SET reputation.clock = '2026-01-11 00:00:00+00';
+SELECT reputation_process();
+SELECT all_time, weekly, daily, reached_at, next_due_at FROM reputation.points_scores WHERE user_id = '4';
+SELECT total_points(4), points_recalc(4);
+SELECT points_explain(4) - '{computed_at, age_seconds}'::text[] AS explain;
+SELECT points_recalc_all();
+
+-- More than an int holds.
+SELECT award_points(5, 1000000000000);
+SELECT reputation_process();
+SELECT score, all_time FROM reputation.points_scores WHERE user_id = '5';
+SELECT * FROM reputation_verify();
+
+-- Calendar periods of a zone, over the change to daylight-saving time and back.
+INSERT INTO reputation.algorithm (engine, version, parameters) VALUES ('points', 2, '{"zone": "Nowhere/Town"}');
+INSERT INTO reputation.algorithm (engine, version, parameters) VALUES ('points', 2, '{"weekly_days": 0}');
+INSERT INTO reputation.algorithm (engine, version, parameters) VALUES ('points', 2, '{"zone": "Europe/Berlin", "debounce": "0 s"}');
+SET reputation.clock = '2026-03-28 22:59:59+00';
+SELECT algorithm_activate('points', 2) IS NOT NULL AS activated;
+SELECT reputation_process();
+-- Saturday 28 March 23:59:59; Sunday has 23 hours, and the week ends with it.
+SELECT award_points(6, 1);
+SELECT reputation_process();
+SELECT weekly, daily, next_due_at FROM reputation.points_scores WHERE user_id = '6';
+SET reputation.clock = '2026-03-28 23:00:00+00';
+SELECT award_points(6, 2);
+SELECT reputation_process();
+SELECT weekly, daily, next_due_at FROM reputation.points_scores WHERE user_id = '6';
+SET reputation.clock = '2026-03-29 21:59:59.999999+00';
+SELECT award_points(6, 4);
+SELECT reputation_process();
+SELECT weekly, daily, next_due_at FROM reputation.points_scores WHERE user_id = '6';
+SET reputation.clock = '2026-03-29 22:00:00+00';
+SELECT award_points(6, 8);
+SELECT reputation_process();
+SELECT weekly, daily, next_due_at FROM reputation.points_scores WHERE user_id = '6';
+-- Sunday 25 October has 25 hours.
+SET reputation.clock = '2026-10-24 22:00:00+00';
+SELECT award_points(7, 1);
+SELECT reputation_process() > 0 AS computed;
+SELECT weekly, daily, next_due_at FROM reputation.points_scores WHERE user_id = '7';
+SET reputation.clock = '2026-10-25 22:59:59.999999+00';
+SELECT award_points(7, 2);
+SELECT reputation_process();
+SELECT weekly, daily, next_due_at FROM reputation.points_scores WHERE user_id = '7';
+SET reputation.clock = '2026-10-25 23:00:00+00';
+SELECT reputation_process();
+SELECT all_time, weekly, daily, next_due_at FROM reputation.points_scores WHERE user_id = '7';
+SELECT * FROM reputation_verify();
+
+-- Whatever the session's settings are.
+SET timezone = 'Asia/Kolkata';
+SET datestyle = 'German';
+SELECT award_points(8, 1);
+SELECT reputation_process();
+SELECT * FROM reputation_verify();
+SET timezone = 'UTC';
+SET datestyle = 'ISO, MDY';
+
+-- A user who goes takes the ledger along; anonymized the sums stay without the name.
+SELECT reputation_forget(2, 'anonymize');
+SELECT count(*) FILTER (WHERE user_id LIKE 'anonymous-%' AND reason IS NULL AND source_key IS NULL), count(*) FILTER (WHERE user_id = '2') FROM reputation.point_ledger;
+SELECT reputation_process();
+SELECT all_time FROM reputation.points_scores WHERE user_id = '2';
+SELECT reputation_forget(3);
+DELETE FROM users WHERE id = 4;
+SELECT pending, drift FROM test.concerned();
+SELECT count(*) FROM reputation.point_ledger WHERE user_id IN ('3', '4');
+SELECT user_id FROM reputation.points_scores WHERE user_id IN ('3', '4');
+TRUNCATE reputation.point_ledger;
+SELECT sweeps, pending, drift FROM test.concerned();
+SELECT sum(all_time) FROM reputation.points_scores;
+
+-- Rows for somebody who is not there yet, or never can be.
+INSERT INTO reputation.point_ledger (user_id, points) VALUES ('11', 3), ('abc', 4), ('99999999999', 5);
+SELECT users, pending, drift FROM test.concerned();
+INSERT INTO users VALUES (11, 'late');
+SELECT users, pending, drift FROM test.concerned();
+SELECT all_time FROM reputation.points_scores WHERE user_id = '11';
+SELECT count(*) FROM reputation.point_ledger;
+
+-- Detached and attached again.
+SELECT has_table_privilege('regress_app', 'reputation.point_ledger', 'SELECT');
+SELECT points_detach();
+SELECT * FROM test.triggers;
+SELECT has_table_privilege('regress_app', 'reputation.point_ledger', 'SELECT');
+SELECT points_detach();
+SELECT points_attach(rank_column => 'points_rank') IS NOT NULL AS attached;
+SELECT award_points(i, i % 3) FROM generate_series(5, 9) i;
+SELECT reputation_process();
+CALL reputation_run('leaderboards');
+SELECT id, points_rank FROM users ORDER BY id;
+CALL test.clean('points');
