@@ -11,8 +11,8 @@
  * committed (rank_tree.c), and refreshes the cache in a later transaction: one at a
  * time per tree (BOARD lock), with a snapshot taken under the lock. Who does not get
  * the lock keeps its note and comes again, so the last one to change the top is
- * followed by a refresh that saw it; but for a crash, which the refresh of the job
- * leaderboards makes up for.
+ * followed by a refresh that saw it; but for a crash, and for a prepared transaction,
+ * which the refresh of the job leaderboards makes up for.
  */
 #include "postgres.h"
 
