@@ -164,7 +164,7 @@ rank_rebuild(const RankSource *source)
 
 		rank_nodes_remove(nodes);
 		(void) rank_deltas_read(source->tree, snapshot, true, &deltas);
-		count = count_scores(source, snapshot, NULL, 0, &changes);
+		count = count_scores(source, snapshot, deltas, 0, &changes);
 		if (!rank_apply(&fresh, changes, count))
 			elog(ERROR, "a rank tree could not be made");
 		rank_nodes_finish(nodes);
