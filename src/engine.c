@@ -51,21 +51,28 @@ descriptor_names(void)
 	return names.data;
 }
 
+/* The engine of that name that is no board's; NULL when there is none. */
+static const EngineDescriptor *
+compiled_in(const char *name)
+{
+	for (int i = 0; i < lengthof(descriptors); i++)
+	{
+		if (strcmp(descriptors[i]->name, name) == 0)
+			return descriptors[i];
+	}
+	return NULL;
+}
+
 /*
  * engine_descriptor -- the engine of that name. 22023 when there is none.
  */
 const EngineDescriptor *
 engine_descriptor(const char *name)
 {
-	const EngineDescriptor *board;
+	const EngineDescriptor *descriptor = compiled_in(name);
 
-	for (int i = 0; i < lengthof(descriptors); i++)
-	{
-		if (strcmp(descriptors[i]->name, name) == 0)
-			return descriptors[i];
-	}
-	if ((board = board_descriptor_named(name)) != NULL)
-		return board;
+	if (descriptor != NULL || (descriptor = board_descriptor_named(name)) != NULL)
+		return descriptor;
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("there is no engine \"%s\"", name),
@@ -543,7 +550,12 @@ reputation_check_algorithm(PG_FUNCTION_ARGS)
 	/* A null is refused by its constraint. */
 	if (!name_null && !parameters_null)
 	{
-		(void) engine_descriptor(TextDatumGetCString(name))->parse(DatumGetJsonbP(parameters));
+		const EngineDescriptor *descriptor = compiled_in(TextDatumGetCString(name));
+
+		/* Otherwise a board's, which a restore may bring later. */
+		if (descriptor == NULL)
+			descriptor = &points_engine;
+		(void) descriptor->parse(DatumGetJsonbP(parameters));
 		(void) debounce_of(DatumGetJsonbP(parameters));
 	}
 	return PointerGetDatum(row);
