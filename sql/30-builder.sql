@@ -10,7 +10,7 @@ CREATE FUNCTION @extschema@.builder_score_attach(
 RETURNS bigint
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'builder_score_attach';
 COMMENT ON FUNCTION @extschema@.builder_score_attach(text, text, text, jsonb, text, text) IS
-'Attaches the builder engine to three tables: adds users.builder_score with its index when missing, makes the signals view and the capture triggers, and queues a first computation of everybody. columns names other columns, e.g. {"users": {"id": "uid"}, "projects": {"owner_id": "creator", "impact": null}}; rank_column: a column of users for the rank; fire: origin or always (fire on logical apply too). Returns the id of the first run in reputation.job_runs. 42P01 and 42703 name everything that is missing; 42804 unsupported id type; 42P21 id columns of two collations, neither the default; 0A000 virtual generated column; 42501 not allowed; 22023 bad argument.';
+'Attaches the builder engine to three tables: adds users.builder_score with its index when missing, makes the signals view and the capture triggers, and queues a first computation of everybody. columns names other columns, e.g. {"users": {"id": "uid"}, "projects": {"owner_id": "creator", "impact": null}}; rank_column: a column of users for the rank; fire: origin or always (fire on logical apply too). Returns the id of the first run in reputation.job_runs. 42P01 and 42703 name everything that is missing; 42804 unsupported id type; 42P21 id columns of two collations, neither the default; 55000 ids that are no key; 0A000 virtual generated column; 42501 not allowed; 22023 bad argument.';
 
 CREATE FUNCTION @extschema@.builder_score_detach() RETURNS void
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'builder_score_detach';

@@ -42,7 +42,7 @@ CREATE FUNCTION @extschema@.trust_score_attach(
 RETURNS bigint
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'trust_score_attach';
 COMMENT ON FUNCTION @extschema@.trust_score_attach(text, jsonb, text, text) IS
-'Attaches the trust engine to a users table and, if given, a table of activity events (user_id, created_at): makes the signals view and the capture triggers, and queues a first computation of everybody. A NOTICE says which inputs were not found; columns names other columns, e.g. {"users": {"photo": "avatar_url", "job": null}, "activity": {"created_at": "at"}}; fire: origin or always (fire on logical apply too). Returns the id of the first run in reputation.job_runs. 42P01 and 42703 name everything that is missing; 42804 unsupported type; 0A000 virtual generated column; 42501 not allowed; 22023 bad argument.';
+'Attaches the trust engine to a users table and, if given, a table of activity events (user_id, created_at): makes the signals view and the capture triggers, and queues a first computation of everybody. A NOTICE says which inputs were not found; columns names other columns, e.g. {"users": {"photo": "avatar_url", "job": null}, "activity": {"created_at": "at"}}; fire: origin or always (fire on logical apply too). Returns the id of the first run in reputation.job_runs. 42P01 and 42703 name everything that is missing; 42804 unsupported type; 55000 ids that are no key; 0A000 virtual generated column; 42501 not allowed; 22023 bad argument.';
 
 CREATE FUNCTION @extschema@.trust_score_detach() RETURNS void
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'trust_score_detach';

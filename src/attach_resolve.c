@@ -7,17 +7,22 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/table.h"
 #include "attach_steps.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
+#include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/relcache.h"
 #include "utils/rls.h"
 #include "utils/syscache.h"
 #include "utils/varlena.h"
@@ -316,6 +321,52 @@ check_key_type(AttachSpec *spec)
 				 errhint("Supported are smallint, integer, bigint, uuid, text and varchar.")));
 }
 
+/* Do two rows of the table never have the same value in the column, at any moment? */
+static bool
+is_unique(Relation table, AttrNumber attnum)
+{
+	bool		unique = false;
+	ListCell   *cell;
+
+	foreach(cell, RelationGetIndexList(table))
+	{
+		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
+		Form_pg_index form = index->rd_index;
+
+		unique |= form->indisunique && form->indisvalid && form->indimmediate &&
+			form->indnkeyatts == 1 && form->indkey.values[0] == attnum &&
+			heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL);
+		index_close(index, AccessShareLock);
+	}
+	return unique;
+}
+
+/*
+ * 55000 unless the users' key tells them apart: a user with two rows would have
+ * two scores, one without an id can have none.
+ */
+static void
+check_key_is_unique(AttachSpec *spec)
+{
+	AttachTable *users = &spec->tables[0];
+	AttachColumn *key = attach_column(users, spec->users_key);
+	AttrNumber	attnum = get_attnum(users->oid, key->raw);
+	Relation	table = table_open(users->oid, AccessShareLock);
+	bool		unique = is_unique(table, attnum);
+	bool		not_null = TupleDescAttr(RelationGetDescr(table), attnum - 1)->attnotnull;
+
+	table_close(table, AccessShareLock);
+	if (unique && not_null)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("column %s of %s is not a key", key->actual, users->qualified),
+			 unique ? errdetail("It may be null.") :
+			 errdetail("There is no unique index on it alone, neither deferrable nor "
+					   "partial%s.", not_null ? "" : ", and it may be null"),
+			 errhint("Make it the primary key, or give it a unique index and NOT NULL.")));
+}
+
 static Oid
 column_collation(const AttachTable *table, const AttachColumn *column)
 {
@@ -516,6 +567,7 @@ attach_resolve(FunctionCallInfo fcinfo, AttachSpec *spec)
 	resolve_columns(spec);
 	check_distinct(spec);
 	check_key_type(spec);
+	check_key_is_unique(spec);
 	check_user_columns(spec);
 	if (spec->cached_column != NULL)
 		check_written_column(spec, spec->cached_column);

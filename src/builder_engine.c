@@ -301,7 +301,6 @@ builder_score_attach(PG_FUNCTION_ARGS)
 	spec.nlookups = lengthof(lookups);
 	run = attach_install(fcinfo, &spec);
 
-	attach_advise_index(&tables[0], "id");
 	attach_advise_index(&tables[1], "id");
 	attach_advise_index(&tables[1], "owner_id");
 	attach_advise_index(&tables[2], "project_id");

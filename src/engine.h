@@ -179,7 +179,7 @@ extern void engine_store(Engine *engine, Score *scores, int count, StoreMode mod
 extern void engine_remove_users(Engine *engine, char **keys, int count);
 extern int64 engine_queue_orphans(Engine *engine);
 extern void engine_probe(Engine *engine);
-extern const char *engine_short_keys(const Engine *engine, const char *column);
+extern const char *engine_usable_keys(const Engine *engine, const char *column);
 extern bool engine_row_is_free(Engine *engine, const char *key);
 extern bool score_changed(const Engine *engine, const Score *score);
 extern bool score_differs(const Engine *engine, const Score *score);

@@ -21,14 +21,16 @@
 #define SCAN_ROWS	5000
 
 /*
- * engine_short_keys -- a condition on a key column that leaves out ids longer
- * than MAX_KEY_LENGTH, which are not supported; for queries over all users.
+ * engine_usable_keys -- a condition on a key column that leaves out what is no
+ * id: nulls, which can come after the attach has seen that there are none, and
+ * ids longer than MAX_KEY_LENGTH. For every query over all users.
  */
 const char *
-engine_short_keys(const Engine *engine, const char *column)
+engine_usable_keys(const Engine *engine, const char *column)
 {
 	if (engine->key_type != TEXTOID && engine->key_type != VARCHAROID)
-		return "true";
+		return psprintf("%s IS NOT NULL", column);
+	/* Of a null it is null, and not true. */
 	return psprintf("octet_length(%s) <= %d", column, MAX_KEY_LENGTH);
 }
 
@@ -54,7 +56,7 @@ compute_query(const Engine *engine, bool all)
 					engine->cached_column ? psprintf("t.%s", engine->cached_column) : "NULL::int",
 					d->signals, stored.data, d->signals_view, engine->users_name,
 					engine->users_key, d->score_table,
-					all ? engine_short_keys(engine, "v.user_id") : "v.user_id = ANY ($1)");
+					all ? engine_usable_keys(engine, "v.user_id") : "v.user_id = ANY ($1)");
 }
 
 /*

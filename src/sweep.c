@@ -116,17 +116,17 @@ feed(const Engine *engine, const Sweep *sweep, int portion)
 	Oid			run_types[] = {INT8OID, TEXTOID, INT8OID, BOOLOID, INT8OID};
 	Datum		run[5];
 	int64		total = 0;
-	const char *short_keys = engine_short_keys(engine, psprintf("t.%s", engine->users_key));
+	const char *usable = engine_usable_keys(engine, psprintf("t.%s", engine->users_key));
 
 	if (sweep->cursor == NULL)
 	{
-		engine_exec(engine, false, psprintf("SELECT count(*) FROM %s", engine->users_name), 0,
-					NULL, NULL);
+		engine_exec(engine, false, psprintf("SELECT count(*) FROM %s t WHERE %s",
+											engine->users_name, usable), 0, NULL, NULL);
 		total = spi_int(0, 1, NULL);
 		count = engine_exec(engine, false,
 							psprintf("SELECT t.%1$s::text FROM %2$s t WHERE %4$s "
 									 "ORDER BY t.%1$s LIMIT %3$d",
-									 engine->users_key, engine->users_name, portion, short_keys),
+									 engine->users_key, engine->users_name, portion, usable),
 							0, NULL, NULL);
 	}
 	else
@@ -135,7 +135,7 @@ feed(const Engine *engine, const Sweep *sweep, int portion)
 		count = engine_exec(engine, false,
 							psprintf("SELECT t.%1$s::text FROM %2$s t WHERE t.%1$s > $1 AND %4$s "
 									 "ORDER BY t.%1$s LIMIT %3$d",
-									 engine->users_key, engine->users_name, portion, short_keys),
+									 engine->users_key, engine->users_name, portion, usable),
 							1, types, &cursor);
 	}
 
