@@ -91,7 +91,7 @@ COMMENT ON FUNCTION @extschema@.get_audit_rows(anycompatible) IS
 CREATE FUNCTION @extschema@.upsert_user(doc jsonb) RETURNS text
 LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'reputation_upsert_user';
 COMMENT ON FUNCTION @extschema@.upsert_user(jsonb) IS
-'Inserts a user into the users table that the trust engine is attached to, or updates the columns given when the id is there; returns the id as text. The keys of doc are the engine''s names of the columns (photo, bio, ...) or the table''s own. With the caller''s privileges. 22023 unknown key; 22P02 a value that is not of the column''s type, naming the key; 55000 not attached.';
+'Inserts a user into the users table that the trust engine is attached to, or updates the columns given when the id is there; returns the id as text, null when a trigger kept the row away. The keys of doc are the engine''s names of the columns (photo, bio, ...) or the table''s own. With the caller''s privileges. 22023 unknown key, or one of a generated column; 22P02 a value that is not of the column''s type, naming the key; what the table raises; 55000 not attached.';
 
 CREATE PROCEDURE @extschema@.upsert_user_and_wait(doc jsonb, timeout interval DEFAULT '5 s')
 LANGUAGE C AS 'MODULE_PATHNAME', 'reputation_upsert_user_and_wait';
