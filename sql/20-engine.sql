@@ -125,7 +125,7 @@ CREATE FUNCTION @extschema@.reputation_wait(uid anycompatible, engine text DEFAU
 LANGUAGE C VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'reputation_wait';
 COMMENT ON FUNCTION @extschema@.reputation_wait(anycompatible, text, interval) IS
-'Waits until everything that was committed before the call is computed for the user; a nightly run is not waited for. 55P03 with what is still pending after the timeout; 25001 unless READ COMMITTED; 22P02 malformed id; 55000 not attached.';
+'Waits until everything that was committed before the call is computed for the user; a nightly run is not waited for. 55P03 with what is still pending after the timeout; 25001 unless READ COMMITTED; 22P02 malformed id; 55000 not attached, or the user was given up, with its error.';
 
 CREATE FUNCTION @extschema@.reputation_verify(
 	engine text DEFAULT NULL,

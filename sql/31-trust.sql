@@ -96,7 +96,7 @@ COMMENT ON FUNCTION @extschema@.upsert_user(jsonb) IS
 CREATE PROCEDURE @extschema@.upsert_user_and_wait(doc jsonb, timeout interval DEFAULT '5 s')
 LANGUAGE C AS 'MODULE_PATHNAME', 'reputation_upsert_user_and_wait';
 COMMENT ON PROCEDURE @extschema@.upsert_user_and_wait(jsonb, interval) IS
-'upsert_user(doc), commits, and waits until the user''s trust score is computed, for which it does not wait for the debounce window. 25001 inside a transaction block; 55P03 after the timeout, with what is still pending; otherwise as upsert_user().';
+'upsert_user(doc), commits, and waits until the user''s trust score is computed, for which it does not wait for the debounce window. 25001 inside a transaction block; 55P03 after the timeout, with what is still pending; 55000 when the computation was given up, with its error; otherwise as upsert_user().';
 
 REVOKE ALL ON FUNCTION
 	@extschema@.trust_score_attach(text, jsonb, text, text),

@@ -318,6 +318,8 @@ settle(Batch *batch, Job *jobs, int count, const Outcome *outcomes)
 {
 	char	  **gone = palloc(sizeof(char *) * count);
 	int			ngone = 0;
+	char	  **done = palloc(sizeof(char *) * count);
+	int			ndone = 0;
 
 	for (int i = 0; i < count; i++)
 	{
@@ -340,12 +342,15 @@ settle(Batch *batch, Job *jobs, int count, const Outcome *outcomes)
 			case OUTCOME_DONE:
 				break;
 		}
+		done[ndone++] = job->key;
 		if (job->event && job->kind == 0 && outcomes[i] != OUTCOME_GONE)
 			batch->windows[batch->nwindows++] = job->key;
 		tally(batch->tallies, job->run_id, 1, outcomes[i] == OUTCOME_CHANGED);
 	}
 	if (ngone > 0)
 		engine_remove_users(batch->engine, gone, ngone);
+	if (ndone > 0)
+		queue_succeeded(batch->engine, jobs[0].kind, done, ndone);
 }
 
 /* Works on jobs of one kind, as the file's head describes. */

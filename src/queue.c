@@ -410,6 +410,27 @@ queue_put_back(const Engine *engine, const Job *job, TimestampTz due_at)
 	insert_job(engine, job, due_at, NULL);
 }
 
+/*
+ * queue_succeeded -- jobs of one kind succeeded: if a key was given up before, it
+ * no longer is. No letter is about a later change than the attempt saw: who
+ * writes one holds the key's lane, as here; and a fold's lookup comes after
+ * whatever was folded before. Letters that somebody holds, to retry or forget
+ * them, are passed over.
+ */
+void
+queue_succeeded(const Engine *engine, int16 kind, char **keys, int count)
+{
+	Oid			types[] = {TEXTOID, INT2OID, TEXTARRAYOID};
+	Datum		values[] = {CStringGetTextDatum(engine->descriptor->name), Int16GetDatum(kind),
+	text_array(keys, count)};
+
+	/* Normally there is no letter at all, and the keys need not be looked for. */
+	spi_exec("DELETE FROM reputation.dead_letter WHERE id = ANY (ARRAY("
+			 "SELECT d.id FROM reputation.dead_letter d WHERE EXISTS "
+			 "(SELECT FROM reputation.dead_letter) AND d.engine = $1 AND d.kind = $2 "
+			 "AND d.key = ANY ($3) FOR UPDATE OF d SKIP LOCKED))", 3, types, values, NULL);
+}
+
 /* least(2^n s, 1 h), spread by a quarter either way, the same for the same key. */
 static TimestampTz
 backoff(const char *key, int attempt)

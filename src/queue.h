@@ -69,6 +69,7 @@ extern void queue_lock_user(const Engine *engine, const char *key);
 extern bool queue_peek(const Engine *engine, Job *job);
 extern void queue_put_back(const Engine *engine, const Job *job, TimestampTz due_at);
 extern bool queue_fail(const Engine *engine, const Job *job, const char *error);
+extern void queue_succeeded(const Engine *engine, int16 kind, char **keys, int count);
 extern TimestampTz queue_lock_retry(const Job *job);
 extern TimestampTz queue_next_due(const List *engines);
 extern void queue_rebase(const Engine *engine);

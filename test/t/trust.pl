@@ -114,6 +114,30 @@ $node->safe_psql('app', 'DELETE FROM app.poison; SELECT reputation_retry()');
 wait_until($node, 'app', q{SELECT count(*) = 0 FROM reputation.trust_scores WHERE next_due_at <= '2026-01-08 00:00:00+00'},
 	'and it, when that is mended');
 wait_computed($node, 'app', 'nothing is left in the end');
+
+# A user whose computation fails for good: who waits is told, until it succeeds.
+reload_with($node, 'reputation.max_attempts' => 1);
+$node->safe_psql('app', q{
+	CREATE OR REPLACE FUNCTION app.bite(uid int) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
+	BEGIN
+		IF EXISTS (SELECT FROM app.poison p WHERE p.id = uid) THEN
+			RAISE 'user % is odd', uid;
+		END IF;
+		RETURN true;
+	END $$;
+	INSERT INTO app.poison VALUES (9)});
+for my $wait (q{CALL upsert_user_and_wait('{"id": 9, "photo": "x"}', '60 s')}, q{SELECT reputation_wait(9, 'trust', '60 s')})
+{
+	($status, undef, $error) = $node->psql('app', "\\set VERBOSITY verbose\n$wait");
+	like($error, qr/55000: the engine "trust" gave up user "9"\nDETAIL:  Attempts: 1; the last error: user 9 is odd/,
+		"$wait tells that the user was given up");
+}
+is($node->safe_psql('app', 'SELECT photo FROM users WHERE id = 9'), 'x', 'the user was written for all that');
+$node->safe_psql('app', 'DELETE FROM app.poison');
+$node->safe_psql('app', q{CALL upsert_user_and_wait('{"id": 9, "photo": "y"}', '60 s')});
+is($node->safe_psql('app', 'SELECT trust_score(9), count(*) FROM reputation.dead_letter'), '14|0',
+	'it is mended: computed, and given up no longer');
+wait_computed($node, 'app', 'nothing is left after that, too');
 is($node->safe_psql('app', 'SELECT * FROM reputation_verify()'), '', 'nothing differs in the end');
 
 $node->stop;
