@@ -160,7 +160,7 @@ COMMENT ON FUNCTION @extschema@.algorithm_activate(text, int) IS
 CREATE FUNCTION reputation.check_algorithm() RETURNS trigger
 LANGUAGE C AS 'MODULE_PATHNAME', 'reputation_check_algorithm';
 COMMENT ON FUNCTION reputation.check_algorithm() IS
-'Row trigger on reputation.algorithm: refuses parameters the engine cannot read (22023).';
+'Row trigger on reputation.algorithm: refuses parameters the engine does not have or cannot read (22023).';
 
 CREATE TRIGGER check_algorithm BEFORE INSERT OR UPDATE ON reputation.algorithm
 FOR EACH ROW EXECUTE FUNCTION reputation.check_algorithm();

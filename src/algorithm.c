@@ -70,7 +70,7 @@ reputation_algorithm_preview(PG_FUNCTION_ARGS)
 	spi_begin();
 	engine = engine_get(name);
 	engine->parameters = parameters;
-	engine->weights = engine->descriptor->parse(parameters);
+	engine->weights = engine_parse_parameters(engine->descriptor, parameters);
 	engine_scan(engine, preview_scanned, &to);
 	spi_end();
 	return (Datum) 0;

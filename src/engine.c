@@ -90,7 +90,7 @@ reputation_home(PG_FUNCTION_ARGS)
 
 /*
  * engine_number -- a number of an engine's parameters; the default when it is not
- * given. 22023 when it is none, or negative.
+ * given. 22023 when it is none, negative, or greater than MAX_PARAMETER.
  */
 double
 engine_number(const EngineDescriptor *descriptor, Jsonb *parameters, const char *name,
@@ -106,13 +106,18 @@ engine_number(const EngineDescriptor *descriptor, Jsonb *parameters, const char 
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("parameter \"%s\" of the engine \"%s\" must be a number", name,
 						descriptor->name)));
-	number = DatumGetFloat8(DirectFunctionCall1(numeric_float8,
+	number = DatumGetFloat8(DirectFunctionCall1(numeric_float8_no_overflow,
 												NumericGetDatum(value.val.numeric)));
 	if (number < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("parameter \"%s\" of the engine \"%s\" must not be negative", name,
 						descriptor->name)));
+	if (number > MAX_PARAMETER)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("parameter \"%s\" of the engine \"%s\" must not be greater than %.0f",
+						name, descriptor->name, MAX_PARAMETER)));
 	return number;
 }
 
@@ -142,6 +147,49 @@ debounce_of(Jsonb *parameters)
 				 errmsg("parameter \"debounce\" must be an interval from 0 to 1 day, not \"%s\"",
 						text)));
 	return (int) ((interval->time + interval->day * USECS_PER_DAY) / 1000);
+}
+
+/* Appends the keys of an object that are not among another's; of all when that is NULL. */
+static char *
+names_but(Jsonb *object, Jsonb *known)
+{
+	StringInfoData list;
+	JsonbIterator *iterator = JsonbIteratorInit(&object->root);
+	JsonbIteratorToken token;
+	JsonbValue	value;
+
+	initStringInfo(&list);
+	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY && (known == NULL ||
+								 findJsonbValueFromContainer(&known->root, JB_FOBJECT,
+															 &value) == NULL))
+			appendStringInfo(&list, "%s%.*s", list.len > 0 ? ", " : "", value.val.string.len,
+							 value.val.string.val);
+	}
+	return list.data;
+}
+
+/*
+ * engine_parse_parameters -- the weights of parameters that somebody writes or
+ * tries out: an object. 22023 on a bad value, and naming all that the engine does
+ * not have.
+ */
+void *
+engine_parse_parameters(const EngineDescriptor *descriptor, Jsonb *parameters)
+{
+	Datum		own = DirectFunctionCall1(jsonb_in, CStringGetDatum(descriptor->default_parameters));
+	Datum		common = DirectFunctionCall1(jsonb_in, CStringGetDatum("{\"debounce\": null}"));
+	Jsonb	   *known = DatumGetJsonbP(DirectFunctionCall2(jsonb_concat, own, common));
+	char	   *unknown = names_but(parameters, known);
+
+	if (*unknown != '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the engine \"%s\" has no such parameters: %s", descriptor->name, unknown),
+				 errhint("Its parameters are: %s.", names_but(known, NULL))));
+	(void) debounce_of(parameters);
+	return descriptor->parse(parameters);
 }
 
 static void
@@ -504,8 +552,12 @@ reputation_check_algorithm(PG_FUNCTION_ARGS)
 	/* A null is refused by its constraint. */
 	if (!name_null && !parameters_null)
 	{
-		(void) engine_descriptor(TextDatumGetCString(name))->parse(DatumGetJsonbP(parameters));
-		(void) debounce_of(DatumGetJsonbP(parameters));
+		Jsonb	   *object = DatumGetJsonbP(parameters);
+		const EngineDescriptor *descriptor = engine_descriptor(TextDatumGetCString(name));
+
+		/* Anything else is refused by its constraint, too. */
+		if (JB_ROOT_IS_OBJECT(object))
+			(void) engine_parse_parameters(descriptor, object);
 	}
 	return PointerGetDatum(row);
 }

@@ -19,6 +19,12 @@
 #define MAX_ENGINE_ID 15
 
 /*
+ * The greatest number that is a parameter: whatever a formula makes of some of
+ * these is finite, and fits JSON.
+ */
+#define MAX_PARAMETER 1e9
+
+/*
  * A column of an engine's score table beside user_id, score, algorithm_version,
  * computed_at and next_due_at.
  */
@@ -141,6 +147,7 @@ extern void engine_require_users(const Engine *engine);
 extern void engine_not_attached(const EngineDescriptor *descriptor);
 extern void engine_forget_cached(void);
 
+extern void *engine_parse_parameters(const EngineDescriptor *descriptor, Jsonb *parameters);
 extern double engine_number(const EngineDescriptor *descriptor, Jsonb *parameters,
 							const char *name, double otherwise);
 
