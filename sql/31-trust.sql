@@ -112,10 +112,10 @@ REVOKE ALL ON PROCEDURE @extschema@.upsert_user_and_wait(jsonb, interval) FROM P
 GRANT EXECUTE ON FUNCTION
 	@extschema@.trust_score_explain(anycompatible),
 	@extschema@.get_trust_score(anycompatible),
-	@extschema@.get_audit_rows(anycompatible),
-	@extschema@.upsert_user(jsonb)
+	@extschema@.get_audit_rows(anycompatible)
 	TO reputation_reader, reputation_admin;
-GRANT EXECUTE ON PROCEDURE @extschema@.upsert_user_and_wait(jsonb, interval) TO reputation_reader, reputation_admin;
+GRANT EXECUTE ON FUNCTION @extschema@.upsert_user(jsonb) TO reputation_writer, reputation_admin;
+GRANT EXECUTE ON PROCEDURE @extschema@.upsert_user_and_wait(jsonb, interval) TO reputation_writer, reputation_admin;
 GRANT EXECUTE ON FUNCTION
 	@extschema@.trust_score_attach(text, jsonb, text, text),
 	@extschema@.trust_score_detach(),

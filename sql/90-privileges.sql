@@ -39,6 +39,8 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@.reputation_verify(text),
 	@extschema@.reputation_status()
 	TO reputation_reader, reputation_admin;
+-- Who writes users may wait for their scores, and look at nobody's.
+GRANT EXECUTE ON FUNCTION @extschema@.reputation_wait(anycompatible, text, interval) TO reputation_writer;
 GRANT EXECUTE ON FUNCTION
 	@extschema@.builder_score_attach(text, text, text, jsonb, text, text),
 	@extschema@.builder_score_detach(),

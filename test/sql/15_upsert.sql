@@ -84,18 +84,32 @@ SELECT upsert_user('{"id": 3, "bio": "keep"}') IS NULL AS kept;
 SELECT upsert_user('{"id": 5, "email": "other"}');
 SELECT id, email, bio FROM users ORDER BY id;
 
--- With no more privileges than on the columns given, and none on the schema of a type.
-CREATE ROLE regress_writer NOLOGIN IN ROLE reputation_reader;
+-- With no more privileges than on the columns given, and none on the schema of a type. A writer looks at nobody's score, a reader writes none.
+CREATE ROLE regress_writer NOLOGIN IN ROLE reputation_writer;
+CREATE ROLE regress_reader NOLOGIN IN ROLE reputation_reader;
+GRANT ALL ON users TO regress_reader;
+GRANT USAGE ON SCHEMA upsert TO regress_reader;
 GRANT USAGE ON SCHEMA upsert TO regress_writer;
 GRANT INSERT (id, email, nick), UPDATE (email, nick), SELECT (id) ON users TO regress_writer;
 SET ROLE regress_writer;
 SELECT upsert_user('{"id": 6, "email": "f@x", "nick": "f"}'), upsert_user('{"id": 6, "nick": "g"}');
 SELECT upsert_user('{"id": 6, "bio": "x"}');
 \echo SQLSTATE :SQLSTATE
+SELECT reputation_wait(6, 'trust', '0');
+\echo SQLSTATE :SQLSTATE
+SELECT get_audit_rows(6);
+\echo SQLSTATE :SQLSTATE
+SELECT trust_score_explain(6);
+\echo SQLSTATE :SQLSTATE
+SELECT FROM reputation.trust_scores;
+\echo SQLSTATE :SQLSTATE
+SET ROLE regress_reader;
+SELECT upsert_user('{"id": 6, "nick": "h"}');
+\echo SQLSTATE :SQLSTATE
 RESET ROLE;
 SELECT id, email, bio, nick FROM users WHERE id = 6;
-DROP OWNED BY regress_writer;
-DROP ROLE regress_writer;
+DROP OWNED BY regress_writer, regress_reader;
+DROP ROLE regress_writer, regress_reader;
 DROP TABLE users CASCADE;
 
 -- Ids that the table always generates. Given ones are taken.
