@@ -23,7 +23,7 @@ typedef struct DrainScope
 
 /*
  * A session stored the user without a claim: somebody with one looks again. In
- * the job table a run_id of null is an event, 0 or less one of these, else a sweep.
+ * the job table a run_id of null is none, 0 or less one of these, else a sweep.
  */
 #define RUN_RECHECK 0
 #define RUN_TIME (-1)			/* time alone may have changed the score (due.c) */
