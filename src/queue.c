@@ -161,7 +161,7 @@ queue_enqueue(const Engine *engine, char **keys, int count, int16 priority)
 
 /*
  * queue_enqueue_run -- queues users of a run, RUN_RECHECK or RUN_TIME: due now, at low
- * priority. Takes no lane.
+ * priority, or at that of time. Takes no lane.
  */
 void
 queue_enqueue_run(const Engine *engine, char **keys, int count, int64 run_id)
@@ -175,7 +175,7 @@ queue_enqueue_run(const Engine *engine, char **keys, int count, int64 run_id)
 	values[0] = Int32GetDatum(engine->descriptor->id);
 	values[1] = text_array(keys, count);
 	values[2] = smallint_array(lanes, count);
-	values[3] = Int16GetDatum(PRIORITY_LOW);
+	values[3] = Int16GetDatum(run_id == RUN_TIME ? PRIORITY_TIME : PRIORITY_LOW);
 	values[4] = TimestampTzGetDatum(clock_now());
 	values[5] = Int64GetDatum(run_id);
 	spi_exec("INSERT INTO reputation.job (engine, key, lane, priority, due_at, event, run_id) "
@@ -293,12 +293,22 @@ queue_peek(const Engine *engine, Job *job)
 	return count > 0;
 }
 
+/* For claim_lanes(): the due keys of a priority, at most so many. */
+#define DUE_OF(priority, limit) \
+	"(SELECT key FROM reputation.job WHERE engine + 0 = $1 AND priority = " priority " " \
+	"AND due_at <= $2 AND lane = ANY ($3) AND (kind + 0 = 0) = $5 " \
+	"ORDER BY due_at LIMIT " limit ")"
+
 /*
  * Takes out users, or lookup keys, of these lanes. A key picked for one of its
  * rows gives up all of them, deferred ones too. The sums keep the planner, whose
  * statistics may be of a moment when the table was empty, from walking through
  * a whole index by its last column: due rows are found by priority and time, a
  * key's rows by the key.
+ *
+ * A quarter of the batch goes to users whom time alone makes due, if there are so
+ * many: a lasting load of events holds them up no longer than that takes, and however
+ * many there are (after a night without a worker), they take no more from the events.
  */
 static int
 claim_lanes(const Engine *engine, const DrainScope *scope, int16 *lanes, int nlanes, bool users,
@@ -312,15 +322,9 @@ claim_lanes(const Engine *engine, const DrainScope *scope, int16 *lanes, int nla
 	int			left;
 
 	count = spi_exec("WITH due AS MATERIALIZED (SELECT key FROM ("
-					 "(SELECT key FROM reputation.job WHERE engine + 0 = $1 AND priority = 1 "
-					 "AND due_at <= $2 AND lane = ANY ($3) AND (kind + 0 = 0) = $5 "
-					 "ORDER BY due_at LIMIT $4) UNION ALL "
-					 "(SELECT key FROM reputation.job WHERE engine + 0 = $1 AND priority = 2 "
-					 "AND due_at <= $2 AND lane = ANY ($3) AND (kind + 0 = 0) = $5 "
-					 "ORDER BY due_at LIMIT $4) UNION ALL "
-					 "(SELECT key FROM reputation.job WHERE engine + 0 = $1 AND priority = 3 "
-					 "AND due_at <= $2 AND lane = ANY ($3) AND (kind + 0 = 0) = $5 "
-					 "ORDER BY due_at LIMIT $4)) d LIMIT $4) "
+					 DUE_OF("1", "$4") " UNION ALL " DUE_OF("4", "$4 / 4") " UNION ALL "
+					 DUE_OF("2", "$4") " UNION ALL " DUE_OF("3", "$4") " UNION ALL "
+					 DUE_OF("4", "$4 OFFSET $4 / 4") ") d LIMIT $4) "
 					 "DELETE FROM reputation.job WHERE engine + 0 = $1 AND (kind + 0 = 0) = $5 "
 					 "AND key = ANY (ARRAY(SELECT key FROM due)) "
 					 "RETURNING kind, key, attempt, lock_tries, priority, run_id, event, "
@@ -475,7 +479,7 @@ queue_next_due(const List *engines)
 	bool		none;
 
 	spi_exec("SELECT min(greatest(j.due_at, e.retry_at)) FROM reputation.engine e "
-			 "CROSS JOIN generate_series(1, 3) AS p CROSS JOIN LATERAL "
+			 "CROSS JOIN generate_series(1, 4) AS p CROSS JOIN LATERAL "
 			 "(SELECT due_at FROM reputation.job j WHERE j.engine = e.id AND j.priority = p "
 			 "ORDER BY due_at LIMIT 1) j", 0, NULL, NULL, NULL);
 	due = spi_datum(0, 1, &none);
@@ -498,7 +502,7 @@ queue_rebase(const Engine *engine)
 	TimestampTzGetDatum(TimestampTzPlusMilliseconds(now, LONGEST_BACKOFF * INT64CONST(1500)))};
 
 	spi_exec("UPDATE reputation.job SET due_at = $2 WHERE engine = $1 "
-			 "AND priority = ANY ('{1,2,3}') AND due_at > $3 AND (attempt = 0 OR due_at > $4)",
+			 "AND priority = ANY ('{1,2,3,4}') AND due_at > $3 AND (attempt = 0 OR due_at > $4)",
 			 4, types, values, NULL);
 	spi_exec("UPDATE reputation.engine SET retry_at = $2 WHERE id = $1 AND retry_at > $3",
 			 3, types, values, NULL);

@@ -10,6 +10,7 @@
 #define PRIORITY_HIGH	1
 #define PRIORITY_MEDIUM	2
 #define PRIORITY_LOW	3
+#define PRIORITY_TIME	4		/* a share of each batch, and what is left of it */
 
 /* Which part of the work, and how. */
 typedef struct DrainScope

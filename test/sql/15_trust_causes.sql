@@ -33,4 +33,31 @@ SELECT trigger, algorithm_version FROM reputation.job_runs ORDER BY id DESC LIMI
 SELECT cause, version, sum(count) FROM test.causes WHERE version = 3 GROUP BY 1, 2 ORDER BY 1;
 SELECT count(*) FROM reputation_verify();
 DROP VIEW test.causes;
+
+-- Whose time has come and who had an event share a batch, whoever is more.
+SET reputation.batch_size = 8;
+UPDATE users SET created_at = '2025-12-31' WHERE id <= 3;
+INSERT INTO users (id, name) SELECT i, 'user ' || i FROM generate_series(11, 50) i;
+SELECT reputation_process() > 0 AS computed;
+SET reputation.clock = '2026-01-07 00:00:00+00';
+UPDATE users SET photo = 'q' WHERE id > 10;
+SELECT reputation_process(max_users => 8);
+SELECT cause, count(*) FROM reputation.trust_score_audit WHERE computed_at = '2026-01-07' GROUP BY 1 ORDER BY 1;
+SELECT reputation_process(max_users => 8);
+SELECT cause, count(*) FROM reputation.trust_score_audit WHERE computed_at = '2026-01-07' GROUP BY 1 ORDER BY 1;
+UPDATE users SET created_at = '2026-01-06' WHERE id > 10;
+SELECT reputation_process() > 0 AS computed;
+SET reputation.clock = '2026-01-14 00:00:00+00';
+UPDATE users SET photo = 'r' WHERE id <= 5;
+SELECT reputation_process(max_users => 8);
+SELECT cause, count(*) FROM reputation.trust_score_audit WHERE computed_at = '2026-01-14' GROUP BY 1 ORDER BY 1;
+-- They are queued a portion at a time, whatever becomes of it.
+INSERT INTO users (id, name) SELECT i, 'user ' || i FROM generate_series(51, 80) i;
+SELECT reputation_process(max_users => 8), reputation_process(max_users => 8);
+SELECT priority, count(*) FROM test.jobs GROUP BY 1 ORDER BY 1;
+SELECT reputation_process() > 0 AS computed;
+SELECT cause, count(*) FROM reputation.trust_score_audit WHERE computed_at = '2026-01-14' GROUP BY 1 ORDER BY 1;
+SELECT count(*) FROM test.jobs;
+SELECT count(*) FROM reputation_verify();
+RESET reputation.batch_size;
 CALL test.clean('causes');
