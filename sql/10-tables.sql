@@ -138,6 +138,8 @@ COMMENT ON COLUMN reputation.job_runs.fed IS 'users put into the job table so fa
 COMMENT ON COLUMN reputation.job_runs.changed IS 'users whose stored score the run changed';
 COMMENT ON COLUMN reputation.job_runs.cursor IS 'the last user id that was fed';
 COMMENT ON COLUMN reputation.job_runs.fed_all IS 'were all users fed? Null: the run feeds none';
+COMMENT ON COLUMN reputation.job_runs.trigger IS 'who asked for it; when it was asked for again while it was on, who did last';
+COMMENT ON COLUMN reputation.job_runs.algorithm_version IS 'the active version when it was last asked for';
 COMMENT ON COLUMN reputation.job_runs.again IS 'everybody was asked for once more while the run was on: it starts over at its end';
 
 -- What units did of a run since its last step. Inserted only, so that no unit
@@ -192,6 +194,7 @@ CREATE TABLE reputation.job (
 	attempt		smallint	NOT NULL DEFAULT 0,
 	lock_tries	smallint	NOT NULL DEFAULT 0,
 	blind		boolean		NOT NULL DEFAULT false,
+	event		boolean		NOT NULL DEFAULT true,
 	run_id		bigint,
 	error		text
 );
@@ -201,7 +204,8 @@ CREATE INDEX job_due ON reputation.job (priority, due_at, engine);
 CREATE INDEX job_key ON reputation.job (key, kind, engine);
 -- Lookups are there only when they failed.
 CREATE INDEX job_lookup ON reputation.job (engine) WHERE kind <> 0;
-COMMENT ON COLUMN reputation.job.run_id IS 'null: an event; 0: a session stored the user without a claim, look again; -1: time alone may have changed the score; else a run in reputation.job_runs';
+COMMENT ON COLUMN reputation.job.run_id IS 'null: none; 0: a session stored the user without a claim, look again; -1: time alone may have changed the score; else a run in reputation.job_runs';
+COMMENT ON COLUMN reputation.job.event IS 'a change of the application''s led to it, perhaps to a job of a run: opens a debounce window, and is audited whatever comes of it';
 COMMENT ON COLUMN reputation.job.blind IS 'due now because the user''s lane was taken when it was queued: a window may have opened since';
 ALTER TABLE reputation.job REPLICA IDENTITY FULL;
 ALTER TABLE reputation.run_tally REPLICA IDENTITY FULL;

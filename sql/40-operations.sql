@@ -36,7 +36,7 @@ BEGIN
 		END IF;
 		INSERT INTO reputation.job_runs (job_name, status, trigger, scope, started_at)
 		VALUES (run_job.job_name, 'running', run_job.trigger, attached.name, reputation.clock())
-		ON CONFLICT (job_name, scope) WHERE status = 'running' DO UPDATE SET again = true;
+		ON CONFLICT (job_name, scope) WHERE status = 'running' DO UPDATE SET again = true, trigger = excluded.trigger;
 		PERFORM reputation.wake();
 	END LOOP;
 END

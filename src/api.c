@@ -345,6 +345,7 @@ reputation_process(PG_FUNCTION_ARGS)
 	ListCell   *cell;
 	bool		skipped;
 	bool		worked;
+	bool		first = true;
 
 	api_require_read_committed("reputation_process");
 	spi_begin();
@@ -370,6 +371,9 @@ reputation_process(PG_FUNCTION_ARGS)
 			scope.limit = (int) Min(guc_batch_size, limit - done);
 			if (scope.limit <= 0)
 				break;
+			/* At first, too: the events may be as many as it may do. */
+			if (first)
+				(void) due_feed(lfirst(cell), true);
 			count = drain_batch(lfirst(cell), &scope);
 			done += count;
 			worked |= count > 0;
@@ -377,6 +381,7 @@ reputation_process(PG_FUNCTION_ARGS)
 				worked |= due_feed(lfirst(cell), true) > 0;
 		}
 		worked |= done < limit && sweep_feed(engines, true);
+		first = false;
 	} while (worked && done < limit);
 	if (!skipped && shmem_workers_in_database(MyDatabaseId) == 0)
 		queue_remove_windows();

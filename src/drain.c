@@ -109,7 +109,9 @@ run_cause(int64 run_id)
 
 /*
  * Says for the audit why each user was computed. One who was for an event is
- * written down whatever came of it.
+ * written down whatever came of it. Else the first score of another version is the
+ * new algorithm's doing: the run that it started may have been on already, or another
+ * was quicker.
  */
 static void
 name_causes(Batch *batch, const Job *jobs, int count, Score *scores, int found)
@@ -125,7 +127,9 @@ name_causes(Batch *batch, const Job *jobs, int count, Score *scores, int found)
 			continue;
 		if (job->run_id != run_id)
 			cause = run_cause(run_id = job->run_id);
-		scores[i].cause = job->event ? CAUSE_EVENT : cause;
+		scores[i].cause = job->event ? CAUSE_EVENT :
+			scores[i].has_row && scores[i].row_version != batch->engine->version ?
+			CAUSE_ALGORITHM : cause;
 		scores[i].audit = job->event;
 	}
 }

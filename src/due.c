@@ -6,7 +6,10 @@
  * next if nothing is written. An index on that finds whose time has come, and
  * tells a worker how long it may sleep; nobody looks at the others. Who is due
  * is put into the job table like a user of a sweep, in portions, and goes the
- * way of any other job from there: lanes, retries, quarantine.
+ * way of any other job from there: lanes, retries, quarantine. A share of each batch
+ * is theirs (queue.c), and they are looked for under load, too: no load of events
+ * keeps a badge that is over, and no number of them holds up the events. While a
+ * portion of them is waiting there come no more.
  *
  * Why none is missed or done for ever. A row stays due until somebody stores
  * a later next_due_at, or the user is gone and the row with it. Until then it
@@ -54,6 +57,20 @@ query(const Engine *engine, const char *format, int limit)
 	return count;
 }
 
+/* How many of those that were queued are due still, as far as a portion goes. */
+static int
+waiting(const Engine *engine)
+{
+	Oid			types[] = {INT4OID, INT2OID, TIMESTAMPTZOID};
+	Datum		values[] = {Int32GetDatum(engine->descriptor->id), Int16GetDatum(PRIORITY_TIME),
+	TimestampTzGetDatum(clock_now())};
+
+	spi_exec(psprintf("SELECT count(*) FROM (SELECT FROM reputation.job WHERE engine = $1 "
+					  "AND priority = $2 AND due_at <= $3 LIMIT %d) j", guc_batch_size),
+			 3, types, values, NULL);
+	return (int) spi_int(0, 1, NULL);
+}
+
 /* Queues the users that are due, at most so many; returns how many. */
 static int
 feed(const Engine *engine, int limit)
@@ -72,14 +89,17 @@ feed(const Engine *engine, int limit)
 
 /*
  * due_feed -- queues a portion of the users whose time has come; returns how many.
- * None when somebody else is at it and it shall not wait.
+ * None when somebody else is at it and it shall not wait, or when a portion waits.
  */
 int
 due_feed(const Engine *engine, bool wait)
 {
+	int			room;
+
 	if (!engine->descriptor->timed || !lock_due(engine->descriptor->id, wait))
 		return 0;
-	return feed(engine, guc_batch_size);
+	room = guc_batch_size - waiting(engine);
+	return room > 0 ? feed(engine, room) : 0;
 }
 
 /*

@@ -10,6 +10,7 @@
 #define PRIORITY_HIGH	1
 #define PRIORITY_MEDIUM	2
 #define PRIORITY_LOW	3
+#define PRIORITY_TIME	4		/* a share of each batch, and what is left of it */
 
 /* Which part of the work, and how. */
 typedef struct DrainScope
@@ -23,7 +24,7 @@ typedef struct DrainScope
 
 /*
  * A session stored the user without a claim: somebody with one looks again. In
- * the job table a run_id of null is an event, 0 or less one of these, else a sweep.
+ * the job table a run_id of null is none, 0 or less one of these, else a sweep.
  */
 #define RUN_RECHECK 0
 #define RUN_TIME (-1)			/* time alone may have changed the score (due.c) */

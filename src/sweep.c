@@ -22,7 +22,9 @@
  *
  * Users that appear behind the cursor are captured as events; those that
  * vanish are computed as gone. Asking for a sweep that is on sets "again": what
- * changed may concern users it already did, so it starts over at its end.
+ * changed may concern users it already did, so it starts over at its end. The
+ * row says who asked last; which of its users got their first score of a new version
+ * is seen by their score rows, whoever asked (drain.c).
  *
  * Lost changes. A writer that finds every segment of the inbox locked, the
  * reserve too, says so in shared memory once its change is visible, so a sweep
@@ -67,8 +69,8 @@ typedef struct Sweep
 } Sweep;
 
 /*
- * sweep_start -- starts a sweep, or has the one that is on start over; returns
- * its run id.
+ * sweep_start -- starts a sweep, or has the one that is on start over, for the new
+ * reason and with the present version; returns its run id.
  */
 int64
 sweep_start(const Engine *engine, const char *job_name, const char *trigger)
@@ -81,7 +83,8 @@ sweep_start(const Engine *engine, const char *job_name, const char *trigger)
 	spi_exec("INSERT INTO reputation.job_runs AS r "
 			 "(job_name, status, trigger, scope, started_at, algorithm_version, fed_all) "
 			 "VALUES ($1, 'running', $2, $3, $4, $5, false) "
-			 "ON CONFLICT (job_name, scope) WHERE status = 'running' DO UPDATE SET again = true "
+			 "ON CONFLICT (job_name, scope) WHERE status = 'running' DO UPDATE SET again = true, "
+			 "trigger = excluded.trigger, algorithm_version = excluded.algorithm_version "
 			 "RETURNING id", 5, types, values, NULL);
 	return spi_int(0, 1, NULL);
 }
