@@ -301,11 +301,11 @@ builder_score_attach(PG_FUNCTION_ARGS)
 	spec.nlookups = lengthof(lookups);
 	run = attach_install(fcinfo, &spec);
 
-	attach_advise_index(&tables[0], "id");
-	attach_advise_index(&tables[1], "id");
-	attach_advise_index(&tables[1], "owner_id");
-	attach_advise_index(&tables[2], "project_id");
-	attach_advise_index(&tables[2], "user_id");
+	attach_advise_index(&tables[0], "id", NULL);
+	attach_advise_index(&tables[1], "id", NULL);
+	attach_advise_index(&tables[1], "owner_id", NULL);
+	attach_advise_index(&tables[2], "project_id", NULL);
+	attach_advise_index(&tables[2], "user_id", NULL);
 	attach_advise_index_as(&tables[1], "id", key_type);
 	attach_advise_index_as(&tables[2], "project_id", key_type);
 	PG_RETURN_INT64(run);

@@ -461,9 +461,9 @@ trust_score_attach(PG_FUNCTION_ARGS)
 	attach_resolve(fcinfo, &spec);
 	spec.view_query = trust_signals_query(&tables[0], activity);
 	run = attach_install(fcinfo, &spec);
-	attach_advise_index(&tables[0], "id");
+	attach_advise_index(&tables[0], "id", NULL);
 	if (activity != NULL)
-		attach_advise_index(activity, "user_id");
+		attach_advise_index(activity, "user_id", "created_at");
 	PG_RETURN_INT64(run);
 }
 
