@@ -102,10 +102,10 @@ json_number(double number)
 }
 
 static void
-explain(StringInfo json, const void *weights, TimestampTz now, const Datum *values,
-		const bool *nulls)
+explain(StringInfo json, const void *weights, TimestampTz now, const Score *score,
+		const Score *next)
 {
-	BuilderSignals signals = to_signals(values, nulls);
+	BuilderSignals signals = to_signals(score->signals, score->nulls);
 	BuilderTerms terms = builder_terms(weights, &signals);
 
 	appendStringInfo(json, "\"signals\": {\"own_shipped\": " INT64_FORMAT

@@ -5,8 +5,8 @@
  * The view says of each input whether it counts (null: the application has none),
  * and of the activity how many events there were in the window that ends at the
  * computation's time, the oldest of them and the next one to come: enough to
- * tell when time alone changes the score; and whether the application says
- * anything of it at all. A time without a zone is taken as UTC, whatever the
+ * tell when time alone changes the score; and whether the users table says when
+ * its users were active. A time without a zone is taken as UTC, whatever the
  * session's zone is.
  *
  * One user's data must not fail a query over all of them, so no expression here
@@ -214,14 +214,14 @@ trust_signals_query(AttachTable *users, AttachTable *activity)
 	for (int i = 0; i < lengthof(verifications); i++)
 		appendStringInfo(&sql, ", %s AS %s", verified(users, verifications[i]), verifications[i]);
 	appendStringInfo(&sql, ", %s AS activity, %s AS activity_oldest, %s AS activity_next, "
-					 "%s AS last_active_at, %s AS created_at, %s AS activity_tracked "
+					 "%s AS last_active_at, %s AS created_at, %s AS last_active_tracked "
 					 "FROM %s u%s",
 					 activity ? "w.events" : "NULL::bigint",
 					 event_time(activity, "w.oldest"), event_time(activity, "n.next"),
 					 activity ? psprintf("greatest(%s, %s)", last_active,
 										 event_time(activity, "l.last")) : last_active,
 					 time_of(users, "created_at"),
-					 activity || attach_column(users, "last_active_at")->actual ? "true" : "false",
+					 attach_column(users, "last_active_at")->actual ? "true" : "false",
 					 users->qualified,
 					 activity ? activity_join(users, activity) : "");
 	return sql.data;

@@ -87,3 +87,49 @@ SELECT * FROM reputation_verify();
 DROP PROCEDURE test.old_events();
 DROP FUNCTION test.most_rows_read(text);
 CALL test.clean('inputs');
+
+-- What explain says of the next change comes true: of events that leave or come together too, and of an idle user who is to come back.
+CALL test.make_trust_tables('inputs');
+SET reputation.clock = '2026-01-30 00:00:00+00';
+INSERT INTO users (id, name, photo) SELECT i, 'name', 'photo' FROM generate_series(1, 8) i;
+UPDATE users SET last_active_at = '2026-01-25' WHERE id = 5;
+UPDATE users SET created_at = '2026-01-25' WHERE id = 6;
+INSERT INTO activity SELECT 1, timestamptz '2026-01-01' FROM generate_series(1, 10);
+INSERT INTO activity SELECT 1, timestamptz '2026-01-28' FROM generate_series(1, 3);
+INSERT INTO activity SELECT 2, timestamptz '2026-02-03' FROM generate_series(1, 8);
+INSERT INTO activity VALUES (3, '2025-12-01'), (3, '2026-02-20'), (3, '2026-02-20');
+INSERT INTO activity VALUES (4, '2026-01-02'), (4, '2026-01-02'), (4, '2026-02-01'), (4, '2026-02-01'), (4, '2026-02-01');
+INSERT INTO activity SELECT 7, timestamptz '2026-01-10' FROM generate_series(1, 60);
+SELECT trust_score_attach(activity => 'activity') IS NOT NULL AS attached;
+SELECT reputation_process();
+SELECT id, e -> 'score' AS score, e -> 'next_change' AS next FROM users, trust_score_explain(id) e ORDER BY id;
+CREATE PROCEDURE test.foretell(until timestamptz) LANGUAGE plpgsql AS $$
+DECLARE
+	foretold record;
+	now timestamptz;
+	count int := 0;
+BEGIN
+	LOOP
+		SELECT e ->> 'user_id' AS id, (e #>> '{next_change,at}')::timestamptz AS at, (e #>> '{next_change,score}')::int AS score, e #> '{next_change,badges}' AS badges
+		INTO foretold FROM users, trust_score_explain(id) e ORDER BY (e #>> '{next_change,at}')::timestamptz, id LIMIT 1;
+		EXIT WHEN foretold.at IS NULL OR foretold.at > until;
+		count := count + 1;
+		PERFORM set_config('reputation.clock', foretold.at::text, false);
+		PERFORM reputation_process();
+		IF NOT EXISTS (SELECT FROM reputation.trust_scores s WHERE s.user_id = foretold.id AND s.score = foretold.score AND to_jsonb(s.badges) = foretold.badges) THEN
+			RAISE NOTICE 'not true: %', foretold;
+		END IF;
+	END LOOP;
+	RAISE NOTICE 'enough: %', count > 30;
+END
+$$;
+CALL test.foretell('2026-06-01');
+DROP PROCEDURE test.foretell(timestamptz);
+-- What would raise the score is something that the application has.
+SET reputation.clock = '2026-02-05 00:00:00+00';
+SELECT jsonb_path_query_array(e, '$.raise[*].input') AS raise FROM trust_score_explain(7) e;
+SELECT trust_score_attach(columns => '{"users": {"last_active_at": null}}', activity => 'activity') IS NOT NULL AS attached;
+SELECT jsonb_path_query_array(e, '$.raise[*].input') AS raise FROM trust_score_explain(7) e;
+SELECT trust_score_attach(columns => '{"users": {"last_active_at": null}}') IS NOT NULL AS attached;
+SELECT jsonb_path_query_array(e, '$.raise[*].input') AS raise FROM trust_score_explain(7) e;
+CALL test.clean('inputs');
