@@ -268,14 +268,6 @@ CREATE TABLE reputation.schedule (
 );
 COMMENT ON TABLE reputation.schedule IS 'batch jobs: daily at a time (UTC) or at an interval, and who starts them';
 
-CREATE TABLE reputation.builder_scores (
-	user_id				text		COLLATE "C" PRIMARY KEY,
-	score				int			NOT NULL,
-	algorithm_version	int			NOT NULL,
-	computed_at			timestamptz	NOT NULL
-) WITH (fillfactor = 80);
-COMMENT ON TABLE reputation.builder_scores IS 'builder score rows; the application reads the cached column of its users table';
-
 -- What a dump carries. Not the inbox, the job and the tally table: a dump would
 -- hold locks on them that keep them from being truncated. engine.home makes up for it: in
 -- a database that is not the one it names everybody is recomputed.
@@ -284,8 +276,7 @@ DECLARE
 	name text;
 BEGIN
 	FOREACH name IN ARRAY ARRAY['engine', 'algorithm', 'source', 'source_id_seq', 'source_key', 'capture', 'capture_key',
-		'lookup', 'job_runs', 'job_runs_id_seq', 'dead_letter', 'dead_letter_id_seq', 'schedule',
-		'builder_scores']
+		'lookup', 'job_runs', 'job_runs_id_seq', 'dead_letter', 'dead_letter_id_seq', 'schedule']
 	LOOP
 		PERFORM pg_catalog.pg_extension_config_dump(format('reputation.%I', name)::regclass, '');
 	END LOOP;

@@ -273,6 +273,7 @@ api_explain(FunctionCallInfo fcinfo, const char *name)
 	Engine	   *engine;
 	char	   *key;
 	Score	   *score;
+	Score	   *next;
 	char	   *text;
 	PendingLook look = {0};
 
@@ -292,8 +293,9 @@ api_explain(FunctionCallInfo fcinfo, const char *name)
 	else
 		appendStringInfo(&json, "%d, ",
 						 engine->cached_column != NULL ? score->cached : score->row_score);
-	engine->descriptor->explain(&json, engine->weights, engine->now, score->signals,
-								score->nulls);
+	next = score->next_due_at == DT_NOEND ? NULL :
+		engine_foresee(engine, key, score->next_due_at);
+	engine->descriptor->explain(&json, engine->weights, engine->now, score, next);
 	appendStringInfo(&json, ", \"algorithm_version\": %d", engine->version);
 	explain_state(&json, engine, key, &look);
 	pending_end();

@@ -46,16 +46,18 @@
 	"reputation.status_list(text, text), reputation.computation_time(), " \
 	"reputation.window_start(text, text)"
 
-/* Has the table a usable index that begins with the column? */
+/* Has the table a usable index that begins with the column, and goes on with the other, if any? */
 static bool
-has_index(Oid table, const char *column)
+has_index(Oid table, const char *column, const char *next)
 {
-	Oid			types[] = {OIDOID, INT2OID};
-	Datum		values[] = {ObjectIdGetDatum(table), Int16GetDatum(get_attnum(table, column))};
+	Oid			types[] = {OIDOID, INT2OID, INT2OID};
+	Datum		values[] = {ObjectIdGetDatum(table), Int16GetDatum(get_attnum(table, column)),
+	Int16GetDatum(next ? get_attnum(table, next) : InvalidAttrNumber)};
 
 	return spi_exec("SELECT 1 FROM pg_catalog.pg_index i "
-					"WHERE i.indrelid = $1 AND i.indkey[0] = $2 AND i.indisvalid "
-					"AND i.indpred IS NULL", 2, types, values, NULL) > 0;
+					"WHERE i.indrelid = $1 AND i.indkey[0] = $2 "
+					"AND ($3 = 0 OR (i.indnkeyatts > 1 AND i.indkey[1] = $3)) "
+					"AND i.indisvalid AND i.indpred IS NULL", 3, types, values, NULL) > 0;
 }
 
 /* An index that would be missed; a partitioned table's cannot be built concurrently. */
@@ -68,27 +70,34 @@ create_index(const AttachTable *table)
 
 /*
  * attach_advise_index -- warns when recomputing a user would read the whole
- * table. After attach_install().
+ * table; or, with a second column, all of the user's rows where a few of that
+ * order are wanted. After attach_install().
  */
 void
-attach_advise_index(AttachTable *table, const char *name)
+attach_advise_index(AttachTable *table, const char *name, const char *next_name)
 {
 	AttachColumn *column = attach_column(table, name);
+	AttachColumn *next = next_name ? attach_column(table, next_name) : NULL;
+	char	   *list = next ? psprintf("%s, %s", column->actual, next->actual) : column->actual;
 	int			settings;
 	bool		found;
+	bool		found_all;
 
 	spi_begin();
 	settings = spi_settings_begin();
 	spi_set("search_path", "pg_catalog, pg_temp");
-	found = has_index(table->oid, column->raw);
+	found = has_index(table->oid, column->raw, NULL);
+	found_all = next == NULL ? found : has_index(table->oid, column->raw, next->raw);
 	spi_settings_end(settings);
 	spi_end();
-	if (!found)
+	if (!found_all)
 		ereport(WARNING,
-				(errmsg("no index on %s (%s): every computation reads the whole table",
+				(found ?
+				 errmsg("no index on %s (%s): every computation reads all rows of the user",
+						table->qualified, list) :
+				 errmsg("no index on %s (%s): every computation reads the whole table",
 						table->qualified, column->actual),
-				 errhint("%s ON %s (%s);", create_index(table), table->qualified,
-						 column->actual)));
+				 errhint("%s ON %s (%s);", create_index(table), table->qualified, list)));
 }
 
 /* Is the expression the column, converted to the type? */
@@ -206,7 +215,7 @@ prepare_users_table(AttachSpec *spec)
 	if (is_missing(spec, spec->rank_column))
 		spi_utility(psprintf("ALTER TABLE %s ADD COLUMN %s integer", users->qualified,
 							 quote_identifier(spec->rank_column)));
-	if (spec->cached_column != NULL && !has_index(users->oid, spec->cached_column))
+	if (spec->cached_column != NULL && !has_index(users->oid, spec->cached_column, NULL))
 		spi_utility(psprintf("CREATE INDEX ON %s (%s DESC)", users->qualified,
 							 quote_identifier(spec->cached_column)));
 }

@@ -76,7 +76,7 @@ extern bool attach_converts(const AttachColumn *column, Oid type);
 extern Oid	attach_wider_type(const AttachColumn *a, const AttachColumn *b);
 extern char *attach_as(const AttachColumn *column, const char *alias, Oid type);
 extern int64 attach_install(FunctionCallInfo fcinfo, AttachSpec *spec);
-extern void attach_advise_index(AttachTable *table, const char *name);
+extern void attach_advise_index(AttachTable *table, const char *name, const char *next_name);
 extern void attach_advise_index_as(AttachTable *table, const char *name, Oid type);
 extern bool triggers_want_healing(void);
 extern void triggers_heal(List *engines);

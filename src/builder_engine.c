@@ -102,10 +102,10 @@ json_number(double number)
 }
 
 static void
-explain(StringInfo json, const void *weights, TimestampTz now, const Datum *values,
-		const bool *nulls)
+explain(StringInfo json, const void *weights, TimestampTz now, const Score *score,
+		const Score *next)
 {
-	BuilderSignals signals = to_signals(values, nulls);
+	BuilderSignals signals = to_signals(score->signals, score->nulls);
 	BuilderTerms terms = builder_terms(weights, &signals);
 
 	appendStringInfo(json, "\"signals\": {\"own_shipped\": " INT64_FORMAT
@@ -301,10 +301,10 @@ builder_score_attach(PG_FUNCTION_ARGS)
 	spec.nlookups = lengthof(lookups);
 	run = attach_install(fcinfo, &spec);
 
-	attach_advise_index(&tables[1], "id");
-	attach_advise_index(&tables[1], "owner_id");
-	attach_advise_index(&tables[2], "project_id");
-	attach_advise_index(&tables[2], "user_id");
+	attach_advise_index(&tables[1], "id", NULL);
+	attach_advise_index(&tables[1], "owner_id", NULL);
+	attach_advise_index(&tables[2], "project_id", NULL);
+	attach_advise_index(&tables[2], "user_id", NULL);
 	attach_advise_index_as(&tables[1], "id", key_type);
 	attach_advise_index_as(&tables[2], "project_id", key_type);
 	PG_RETURN_INT64(run);

@@ -44,6 +44,8 @@ typedef struct ScoreResult
 	char	  **columns;		/* of the score table, as texts; room for them is there */
 } ScoreResult;
 
+struct Score;
+
 /*
  * What an engine is: fixed at compile time. The signals view has user_id and
  * the signals; score turns one row of them into a score, as of a time, which is
@@ -62,9 +64,13 @@ typedef struct EngineDescriptor
 	void	   *(*parse) (Jsonb *parameters);	/* 22023 on a bad value */
 	void		(*score) (const void *weights, TimestampTz now, const Datum *signals,
 						  const bool *nulls, ScoreResult *result);
-	/* appends "signals": {...}, "terms": {...}, and what else there is to say */
+
+	/*
+	 * Appends "signals": {...}, "terms": {...}, and what else there is to say.
+	 * Next is the user at the score's next_due_at if nothing is written; NULL: never due.
+	 */
 	void		(*explain) (StringInfo json, const void *weights, TimestampTz now,
-							const Datum *signals, const bool *nulls);
+							const struct Score *score, const struct Score *next);
 	bool		timed;			/* the score table has next_due_at, with an index */
 	const char *audit_table;	/* in the schema reputation, or NULL */
 	const ScoreColumn *columns;
@@ -181,6 +187,7 @@ extern uint64 engine_fetch(const Engine *engine, const char *sql, int rows, Port
 extern Datum typed_array(Oid type, char **texts, int count);
 extern int	engine_compute(Engine *engine, char **keys, int count, Score **scores);
 extern int	engine_compute_in_snapshot(Engine *engine, char **keys, int count, Score **scores);
+extern Score *engine_foresee(Engine *engine, char *key, TimestampTz when);
 extern void engine_scan(Engine *engine, ScoreConsumer consumer, void *arg);
 extern void engine_store(Engine *engine, Score *scores, int count, StoreMode mode);
 extern void engine_remove_users(Engine *engine, char **keys, int count);

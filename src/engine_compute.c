@@ -184,8 +184,9 @@ fitting_keys(Oid type, char **keys, int count)
 	return typed_array(type, fitting, nfitting);
 }
 
+/* Computes some users as of a time, with the active snapshot or with a new one. */
 static int
-compute(Engine *engine, bool read_only, char **keys, int count, Score **scores)
+compute(Engine *engine, bool read_only, TimestampTz now, char **keys, int count, Score **scores)
 {
 	Oid			types[] = {get_array_type(engine->key_type)};
 	Datum		values[] = {fitting_keys(engine->key_type, keys, count)};
@@ -193,7 +194,7 @@ compute(Engine *engine, bool read_only, char **keys, int count, Score **scores)
 	uint64		found;
 	int			level = spi_settings_begin();
 
-	engine->now = clock_now();
+	engine->now = now;
 	/* A thousand keys look like half the table; they never are worth reading it. */
 	spi_set("plan_cache_mode", "force_generic_plan");
 	found = read_only ? engine_read(engine, sql, 1, types, values) :
@@ -214,7 +215,7 @@ compute(Engine *engine, bool read_only, char **keys, int count, Score **scores)
 int
 engine_compute(Engine *engine, char **keys, int count, Score **scores)
 {
-	return compute(engine, false, keys, count, scores);
+	return compute(engine, false, clock_now(), keys, count, scores);
 }
 
 /*
@@ -223,7 +224,22 @@ engine_compute(Engine *engine, char **keys, int count, Score **scores)
 int
 engine_compute_in_snapshot(Engine *engine, char **keys, int count, Score **scores)
 {
-	return compute(engine, true, keys, count, scores);
+	return compute(engine, true, clock_now(), keys, count, scores);
+}
+
+/*
+ * engine_foresee -- a user as of a time to come, if nothing is written until then;
+ * with the active snapshot. NULL when the view will not have the user.
+ */
+Score *
+engine_foresee(Engine *engine, char *key, TimestampTz when)
+{
+	TimestampTz now = engine->now;
+	Score	   *score;
+	int			found = compute(engine, true, when, &key, 1, &score);
+
+	engine->now = now;
+	return found > 0 ? score : NULL;
 }
 
 /*
