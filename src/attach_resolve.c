@@ -100,6 +100,30 @@ attach_wider_type(const AttachColumn *a, const AttachColumn *b)
 	return is_integer(a->type) && get_typlen(b->type) > get_typlen(a->type) ? b->type : a->type;
 }
 
+/*
+ * attach_user_column -- a column that refers to a user, for a signals view that
+ * has the column's table under the alias, and the users table as "u" if it is
+ * joined.
+ */
+UserColumn
+attach_user_column(AttachTable *users, AttachTable *table, const char *name, const char *alias)
+{
+	AttachColumn *id = attach_column(users, "id");
+	AttachColumn *column = attach_column(table, name);
+	UserColumn	result = {.join = ""};
+
+	if (!attach_converts(column, id->type))
+		result.plain = result.user_id = attach_as(column, alias, id->type);
+	else
+	{
+		result.plain = psprintf("%s.%s", alias, column->actual);
+		result.user_id = psprintf("u.%s", id->actual);
+		result.join = psprintf(" JOIN %s u ON %s = %s", users->qualified, result.user_id,
+							   result.plain);
+	}
+	return result;
+}
+
 static AttachTable *
 find_table(AttachSpec *spec, const char *argument)
 {
