@@ -28,8 +28,11 @@ PG_FUNCTION_INFO_V1(reputation_process);
 PG_FUNCTION_INFO_V1(reputation_forget);
 PG_FUNCTION_INFO_V1(reputation_user_key);
 
-static void
-unknown_user(const Engine *engine, const char *key)
+/*
+ * api_unknown_user -- raises P0002.
+ */
+void
+api_unknown_user(const Engine *engine, const char *key)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_NO_DATA_FOUND),
@@ -89,7 +92,7 @@ api_score(FunctionCallInfo fcinfo, const char *name)
 	type = engine->key_type;
 	id = engine_key_datum(engine, key);
 	if (engine_read(engine, score_query(engine), 1, &type, &id) == 0)
-		unknown_user(engine, key);
+		api_unknown_user(engine, key);
 	score = Int32GetDatum((int32) spi_int(0, 1, &isnull));
 	owner_leave(&outside);
 	spi_end();
@@ -116,7 +119,7 @@ reputation_user_key(PG_FUNCTION_ARGS)
 	id = engine_key_datum(engine, key);
 	if (engine_read(engine, psprintf("SELECT 1 FROM %s WHERE %s = $1", engine->users_name,
 									 engine->users_key), 1, &type, &id) == 0)
-		unknown_user(engine, key);
+		api_unknown_user(engine, key);
 	key = MemoryContextStrdup(caller, key);
 	spi_end();
 	PG_RETURN_TEXT_P(cstring_to_text(key));
@@ -129,7 +132,7 @@ recalculate(Engine *engine, char *key, StoreMode mode)
 	Score	   *score;
 
 	if (engine_compute(engine, &key, 1, &score) == 0)
-		unknown_user(engine, key);
+		api_unknown_user(engine, key);
 	score->audit = engine->descriptor->audit_table != NULL;
 	engine_store(engine, score, 1, mode);
 	return score;
@@ -282,7 +285,7 @@ api_explain(FunctionCallInfo fcinfo, const char *name)
 	key = engine_key_from_argument(fcinfo, 0, engine);
 	(void) pending_begin(&look, true);
 	if (engine_compute_in_snapshot(engine, &key, 1, &score) == 0)
-		unknown_user(engine, key);
+		api_unknown_user(engine, key);
 
 	initStringInfo(&json);
 	appendStringInfoString(&json, "{\"user_id\": ");

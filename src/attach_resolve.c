@@ -105,6 +105,30 @@ attach_wider_type(const AttachColumn *a, const AttachColumn *b)
 	return is_integer(a->type) && get_typlen(b->type) > get_typlen(a->type) ? b->type : a->type;
 }
 
+/*
+ * attach_user_column -- a column that refers to a user, for a signals view that
+ * has the column's table under the alias, and the users table as "u" if it is
+ * joined.
+ */
+UserColumn
+attach_user_column(AttachTable *users, AttachTable *table, const char *name, const char *alias)
+{
+	AttachColumn *id = attach_column(users, "id");
+	AttachColumn *column = attach_column(table, name);
+	UserColumn	result = {.join = ""};
+
+	if (!attach_converts(column, id->type))
+		result.plain = result.user_id = attach_as(column, alias, id->type);
+	else
+	{
+		result.plain = psprintf("%s.%s", alias, column->actual);
+		result.user_id = psprintf("u.%s", id->actual);
+		result.join = psprintf(" JOIN %s u ON %s = %s", users->qualified, result.user_id,
+							   result.plain);
+	}
+	return result;
+}
+
 static AttachTable *
 find_table(AttachSpec *spec, const char *argument)
 {
@@ -256,6 +280,7 @@ resolve_columns(AttachSpec *spec)
 	StringInfoData missing;
 	StringInfoData virtual;
 	StringInfoData lacking;
+	char	   *example = NULL;
 
 	initStringInfo(&lacking);
 	initStringInfo(&missing);
@@ -275,6 +300,9 @@ resolve_columns(AttachSpec *spec)
 			{
 				column->raw = NULL;
 				attach_add_name(&lacking, psprintf("%s.%s", table->argument, column->name));
+				if (example == NULL)
+					example = psprintf("{\"%s\": {\"%s\": \"your_column\"}}", table->argument,
+									   column->name);
 			}
 			else if (attnum <= 0)
 				attach_add_name(&missing, psprintf("%s.%s", table->name, column->raw));
@@ -302,9 +330,8 @@ resolve_columns(AttachSpec *spec)
 	if (lacking.len > 0)
 		ereport(NOTICE,
 				(errmsg("inputs that were not found: %s", lacking.data),
-				 errhint("They count as empty. If your columns have other names, give them in "
-						 "the argument \"columns\", like {\"users\": {\"photo\": "
-						 "\"avatar\"}}.")));
+				 errhint("The engine does without them. If your columns have other names, give "
+						 "them in the argument \"columns\", like %s.", example)));
 }
 
 /* 42804 unless the users' key has a type an engine can work with. */

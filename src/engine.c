@@ -27,7 +27,6 @@
 #include "utils/json.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/numeric.h"
 #include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(reputation_home);
@@ -86,39 +85,6 @@ reputation_home(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_TEXT_P(cstring_to_text(psprintf(UINT64_FORMAT "/%u", GetSystemIdentifier(),
 											  MyDatabaseId)));
-}
-
-/*
- * engine_number -- a number of an engine's parameters; the default when it is not
- * given. 22023 when it is none, negative, or greater than MAX_PARAMETER.
- */
-double
-engine_number(const EngineDescriptor *descriptor, Jsonb *parameters, const char *name,
-			  double otherwise)
-{
-	JsonbValue	value;
-	double		number;
-
-	if (getKeyJsonValueFromContainer(&parameters->root, name, strlen(name), &value) == NULL)
-		return otherwise;
-	if (value.type != jbvNumeric)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("parameter \"%s\" of the engine \"%s\" must be a number", name,
-						descriptor->name)));
-	number = DatumGetFloat8(DirectFunctionCall1(numeric_float8_no_overflow,
-												NumericGetDatum(value.val.numeric)));
-	if (number < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("parameter \"%s\" of the engine \"%s\" must not be negative", name,
-						descriptor->name)));
-	if (number > MAX_PARAMETER)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("parameter \"%s\" of the engine \"%s\" must not be greater than %.0f",
-						name, descriptor->name, MAX_PARAMETER)));
-	return number;
 }
 
 /* The debounce window of an engine: its parameter, else the setting. */

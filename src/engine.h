@@ -154,8 +154,6 @@ extern void engine_not_attached(const EngineDescriptor *descriptor);
 extern void engine_forget_cached(void);
 
 extern void *engine_parse_parameters(const EngineDescriptor *descriptor, Jsonb *parameters);
-extern double engine_number(const EngineDescriptor *descriptor, Jsonb *parameters,
-							const char *name, double otherwise);
 
 extern char *engine_key_from_argument(FunctionCallInfo fcinfo, int argno, const Engine *engine);
 extern Datum engine_key_datum(const Engine *engine, const char *key);
@@ -197,6 +195,16 @@ extern const char *engine_usable_keys(const Engine *engine, const char *column);
 extern bool engine_row_is_free(Engine *engine, const char *key);
 extern bool score_changed(const Engine *engine, const Score *score);
 extern bool score_differs(const Engine *engine, const Score *score);
+
+/* engine_parameters.c */
+extern double engine_number(const EngineDescriptor *descriptor, Jsonb *parameters,
+							const char *name, double otherwise);
+extern double engine_signed_number(const EngineDescriptor *descriptor, Jsonb *parameters,
+								   const char *name, double otherwise);
+extern void engine_check_list(const EngineDescriptor *descriptor, Jsonb *parameters,
+							  const char *name);
+extern char *engine_string(const EngineDescriptor *descriptor, Jsonb *parameters,
+						   const char *name);
 
 /* engine_rows.c */
 extern void engine_sort_scores(Score **scores, int count, char ***keys, int32 **numbers);

@@ -9,10 +9,12 @@
 
 extern const EngineDescriptor builder_engine;
 extern const EngineDescriptor trust_engine;
+extern const EngineDescriptor session_engine;
 
 static const EngineDescriptor *const descriptors[] = {
 	&builder_engine,
-	&trust_engine
+	&trust_engine,
+	&session_engine
 };
 
 #endif							/* REPUTATION_ENGINES_H */

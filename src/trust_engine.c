@@ -467,7 +467,7 @@ trust_score_attach(PG_FUNCTION_ARGS)
 	spec.view_query = trust_signals_query(&tables[0], activity);
 	run = attach_install(fcinfo, &spec);
 	if (activity != NULL)
-		attach_advise_index(activity, "user_id", "created_at");
+		attach_advise_ordered_index(activity, "user_id", "created_at");
 	PG_RETURN_INT64(run);
 }
 
