@@ -211,6 +211,5 @@ extern void engine_sort_scores(Score **scores, int count, char ***keys, int32 **
 extern void engine_mark_returned(Score **scores, int count, uint64 returned, bool changed);
 extern void engine_write_rows(Engine *engine, Score **scores, int count, bool missing,
 							  bool hasty);
-extern void engine_prune_audit(const Engine *engine);
 
 #endif							/* REPUTATION_ENGINE_H */

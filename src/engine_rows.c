@@ -18,7 +18,6 @@
 #include "catalog/pg_type.h"
 #include "clock.h"
 #include "engine.h"
-#include "guc.h"
 #include "spi.h"
 #include "utils/builtins.h"
 
@@ -225,25 +224,4 @@ engine_write_rows(Engine *engine, Score **scores, int count, bool missing, bool 
 				 NULL);
 	engine_mark_returned(scores, count, written, false);
 	spi_settings_end(settings);
-}
-
-/*
- * engine_prune_audit -- removes audit rows that are older than
- * reputation.audit_retention, but for each user's last. Waits for nobody.
- */
-void
-engine_prune_audit(const Engine *engine)
-{
-	Oid			types[] = {TIMESTAMPTZOID};
-	Datum		values[] = {TimestampTzGetDatum(clock_now())};
-
-	if (engine->descriptor->audit_table == NULL || guc_audit_retention == 0)
-		return;
-	spi_exec(psprintf("DELETE FROM reputation.%1$s WHERE id = ANY (ARRAY("
-					  "SELECT a.id FROM reputation.%1$s a "
-					  "WHERE a.computed_at < $1 - interval '%2$d days' "
-					  "AND EXISTS (SELECT FROM reputation.%1$s b "
-					  "WHERE b.user_id = a.user_id AND b.id > a.id) FOR UPDATE SKIP LOCKED))",
-					  engine->descriptor->audit_table, guc_audit_retention),
-			 1, types, values, NULL);
 }

@@ -203,7 +203,6 @@ finish(Engine *engine, const Sweep *sweep)
 	spi_exec("SELECT reputation.job_run_done($1, NULL::text)", 1, types, values, NULL);
 	remove_stray_tallies();
 	remove_old_runs();
-	engine_prune_audit(engine);
 }
 
 /* Locks a sweep of the engine that seems to need a step; false when none does. */

@@ -144,7 +144,7 @@ SELECT session_reputation_attach(columns => '{"sessions": {"status": null}}');
 SELECT session_reputation_attach(columns => '{"sessions": {"no_show_user_id": "mail"}}', cause => 'flags');
 \echo SQLSTATE :SQLSTATE
 -- Text ids of collations that cannot be compared.
-ALTER TABLE users ADD t text UNIQUE;
+ALTER TABLE users ADD t text UNIQUE NOT NULL DEFAULT md5(random()::text);
 SELECT session_reputation_attach(columns => '{"users": {"id": "t"}, "matches": {"user1_id": "x", "user2_id": "y"}, "sessions": {"no_show_user_id": null}}');
 \echo SQLSTATE :SQLSTATE
 SELECT count(*) FROM reputation.engine;

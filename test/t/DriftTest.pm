@@ -59,7 +59,8 @@ my %variants = (
 		uid      => sub { $_[0] },
 		copy_uid => sub { $_[0] },
 		tables   => q{
-			CREATE TABLE users (id int PRIMARY KEY, name text, photo text, last_active_at timestamptz);
+			CREATE TABLE users (id int PRIMARY KEY, name text, photo text, bio text,
+				email_verified boolean, last_active_at timestamptz, created_at timestamptz);
 			CREATE TABLE activity (user_id int REFERENCES users ON UPDATE CASCADE ON DELETE CASCADE, created_at timestamptz);
 			CREATE TABLE projects (id int PRIMARY KEY,
 				owner_id int REFERENCES users ON UPDATE CASCADE ON DELETE SET NULL,
@@ -77,7 +78,8 @@ my %variants = (
 		uid      => sub { $_[0] },
 		copy_uid => sub { $_[0] },
 		tables   => q{
-			CREATE TABLE users (id bigint PRIMARY KEY, name text, photo text, last_active_at timestamptz) PARTITION BY HASH (id);
+			CREATE TABLE users (id bigint PRIMARY KEY, name text, photo text, bio text,
+				email_verified boolean, last_active_at timestamptz, created_at timestamptz) PARTITION BY HASH (id);
 			CREATE TABLE users_0 PARTITION OF users FOR VALUES WITH (MODULUS 2, REMAINDER 0);
 			CREATE TABLE users_1 PARTITION OF users FOR VALUES WITH (MODULUS 2, REMAINDER 1);
 			CREATE TABLE activity (user_id bigint REFERENCES users ON UPDATE CASCADE ON DELETE CASCADE, created_at timestamptz);
@@ -101,7 +103,8 @@ my %variants = (
 		uid      => sub { "'u$_[0]'" },
 		copy_uid => sub { "u$_[0]" },
 		tables   => q{
-			CREATE TABLE users (id text PRIMARY KEY, name text, photo text, last_active_at timestamptz);
+			CREATE TABLE users (id text PRIMARY KEY, name text, photo text, bio text,
+				email_verified boolean, last_active_at timestamptz, created_at timestamptz);
 			CREATE TABLE activity (user_id text, created_at timestamp);
 			CREATE TABLE projects (id int, owner_id text, status text, impact float8)
 				PARTITION BY LIST (status);
@@ -136,10 +139,12 @@ my $recomputed = q{
 		+ greatest(v - 10, 0) + least(50, round(10 * log(1 + impact))) AS score
 	FROM signals};
 
-# The same for trust, as of now; there is nothing to verify in these tables.
+# The same for trust, as of now.
 my $recomputed_trust = q{
-	SELECT u.id, s.score AS stored, round(
-		(0.40 * (CASE WHEN u.photo <> '' THEN 25 ELSE 0 END + CASE WHEN u.name <> '' THEN 10 ELSE 0 END)
+	SELECT u.id, s.score AS stored, 'new' = ANY (s.badges) AS stored_new, coalesce(u.created_at > now() - interval '168 hours', false) AS new, round(
+		(0.40 * (CASE WHEN u.photo <> '' THEN 25 ELSE 0 END + CASE WHEN u.name <> '' THEN 10 ELSE 0 END
+			+ 20 * least(1, coalesce(length(btrim(u.bio)), 0) / 50.0))
+		 + 0.35 * CASE WHEN u.email_verified THEN 25 ELSE 0 END
 		 + 25 * least(1, ln(1 + a.events::numeric) / ln(51::numeric)))
 		* CASE WHEN i.days > 7 THEN greatest(0.5, power(0.5, (i.days - 7) / 30)) ELSE 1 END) AS score
 	FROM users u LEFT JOIN reputation.trust_scores s ON s.user_id = u.id::text
@@ -189,6 +194,8 @@ my @statements = (
 	sub { my $u = shift; sprintf 'UPDATE users SET builder_score = builder_score + 1 WHERE id IN (%s, %s);', $u->(user()), $u->(user()) },
 	(sub { my $u = shift; sprintf 'UPDATE users SET photo = %s WHERE id = %s;', pick('NULL', '$$$$', '$$a$$', '$$b$$'), $u->(user()) }) x 2,
 	(sub { my $u = shift; sprintf 'UPDATE users SET last_active_at = %s WHERE id = %s;', past(), $u->(user()) }) x 2,
+	sub { my $u = shift; sprintf 'UPDATE users SET bio = repeat($$x$$, %d) || $$  $$, created_at = %s WHERE id = %s;', rand(70), pick('NULL', past(), past()), $u->(user()) },
+	sub { my $u = shift; sprintf 'UPDATE users SET email_verified = %s WHERE id = %s;', pick('NULL', 'true', 'true', 'false'), $u->(user()) },
 	sub { my $u = shift; sprintf 'UPDATE users SET photo = $$c$$, builder_score = %d WHERE id = %s;', number(99), $u->(user()) },
 	(sub {
 		my $u = shift;
@@ -630,7 +637,7 @@ sub check
 	  or diag $node->safe_psql($database, 'SELECT * FROM reputation.job LIMIT 20; SELECT * FROM reputation.job_runs ORDER BY id DESC LIMIT 5');
 
 	is_none($node, $database, q{SELECT * FROM reputation_verify()}, "$when: verify finds nothing");
-	is_none($node, $database, "SET timezone = 'UTC'; SELECT * FROM ($recomputed_trust) r WHERE stored IS DISTINCT FROM score",
+	is_none($node, $database, "SET timezone = 'UTC'; SELECT * FROM ($recomputed_trust) r WHERE (stored, stored_new) IS DISTINCT FROM (score, new)",
 		"$when: every trust score is the recomputed one");
 	is_none($node, $database, "SELECT * FROM (@{[DriftSessions::recomputed($database)]}) r WHERE expected IS DISTINCT FROM stored
 			OR expected IS DISTINCT FROM told", "$when: every session reputation is the recomputed one");
