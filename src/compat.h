@@ -18,6 +18,11 @@
 #define HAVE_SHMEM_REQUEST_HOOK 1
 #endif
 
+/* PostgreSQL 16 moved what deals with varlena out of postgres.h. */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
 /* PostgreSQL 16 replaced the ownership checks by kind of object by one. */
 #if PG_VERSION_NUM >= 160000
 #define object_ownercheck_class(relid, roleid) \
