@@ -37,6 +37,15 @@
 #define ATTRIBUTE_GENERATED_VIRTUAL 'v'
 #endif
 
+/* PostgreSQL 18 counts what an index scan does. */
+#if PG_VERSION_NUM >= 180000
+#define index_begin(table, index, snapshot, nkeys) \
+	index_beginscan((table), (index), (snapshot), NULL, (nkeys), 0)
+#else
+#define index_begin(table, index, snapshot, nkeys) \
+	index_beginscan((table), (index), (snapshot), (nkeys), 0)
+#endif
+
 /* PostgreSQL 15 says of a trigger whether it belongs to a parent's. */
 #if PG_VERSION_NUM >= 150000
 #define trigger_is_clone(relation, trigger) ((trigger)->tgisclone)

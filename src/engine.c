@@ -17,6 +17,7 @@
 #include "engine.h"
 #include "engines.h"
 #include "guc.h"
+#include "invalidate.h"
 #include "keyset.h"
 #include "locks.h"
 #include "miscadmin.h"
@@ -328,23 +329,37 @@ schema_changed(Datum arg, int cache, uint32 hash)
 }
 
 /*
+ * engine_remembered -- what engine_cached() would give, if it need not be read; else
+ * NULL.
+ */
+Engine *
+engine_remembered(const char *name)
+{
+	ListCell   *cell;
+
+	foreach(cell, cached_engines)
+	{
+		Engine	   *engine = lfirst(cell);
+
+		if (strcmp(engine->descriptor->name, name) == 0)
+			return engine;
+	}
+	return NULL;
+}
+
+/*
  * engine_cached -- engine_get() that remembers, for reads: what depends on the
  * engine's row only (table, key, column), not on its parameters.
  */
 Engine *
 engine_cached(const char *name)
 {
-	ListCell   *cell;
+	Engine	   *engine = engine_remembered(name);
 	MemoryContext before;
-	Engine	   *engine;
 	uint64		changes;
 
-	foreach(cell, cached_engines)
-	{
-		engine = lfirst(cell);
-		if (strcmp(engine->descriptor->name, name) == 0)
-			return engine;
-	}
+	if (engine != NULL)
+		return engine;
 
 	if (!cache_registered)
 	{
@@ -380,6 +395,7 @@ engine_forget_cached(void)
 
 	if (OidIsValid(table))
 		CacheInvalidateRelcacheByRelid(table);
+	invalidate_everyone();
 }
 
 /*
@@ -472,6 +488,7 @@ reputation_check_algorithm(PG_FUNCTION_ARGS)
 	row = TRIGGER_FIRED_BY_UPDATE(data->tg_event) ? data->tg_newtuple : data->tg_trigtuple;
 	name = heap_getattr(row, 1, desc, &name_null);
 	parameters = heap_getattr(row, 3, desc, &parameters_null);
+	invalidate_everyone();
 	/* A null is refused by its constraint. */
 	if (!name_null && !parameters_null)
 	{

@@ -60,6 +60,7 @@ extern void read_cache_reset_database(int place);
 
 /* For readers. */
 extern bool read_cache_key(CacheKey *key, int engine, const char *user, int length);
+extern bool read_cache_pack_uuid(const char *text, int length, char *bytes);
 extern CacheAnswer read_cache_get(const CacheKey *key, bool may_refresh,
 								  CachedReputation *value, CacheTicket *ticket);
 extern bool read_cache_put(const CacheTicket *ticket, const CachedReputation *value);

@@ -18,12 +18,17 @@
 #define FORM_UUID		2		/* the bytes of a UUID */
 #define FORM_DIGEST		3		/* of a longer text: the beginning of its SHA-256 */
 
-/* Is the text a UUID as PostgreSQL writes them? Then its bytes. */
-static bool
-pack_uuid(const char *text, char *bytes)
+/*
+ * read_cache_pack_uuid -- is the text a UUID as PostgreSQL writes them? Then its
+ * bytes.
+ */
+bool
+read_cache_pack_uuid(const char *text, int length, char *bytes)
 {
 	int			digits = 0;
 
+	if (length != UUID_TEXT)
+		return false;
 	memset(bytes, 0, UUID_LEN);
 	for (int i = 0; i < UUID_TEXT; i++)
 	{
@@ -69,7 +74,7 @@ read_cache_key(CacheKey *key, int engine, const char *user, int length)
 		key->form = FORM_TEXT;
 		memcpy(key->id, user, length);
 	}
-	else if (length == UUID_TEXT && pack_uuid(user, key->id))
+	else if (read_cache_pack_uuid(user, length, key->id))
 		key->form = FORM_UUID;
 	else
 	{
