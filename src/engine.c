@@ -431,6 +431,32 @@ engine_key_datum(const Engine *engine, const char *key)
 	return datum;
 }
 
+/* A value's text; of the usual types without a look at the catalog. */
+static char *
+text_of(Oid type, Datum value)
+{
+	char	   *result;
+	Oid			output;
+	bool		varlena;
+
+	switch (type)
+	{
+		case TEXTOID:
+			return TextDatumGetCString(value);
+		case INT4OID:
+			result = palloc(MAXINT8LEN + 1);
+			pg_ltoa(DatumGetInt32(value), result);
+			return result;
+		case INT8OID:
+			result = palloc(MAXINT8LEN + 1);
+			pg_lltoa(DatumGetInt64(value), result);
+			return result;
+		default:
+			getTypeOutputInfo(type, &output, &varlena);
+			return OidOutputFunctionCall(output, value);
+	}
+}
+
 /*
  * engine_key_from_argument -- the user id of an anycompatible argument, as the
  * canonical text of the engine's key type. 22P02 when it is malformed.
@@ -439,14 +465,11 @@ char *
 engine_key_from_argument(FunctionCallInfo fcinfo, int argno, const Engine *engine)
 {
 	Oid			type = get_fn_expr_argtype(fcinfo->flinfo, argno);
-	Oid			output;
-	bool		varlena;
 	char	   *text;
 
 	if (!OidIsValid(type))
 		elog(ERROR, "could not determine the type of the user id");
-	getTypeOutputInfo(type, &output, &varlena);
-	text = OidOutputFunctionCall(output, PG_GETARG_DATUM(argno));
+	text = text_of(type, PG_GETARG_DATUM(argno));
 	if (strlen(text) > MAX_KEY_LENGTH)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
