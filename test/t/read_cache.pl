@@ -298,6 +298,8 @@ $node->append_conf('postgresql.conf', "max_prepared_transactions = 5\nreputation
 $node->restart;
 is(stat_of('max_entries'), '128', 'a small cache');
 is(read_at('22:00', 1), '2|22:00', 'it is empty after a restart');
+is(run("SELECT status, detail FROM reputation_status() WHERE check_name = 'read cache'"), 'OK|1 of 128 entries; hit ratio 0.000',
+	'the status has a row for it');
 run("BEGIN; UPDATE wingman_sessions SET status = 'planned' WHERE id = 1; PREPARE TRANSACTION 'p'");
 is(read_at('22:01', 1), '2|22:00', 'a prepared change is not visible');
 run("COMMIT PREPARED 'p'");
@@ -319,6 +321,8 @@ $node->restart;
 is(read_at('23:00', 1) . ' ' . read_at('23:01', 1), '1|23:00 1|23:01', 'without a cache every read computes');
 is(run('SELECT max_entries, hit_ratio IS NULL, user_reputation_invalidate(1) FROM user_reputation_cache_stats()'), '0|t|f',
 	'the statistics say so');
+is(run("SELECT status, detail, hint FROM reputation_status() WHERE check_name = 'read cache'"),
+	'WARN|off: every user_reputation() computes|Set reputation.cache_size and restart.', 'and so does the status');
 run("UPDATE wingman_sessions SET status = 'completed' WHERE id = 1");
 is(read_at('23:02', 1), '2|23:02', 'after a change, too');
 $node->append_conf('postgresql.conf', "reputation.cache_size = '1MB'\nshared_preload_libraries = ''");
