@@ -92,6 +92,8 @@ extern UserColumn attach_user_column(AttachTable *users, AttachTable *table, con
 									 const char *alias);
 extern int64 attach_install(FunctionCallInfo fcinfo, AttachSpec *spec);
 extern void attach_advise_index(AttachTable *table, const char *name);
+extern void attach_advise_covering_index(AttachTable *table, const char *name,
+										 const char *const *others);
 extern void attach_advise_index_as(AttachTable *table, const char *name, Oid type);
 extern bool triggers_want_healing(void);
 extern void triggers_heal(List *engines);

@@ -17,18 +17,26 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
+/* Has the table a usable index that begins with the column and has all of the others? */
+static bool
+has_index_with(Oid table, const char *column, const int16 *others, int nothers)
+{
+	Oid			types[] = {OIDOID, INT2OID, INT2ARRAYOID};
+	Datum		values[] = {ObjectIdGetDatum(table), Int16GetDatum(get_attnum(table, column)),
+	smallint_array(others, nothers)};
+
+	return spi_exec("SELECT 1 FROM pg_catalog.pg_index i "
+					"WHERE i.indrelid = $1 AND i.indkey[0] = $2 AND i.indisvalid "
+					"AND i.indpred IS NULL AND i.indkey::int2[] @> $3", 3, types, values, NULL) > 0;
+}
+
 /*
  * attach_has_index -- has the table a usable index that begins with the column?
  */
 bool
 attach_has_index(Oid table, const char *column)
 {
-	Oid			types[] = {OIDOID, INT2OID};
-	Datum		values[] = {ObjectIdGetDatum(table), Int16GetDatum(get_attnum(table, column))};
-
-	return spi_exec("SELECT 1 FROM pg_catalog.pg_index i "
-					"WHERE i.indrelid = $1 AND i.indkey[0] = $2 AND i.indisvalid "
-					"AND i.indpred IS NULL", 2, types, values, NULL) > 0;
+	return has_index_with(table, column, NULL, 0);
 }
 
 /* An index that would be missed; a partitioned table's cannot be built concurrently. */
@@ -40,28 +48,62 @@ create_index(const AttachTable *table)
 }
 
 /*
+ * attach_advise_covering_index -- warns when recomputing a user would read the
+ * whole table, and says which index would spare looking at its rows at all; the
+ * other columns end with a NULL, and those the table lacks do not count. After
+ * attach_install().
+ */
+void
+attach_advise_covering_index(AttachTable *table, const char *name, const char *const *others)
+{
+	AttachColumn *column = attach_column(table, name);
+	int16		attnums[MAX_ATTACH_COLUMNS];
+	int			nattnums = 0;
+	StringInfoData include;
+	int			settings;
+	bool		found;
+	bool		covers;
+
+	initStringInfo(&include);
+	for (; *others != NULL; others++)
+	{
+		AttachColumn *other = attach_column(table, *others);
+
+		if (other->actual == NULL)
+			continue;
+		attnums[nattnums++] = get_attnum(table->oid, other->raw);
+		attach_add_name(&include, other->actual);
+	}
+	spi_begin();
+	settings = spi_settings_begin();
+	spi_set("search_path", "pg_catalog, pg_temp");
+	found = attach_has_index(table->oid, column->raw);
+	covers = has_index_with(table->oid, column->raw, attnums, nattnums);
+	spi_settings_end(settings);
+	spi_end();
+	if (covers)
+		return;
+	ereport(found ? NOTICE : WARNING,
+			(found ? errmsg("no index on %s (%s) has all that the engine reads there: users with a "
+							"long history take longer", table->qualified, column->actual) :
+			 errmsg("no index on %s (%s): every computation reads the whole table",
+					table->qualified, column->actual),
+			 include.len > 0 ?
+			 errhint("%s ON %s (%s) INCLUDE (%s);", create_index(table), table->qualified,
+					 column->actual, include.data) :
+			 errhint("%s ON %s (%s);", create_index(table), table->qualified, column->actual)));
+}
+
+/*
  * attach_advise_index -- warns when recomputing a user would read the whole
  * table. After attach_install().
  */
 void
 attach_advise_index(AttachTable *table, const char *name)
 {
-	AttachColumn *column = attach_column(table, name);
-	int			settings;
-	bool		found;
+	static const char *const others[] = {NULL};
 
-	spi_begin();
-	settings = spi_settings_begin();
-	spi_set("search_path", "pg_catalog, pg_temp");
-	found = attach_has_index(table->oid, column->raw);
-	spi_settings_end(settings);
-	spi_end();
-	if (!found)
-		ereport(WARNING,
-				(errmsg("no index on %s (%s): every computation reads the whole table",
-						table->qualified, column->actual),
-				 errhint("%s ON %s (%s);", create_index(table), table->qualified,
-						 column->actual)));
+	attach_advise_covering_index(table, name, others);
 }
 
 /* Is the expression the column, converted to the type? */

@@ -275,6 +275,7 @@ resolve_columns(AttachSpec *spec)
 	StringInfoData missing;
 	StringInfoData virtual;
 	StringInfoData lacking;
+	char	   *example = NULL;
 
 	initStringInfo(&lacking);
 	initStringInfo(&missing);
@@ -294,6 +295,9 @@ resolve_columns(AttachSpec *spec)
 			{
 				column->raw = NULL;
 				attach_add_name(&lacking, psprintf("%s.%s", table->argument, column->name));
+				if (example == NULL)
+					example = psprintf("{\"%s\": {\"%s\": \"your_column\"}}", table->argument,
+									   column->name);
 			}
 			else if (attnum <= 0)
 				attach_add_name(&missing, psprintf("%s.%s", table->name, column->raw));
@@ -321,9 +325,8 @@ resolve_columns(AttachSpec *spec)
 	if (lacking.len > 0)
 		ereport(NOTICE,
 				(errmsg("inputs that were not found: %s", lacking.data),
-				 errhint("They count as empty. If your columns have other names, give them in "
-						 "the argument \"columns\", like {\"users\": {\"photo\": "
-						 "\"avatar\"}}.")));
+				 errhint("The engine does without them. If your columns have other names, give "
+						 "them in the argument \"columns\", like %s.", example)));
 }
 
 /* 42804 unless the users' key has a type an engine can work with. */

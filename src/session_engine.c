@@ -4,9 +4,10 @@
  *		functions. user_reputation.c has the function that applications ask.
  *
  * The formula is core/session.c's. A session concerns the two users of its
- * match, each in one branch of a union, so that a condition on user_id goes down
- * into both and finds the matches by their indexes; without one each branch is a
- * join of the whole tables. The view tells all that a policy may ask for, so that
+ * match: the view takes the two sides of each match as a union, so that a
+ * condition on user_id goes down into both and finds the matches by their indexes,
+ * and joins the sessions to that; without a condition the table of sessions is
+ * read once, that of the matches once for each side. The view tells all that a policy may ask for, so that
  * the policy is a parameter that algorithm_preview() can try; how a no-show's
  * cause is told depends on the columns there are, and is part of the view.
  */
@@ -198,11 +199,11 @@ status_in(const SessionTables *tables, const char *list)
 }
 
 /*
- * Did the user, whose flag is "own", cause the session to fail? Where there is a
- * column for it that decides, and a null is nobody.
+ * Did the user of this side cause the session to fail? Where there is a column
+ * for it that decides, and a null is nobody.
  */
 static char *
-missed(const SessionTables *tables, const char *user, const char *own, const char *partner)
+missed(const SessionTables *tables, const char *own, const char *partner)
 {
 	char	   *absent = cause_column(tables, "no_show_user_id");
 	char	   *canceller = cause_column(tables, "cancelled_by");
@@ -210,43 +211,42 @@ missed(const SessionTables *tables, const char *user, const char *own, const cha
 
 	initStringInfo(&sql);
 	if (absent != NULL)
-		appendStringInfo(&sql, "%s = %s AND %s", absent, user, status_in(tables, "no_show"));
+		appendStringInfo(&sql, "%s = m.user_id AND %s", absent, status_in(tables, "no_show"));
 	else if (tables->cause == BY_ANY || tables->cause == BY_FLAGS)
 		appendStringInfo(&sql, "%s IS NOT TRUE AND %s AND %s", own, partner,
 						 status_in(tables, "no_show"));
 	if (canceller != NULL)
-		appendStringInfo(&sql, "%s%s = %s AND %s", sql.len > 0 ? " OR " : "", canceller, user,
+		appendStringInfo(&sql, "%s%s = m.user_id AND %s", sql.len > 0 ? " OR " : "", canceller,
 						 status_in(tables, "cancelled"));
 	return sql.len > 0 ? sql.data : "false";
 }
 
-/* A branch of the signals view: the sessions of everybody who is one side of a match. */
-static void
-append_side(StringInfo sql, const SessionTables *tables, int side)
+/* One side of each match: its user, and who must not be the same one. */
+static char *
+match_side(const SessionTables *tables, bool first)
 {
 	UserColumn	user = attach_user_column(tables->users, tables->matches,
-										  side == 1 ? "user1_id" : "user2_id", "m");
-	char	   *flags[] = {session_column(tables, "user1_completed_confirmed_by_user2"),
-	session_column(tables, "user2_completed_confirmed_by_user1")};
-	char	   *own = flags[side - 1];
-	char	   *partner = flags[2 - side];
+										  first ? "user1_id" : "user2_id", "m");
+	AttachColumn *other = attach_column(tables->matches, "user1_id");
 
-	appendStringInfo(sql, " UNION ALL SELECT %s, %s, %s, %s, %s, false FROM %s m "
-					 "JOIN %s s ON s.%s = m.%s%s", user.user_id, status_in(tables, "completed"),
-					 own, partner, missed(tables, user.plain, own, partner),
-					 tables->matches->qualified, tables->sessions->qualified,
-					 attach_column(tables->sessions, "match_id")->actual,
-					 attach_column(tables->matches, "id")->actual, user.join);
-	/* Who is both counts once. */
-	if (side == 2)
-		appendStringInfo(sql, " WHERE %s IS DISTINCT FROM m.%s", user.plain,
-						 attach_column(tables->matches, "user1_id")->actual);
+	return psprintf("SELECT m.%s AS id, %s AS user_id, %s AS other, %s AS first FROM %s m%s",
+					attach_column(tables->matches, "id")->actual, user.user_id,
+					first ? psprintf("NULL::%s", format_type_be_qualified(other->type)) :
+					psprintf("m.%s", other->actual), first ? "true" : "false",
+					tables->matches->qualified, user.join);
 }
 
-/* The signals view: the users themselves, and their sessions as either side. */
+/*
+ * The signals view: the users themselves, and the sessions of the matches of which
+ * they are either side. Who is both counts once.
+ */
 static char *
 signals_query(const SessionTables *tables)
 {
+	char	   *flag1 = session_column(tables, "user1_completed_confirmed_by_user2");
+	char	   *flag2 = session_column(tables, "user2_completed_confirmed_by_user1");
+	char	   *own = psprintf("CASE WHEN m.first THEN %s ELSE %s END", flag1, flag2);
+	char	   *partner = psprintf("CASE WHEN m.first THEN %s ELSE %s END", flag2, flag1);
 	StringInfoData sql;
 
 	initStringInfo(&sql);
@@ -258,9 +258,14 @@ signals_query(const SessionTables *tables)
 					 "SELECT u.%s AS user_id, false AS completed, false AS own, "
 					 "false AS partner, false AS missed, true AS is_user FROM %s u",
 					 attach_column(tables->users, "id")->actual, tables->users->qualified);
-	append_side(&sql, tables, 1);
-	append_side(&sql, tables, 2);
-	appendStringInfoString(&sql, ") e GROUP BY e.user_id HAVING bool_or(e.is_user)");
+	appendStringInfo(&sql, " UNION ALL SELECT m.user_id, %s, %s, %s, %s, false "
+					 "FROM (%s UNION ALL %s) m JOIN %s s ON s.%s = m.id "
+					 "WHERE m.user_id IS DISTINCT FROM m.other) e "
+					 "GROUP BY e.user_id HAVING bool_or(e.is_user)",
+					 status_in(tables, "completed"), own, partner, missed(tables, own, partner),
+					 match_side(tables, true), match_side(tables, false),
+					 tables->sessions->qualified,
+					 attach_column(tables->sessions, "match_id")->actual);
 	return sql.data;
 }
 
@@ -331,6 +336,28 @@ check_columns(const SessionTables *tables)
 						tables->sessions->qualified),
 				 errhint("Name one in the argument \"columns\", as sessions.no_show_user_id or "
 						 "sessions.cancelled_by, or give another \"cause\".")));
+}
+
+/* Which indexes would be missed; those of the joined columns have all that is read. */
+static void
+advise_indexes(const SessionTables *tables, Oid key_type)
+{
+	static const char *const side1[] = {"id", NULL};
+	static const char *const side2[] = {"id", "user1_id", NULL};
+	const char *of_session[] = {"status", "user1_completed_confirmed_by_user2",
+	"user2_completed_confirmed_by_user1", NULL, NULL, NULL};
+	int			next = 3;
+
+	if (cause_column(tables, "no_show_user_id") != NULL)
+		of_session[next++] = "no_show_user_id";
+	if (cause_column(tables, "cancelled_by") != NULL)
+		of_session[next] = "cancelled_by";
+	attach_advise_index(tables->users, "id");
+	attach_advise_index(tables->matches, "id");
+	attach_advise_covering_index(tables->matches, "user1_id", side1);
+	attach_advise_covering_index(tables->matches, "user2_id", side2);
+	attach_advise_covering_index(tables->sessions, "match_id", of_session);
+	attach_advise_index_as(tables->matches, "id", key_type);
 }
 
 /*
@@ -407,12 +434,7 @@ session_reputation_attach(PG_FUNCTION_ARGS)
 	spec.nlookups = 1;
 	run = attach_install(fcinfo, &spec);
 
-	attach_advise_index(&tables[0], "id");
-	attach_advise_index(&tables[1], "id");
-	attach_advise_index(&tables[1], "user1_id");
-	attach_advise_index(&tables[1], "user2_id");
-	attach_advise_index(&tables[2], "match_id");
-	attach_advise_index_as(&tables[1], "id", lookup.key_type);
+	advise_indexes(&session, lookup.key_type);
 	PG_RETURN_INT64(run);
 }
 
