@@ -32,6 +32,13 @@
 	pg_class_ownercheck((relid), (roleid))
 #endif
 
+/* PostgreSQL 17 has a function that copies keys among a dshash table's parameters. */
+#if PG_VERSION_NUM >= 170000
+#define DSHASH_COPY_BYTES .copy_function = dshash_memcpy,
+#else
+#define DSHASH_COPY_BYTES
+#endif
+
 /* PostgreSQL 18 has virtual generated columns. */
 #ifndef ATTRIBUTE_GENERATED_VIRTUAL
 #define ATTRIBUTE_GENERATED_VIRTUAL 'v'

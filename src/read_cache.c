@@ -2,32 +2,31 @@
  * read_cache.c
  *		The read cache: what users' scores were when they were last computed.
  *
- * A fixed table in the main shared memory, for all databases of the server: sets
- * of WAYS entries; the hash of a key says in which set its entry is, if it is
- * anywhere. Nothing is ever allocated, so nothing can fail for lack of memory in
- * the middle of somebody's read, and a full set gives up an entry of its own:
- * one that is dead, or has not been read since it was last passed over.
+ * A hash table in shared memory, for all databases of the server; read_cache_store.c
+ * says how it never lacks memory, and what is evicted when it is full. Here is what
+ * the entries mean.
  *
- * Who may touch what. The sets are spread over LOCKS locks. An entry is read under
- * its set's lock, shared, and changed under it, exclusive; but "referenced" is
- * set under the shared one: a byte of its own, and only advice. The clock of
+ * Who may touch what. An entry is read under its lock (the one of its partition),
+ * shared, and changed under it, exclusive; but "referenced" is set under the
+ * shared one: a byte of its own, and only advice. The clock of
  * changes ("ticks"), the databases' epochs and counters and the marks of changes
- * are atomics. While one of the locks is held no other is taken, nothing can raise
- * an error and nothing is waited for; so it can be taken anywhere, in commit
- * callbacks too.
+ * are atomics. While an entry is locked no other lock is taken, nothing can raise
+ * an error and nothing is waited for; so who has a key can find its entry anywhere, in
+ * commit callbacks too.
  *
  * Why no old value is ever put in after an invalidation. Every entry has a
  * generation, drawn from the ticks when it is made. Whoever is to compute a value
  * gets a ticket with the entry's generation, under the lock, before it takes the
  * snapshot to compute with. Who changes something makes it visible first and then
- * takes the entry out, under the same lock. If the ticket was given before that,
- * the entry is gone, or another one with another generation, when the value comes:
- * it is refused. If it was given after, the snapshot sees the change. To forget a
- * whole database its epoch is set to a new tick: an entry is dead unless its
- * generation is later. A generation drawn before that tick makes a dead entry,
- * whenever the epoch is written down; one drawn after it belongs to a reader whose
- * snapshot sees what was visible when the tick was drawn. Entries that were made
- * in recovery are dead after the promotion: replayed commits invalidate nothing.
+ * takes the value out and draws a new generation, under the same lock. If the ticket was
+ * given before that, the entry has another generation (or is gone, or another one) when
+ * the value comes: it is refused. If it was given after, the snapshot sees the change. To
+ * forget a whole database its epoch is set to a new tick: an entry is dead unless its
+ * generation is later, and is made anew by whoever wants it next. A generation drawn
+ * before that tick makes a dead entry, whenever the epoch is written down; one drawn
+ * after it belongs to a reader whose snapshot sees what was visible when the tick was
+ * drawn, or to an entry without a value. Entries that were made in recovery are dead
+ * after the promotion: replayed commits invalidate nothing.
  *
  * One refresher. The reader who finds no value, or an expired one, and nobody at
  * it, becomes the entry's refresher; until it is through the others are served the
@@ -44,7 +43,6 @@
 #include "postgres.h"
 
 #include "clock.h"
-#include "common/hashfn.h"
 #include "guc.h"
 #include "pgstat.h"
 #include "read_cache_state.h"
@@ -62,12 +60,6 @@ typedef enum Finding
 	FOUND_NOTHING				/* that anybody is at */
 } Finding;
 
-static void
-count(int place, Counter counter)
-{
-	pg_atomic_fetch_add_u64(&read_cache->databases[place].counters[counter], 1);
-}
-
 /*
  * read_cache_now -- the last tick: whatever is marked as changed later became
  * visible to snapshots that are taken later, at the latest.
@@ -81,28 +73,11 @@ read_cache_now(void)
 	return now;
 }
 
-/* The set that a key belongs to, and its lock. */
-static CacheSet *
-set_of(const CacheKey *key, int *lock)
+/* Where those wait who wait for a key's refresher, and some others. */
+static ConditionVariable *
+waiters_of(const CacheKey *key)
 {
-	uint32		hash = hash_bytes((const unsigned char *) key, sizeof(CacheKey));
-	uint32		number = (uint32) (((uint64) hash * read_cache->nsets) >> 32);
-
-	*lock = number % LOCKS;
-	return &read_cache->sets[number];
-}
-
-static CacheEntry *
-find_entry(CacheSet *set, const CacheKey *key)
-{
-	for (int i = 0; i < WAYS; i++)
-	{
-		CacheEntry *entry = &set->entries[i];
-
-		if ((entry->flags & ENTRY_USED) != 0 && memcmp(&entry->key, key, sizeof(CacheKey)) == 0)
-			return entry;
-	}
-	return NULL;
+	return &read_cache->refreshed[cache_hash(key) % WAITS];
 }
 
 /* Has it been so long, also by a clock that was set back? */
@@ -114,13 +89,13 @@ is_over(TimestampTz since, TimestampTz now, int64 ms)
 	return passed >= ms * 1000;
 }
 
-/* What an entry, if there is one, has for a reader now. Under the lock. */
+/* What an entry has for a reader now. Under the lock. */
 static Finding
 examine(const CacheEntry *entry, TimestampTz now)
 {
 	bool		busy;
 
-	if (entry == NULL || cache_is_dead(entry))
+	if (cache_is_dead(entry))
 		return FOUND_NOTHING;
 	if ((entry->flags & ENTRY_VALUE) != 0 && !is_over(entry->computed_at, now, guc_cache_ttl))
 		return FOUND_FRESH;
@@ -143,61 +118,23 @@ read_entry(CacheEntry *entry, CachedReputation *value)
 		entry->referenced = 1;
 }
 
-/*
- * An entry of the set for another key: one that is free or dead, else the next one
- * that was not read since the last time; NULL when all are being computed.
- */
-static CacheEntry *
-free_entry(CacheSet *set, uint64 start, int place)
-{
-	for (int i = 0; i < WAYS; i++)
-	{
-		CacheEntry *entry = &set->entries[i];
-
-		if ((entry->flags & ENTRY_USED) == 0 || cache_is_dead(entry))
-			return entry;
-	}
-	for (int i = 0; i < 2 * WAYS; i++)
-	{
-		CacheEntry *entry = &set->entries[(start + i) % WAYS];
-
-		if (entry->refresher != 0)
-			continue;
-		if (entry->referenced == 0)
-		{
-			count(place, COUNT_EVICTIONS);
-			return entry;
-		}
-		entry->referenced = 0;
-	}
-	return NULL;
-}
-
-/*
- * Makes the caller the refresher of the key's entry, a new one if need be; false
- * when there is no room. Under the lock, exclusive.
- */
-static bool
-claim(CacheSet *set, CacheEntry *entry, TimestampTz now, CacheTicket *ticket)
+/* Makes the caller the entry's refresher; one that is dead begins anew. */
+static void
+claim(CacheEntry *entry, TimestampTz now, CacheTicket *ticket)
 {
 	uint64		generation = cache_tick();
 
-	if (entry == NULL || cache_is_dead(entry))
+	if (cache_is_dead(entry))
 	{
-		if (entry == NULL)
-			entry = free_entry(set, generation, ticket->key.place);
-		if (entry == NULL)
-			return false;
 		memset(entry, 0, sizeof(CacheEntry));
 		entry->key = ticket->key;
 		entry->generation = generation;
-		entry->flags = ENTRY_USED | (ticket->in_recovery ? ENTRY_RECOVERY : 0);
+		entry->flags = ticket->in_recovery ? ENTRY_RECOVERY : 0;
 	}
 	entry->refresher = Max((uint32) generation, 1);
 	entry->refresh_since = now;
 	ticket->generation = entry->generation;
 	ticket->refresher = entry->refresher;
-	return true;
 }
 
 /*
@@ -207,17 +144,15 @@ claim(CacheSet *set, CacheEntry *entry, TimestampTz now, CacheTicket *ticket)
 static Finding
 look(const CacheKey *key, TimestampTz now, CachedReputation *value)
 {
-	int			lock;
-	CacheSet   *set = set_of(key, &lock);
-	CacheEntry *entry;
+	CacheEntry *entry = cache_find(key, false);
 	Finding		found;
 
-	cache_lock(lock, LW_SHARED);
-	entry = find_entry(set, key);
+	if (entry == NULL)
+		return FOUND_NOTHING;
 	found = examine(entry, now);
 	if (found == FOUND_FRESH || found == FOUND_EXPIRED)
 		read_entry(entry, value);
-	cache_unlock(lock);
+	cache_release(entry);
 	return found;
 }
 
@@ -228,27 +163,24 @@ look(const CacheKey *key, TimestampTz now, CachedReputation *value)
 static bool
 look_and_claim(Finding *found, TimestampTz now, CachedReputation *value, CacheTicket *ticket)
 {
-	int			lock;
-	CacheSet   *set = set_of(&ticket->key, &lock);
-	CacheEntry *entry;
-	bool		claimed = false;
+	CacheEntry *entry = cache_find_or_make(&ticket->key);
 	Counter		counter = COUNT_MISSES;
 
-	cache_lock(lock, LW_EXCLUSIVE);
-	entry = find_entry(set, &ticket->key);
+	if (entry == NULL)
+		return false;
 	*found = examine(entry, now);
 	if (*found == FOUND_FRESH || *found == FOUND_EXPIRED)
 		read_entry(entry, value);
 	else if (*found == FOUND_NOTHING)
 	{
-		if (entry != NULL && (entry->flags & ENTRY_VALUE) != 0 && !cache_is_dead(entry))
+		if ((entry->flags & ENTRY_VALUE) != 0 && !cache_is_dead(entry))
 			counter = COUNT_REFRESHES;
-		claimed = claim(set, entry, now, ticket);
+		claim(entry, now, ticket);
 	}
-	cache_unlock(lock);
-	if (claimed)
-		count(ticket->key.place, counter);
-	return claimed;
+	cache_release(entry);
+	if (*found == FOUND_NOTHING)
+		cache_count(ticket->key.place, counter);
+	return *found == FOUND_NOTHING;
 }
 
 /*
@@ -258,16 +190,15 @@ look_and_claim(Finding *found, TimestampTz now, CachedReputation *value, CacheTi
 static Finding
 wait_for_refresher(const CacheKey *key, CachedReputation *value)
 {
-	int			lock;
+	ConditionVariable *waiters = waiters_of(key);
 	Finding		found;
 	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LONGEST_WAIT);
 	long		left = LONGEST_WAIT;
 
-	(void) set_of(key, &lock);
-	ConditionVariablePrepareToSleep(&read_cache->refreshed[lock]);
+	ConditionVariablePrepareToSleep(waiters);
 	while ((found = look(key, clock_now(), value)) == FOUND_BUSY && left > 0)
 	{
-		(void) ConditionVariableTimedSleep(&read_cache->refreshed[lock], left, PG_WAIT_EXTENSION);
+		(void) ConditionVariableTimedSleep(waiters, left, PG_WAIT_EXTENSION);
 		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), until);
 	}
 	ConditionVariableCancelSleep();
@@ -298,23 +229,25 @@ read_cache_get(const CacheKey *key, bool may_refresh, CachedReputation *value,
 	}
 	if (found == FOUND_FRESH || found == FOUND_EXPIRED)
 	{
-		count(key->place, found == FOUND_FRESH ? COUNT_HITS : COUNT_STALE_HITS);
+		cache_count(key->place, found == FOUND_FRESH ? COUNT_HITS : COUNT_STALE_HITS);
 		return CACHE_SERVED;
 	}
-	count(key->place, COUNT_MISSES);
+	cache_count(key->place, COUNT_MISSES);
 	return CACHE_COMPUTE;
 }
 
-/* The ticket's entry, if it is still its holder's; else NULL. Under the lock. */
+/* The ticket's entry, locked, if it is still its holder's; else NULL. */
 static CacheEntry *
-entry_of(const CacheTicket *ticket, CacheSet *set)
+entry_of(const CacheTicket *ticket)
 {
-	CacheEntry *entry = find_entry(set, &ticket->key);
+	CacheEntry *entry = cache_find(&ticket->key, true);
 
-	if (entry == NULL || entry->generation != ticket->generation ||
-		entry->refresher != ticket->refresher)
-		return NULL;
-	return entry;
+	if (entry != NULL && entry->generation == ticket->generation &&
+		entry->refresher == ticket->refresher)
+		return entry;
+	if (entry != NULL)
+		cache_release(entry);
+	return NULL;
 }
 
 static bool
@@ -332,30 +265,23 @@ fits(const CachedReputation *value)
 bool
 read_cache_put(const CacheTicket *ticket, const CachedReputation *value)
 {
-	int			lock;
-	CacheSet   *set = set_of(&ticket->key, &lock);
-	CacheEntry *entry;
+	CacheEntry *entry = fits(value) ? entry_of(ticket) : NULL;
 
-	if (!fits(value))
+	if (entry == NULL)
 	{
 		read_cache_abandon(ticket);
 		return false;
 	}
-	cache_lock(lock, LW_EXCLUSIVE);
-	entry = entry_of(ticket, set);
-	if (entry != NULL)
-	{
-		entry->score = value->score;
-		entry->badge = (uint8) value->badge;
-		entry->completed = (int32) value->completed;
-		entry->no_shows = (int32) value->no_shows;
-		entry->computed_at = value->computed_at;
-		entry->flags = ENTRY_USED | ENTRY_VALUE | (ticket->in_recovery ? ENTRY_RECOVERY : 0);
-		entry->refresher = 0;
-	}
-	cache_unlock(lock);
-	ConditionVariableBroadcast(&read_cache->refreshed[lock]);
-	return entry != NULL;
+	entry->score = value->score;
+	entry->badge = (uint8) value->badge;
+	entry->completed = (int32) value->completed;
+	entry->no_shows = (int32) value->no_shows;
+	entry->computed_at = value->computed_at;
+	entry->flags = ENTRY_VALUE | (ticket->in_recovery ? ENTRY_RECOVERY : 0);
+	entry->refresher = 0;
+	cache_release(entry);
+	ConditionVariableBroadcast(waiters_of(&ticket->key));
+	return true;
 }
 
 /*
@@ -364,43 +290,38 @@ read_cache_put(const CacheTicket *ticket, const CachedReputation *value)
 void
 read_cache_abandon(const CacheTicket *ticket)
 {
-	int			lock;
-	CacheSet   *set = set_of(&ticket->key, &lock);
-	CacheEntry *entry;
+	CacheEntry *entry = entry_of(ticket);
 
-	cache_lock(lock, LW_EXCLUSIVE);
-	entry = entry_of(ticket, set);
-	if (entry != NULL && (entry->flags & ENTRY_VALUE) != 0)
+	if (entry != NULL)
+	{
 		entry->refresher = 0;
-	else if (entry != NULL)
-		entry->flags = 0;
-	cache_unlock(lock);
-	ConditionVariableBroadcast(&read_cache->refreshed[lock]);
+		cache_release(entry);
+	}
+	ConditionVariableBroadcast(waiters_of(&ticket->key));
 }
 
 /*
- * read_cache_invalidate -- takes a user's entry out; was there a value to serve?
+ * read_cache_invalidate -- takes a user's value out; was there one to serve?
  */
 bool
 read_cache_invalidate(const CacheKey *key)
 {
-	int			lock;
-	CacheSet   *set = set_of(key, &lock);
-	CacheEntry *entry;
-	bool		had_value = false;
+	CacheEntry *entry = cache_find(key, true);
+	bool		had_value;
+	bool		had_refresher;
 
-	cache_lock(lock, LW_EXCLUSIVE);
-	entry = find_entry(set, key);
-	if (entry != NULL)
+	if (entry == NULL)
+		return false;
+	had_value = (entry->flags & ENTRY_VALUE) != 0 && !cache_is_dead(entry);
+	had_refresher = entry->refresher != 0;
+	entry->flags &= ~ENTRY_VALUE;
+	entry->refresher = 0;
+	entry->generation = cache_tick();
+	cache_release(entry);
+	if (had_value || had_refresher)
 	{
-		had_value = (entry->flags & ENTRY_VALUE) != 0 && !cache_is_dead(entry);
-		entry->flags = 0;
-	}
-	cache_unlock(lock);
-	if (entry != NULL)
-	{
-		count(key->place, COUNT_INVALIDATIONS);
-		ConditionVariableBroadcast(&read_cache->refreshed[lock]);
+		cache_count(key->place, COUNT_INVALIDATIONS);
+		ConditionVariableBroadcast(waiters_of(key));
 	}
 	return had_value;
 }
@@ -416,15 +337,13 @@ read_cache_forget_all(void)
 	if (place < 0)
 		return;
 	cache_advance(&read_cache->databases[place].epoch, cache_tick());
-	count(place, COUNT_INVALIDATIONS);
+	cache_count(place, COUNT_INVALIDATIONS);
 }
 
 static pg_atomic_uint64 *
 mark_of(const CacheKey *key)
 {
-	uint32		hash = hash_bytes((const unsigned char *) key, sizeof(CacheKey));
-
-	return &read_cache->marks[hash % MARKS];
+	return &read_cache->marks[cache_hash(key) % MARKS];
 }
 
 /*

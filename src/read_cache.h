@@ -53,7 +53,6 @@ typedef struct CacheStats
 	int64		max_entries;	/* of all databases together */
 } CacheStats;
 
-extern Size read_cache_shmem_size(void);
 extern void read_cache_request(void);
 extern void read_cache_startup(void);
 extern void read_cache_reset_database(int place);

@@ -56,7 +56,9 @@ read_cache_pack_uuid(const char *text, int length, char *bytes)
 /*
  * read_cache_key -- the key of a user's id, as the text the key's type puts out,
  * in this database. False when there is no cache. A text that does not fit goes by
- * its digest, which no two texts have in common that anybody could find.
+ * its digest, which no two texts have in common that anybody could find. Whoever has
+ * a key can look it up without an error: the first one a process makes attaches it to
+ * the table, which may raise one for lack of memory.
  */
 bool
 read_cache_key(CacheKey *key, int engine, const char *user, int length)
@@ -65,6 +67,7 @@ read_cache_key(CacheKey *key, int engine, const char *user, int length)
 
 	if (place < 0)
 		return false;
+	cache_attach();
 	memset(key, 0, sizeof(CacheKey));
 	key->database = MyDatabaseId;
 	key->place = (uint16) place;

@@ -6,64 +6,63 @@
 #include "postgres.h"
 
 #include "guc.h"
+#include "miscadmin.h"
 #include "read_cache_state.h"
 #include "storage/ipc.h"
 #include "storage/shmem.h"
 
 ReadCache  *read_cache = NULL;
 
-StaticAssertDecl(sizeof(CacheEntry) == 72, "an entry is of 72 bytes");
-
-static uint32
-sets_wanted(void)
+/* The server's memory for the cache, and how it is laid out. */
+typedef struct Layout
 {
-	return (uint32) (guc_cache_size * (Size) 1024 / sizeof(CacheSet));
+	uint32		ring_size;
+	Size		slots;
+	Size		area;
+	Size		area_size;
+	Size		total;
+} Layout;
+
+/* False: it is off. */
+static bool
+lay_out(Layout *layout)
+{
+	if (guc_cache_size == 0)
+		return false;
+	layout->ring_size = cache_ring_size(guc_cache_size * (Size) 1024);
+	layout->slots = CACHELINEALIGN(sizeof(ReadCache));
+	layout->area = CACHELINEALIGN(layout->slots + layout->ring_size * SHARDS * sizeof(CacheSlot));
+	layout->area_size = cache_area_size(layout->ring_size);
+	layout->total = layout->area + layout->area_size;
+	return true;
 }
 
 /*
- * read_cache_shmem_size -- how much memory to ask for; 0 when it is off.
- */
-Size
-read_cache_shmem_size(void)
-{
-	if (sets_wanted() == 0)
-		return 0;
-	return CACHELINEALIGN(add_size(offsetof(ReadCache, sets),
-								   mul_size(sets_wanted(), sizeof(CacheSet))));
-}
-
-/*
- * read_cache_request -- asks the server for the memory and the locks.
+ * read_cache_request -- asks the server for the memory and the lock.
  */
 void
 read_cache_request(void)
 {
-	if (read_cache_shmem_size() == 0)
+	Layout		layout;
+
+	if (!lay_out(&layout))
 		return;
-	RequestAddinShmemSpace(read_cache_shmem_size());
-	RequestNamedLWLockTranche("reputation_cache", LOCKS);
+	RequestAddinShmemSpace(layout.total);
+	RequestNamedLWLockTranche("reputation_cache", 1);
 }
 
-/*
- * read_cache_startup -- finds the memory, and fills it in the first process.
- * Called under AddinShmemInitLock.
- */
-void
-read_cache_startup(void)
+static void
+init_control(const Layout *layout)
 {
-	bool		found;
-
-	read_cache = NULL;
-	if (read_cache_shmem_size() == 0)
-		return;
-	read_cache = ShmemInitStruct("reputation cache", read_cache_shmem_size(), &found);
-	if (found)
-		return;
-	memset(read_cache, 0, read_cache_shmem_size());
-	read_cache->locks = GetNamedLWLockTranche("reputation_cache");
-	read_cache->nsets = sets_wanted();
+	memset(read_cache, 0, layout->area);
+	read_cache->lock = &GetNamedLWLockTranche("reputation_cache")->lock;
+	read_cache->ring_size = layout->ring_size;
+	read_cache->slots = (CacheSlot *) ((char *) read_cache + layout->slots);
+	read_cache->area = (char *) read_cache + layout->area;
 	pg_atomic_init_u64(&read_cache->ticks, 0);
-	for (int i = 0; i < LOCKS; i++)
+	for (int i = 0; i < SHARDS; i++)
+		read_cache->rings[i].unneeded = SLOT_LAST;
+	for (int i = 0; i < WAITS; i++)
 		ConditionVariableInit(&read_cache->refreshed[i]);
 	for (int i = 0; i < MARKS; i++)
 		pg_atomic_init_u64(&read_cache->marks[i], 0);
@@ -73,6 +72,26 @@ read_cache_startup(void)
 		for (int j = 0; j < COUNTERS; j++)
 			pg_atomic_init_u64(&read_cache->databases[i].counters[j], 0);
 	}
+}
+
+/*
+ * read_cache_startup -- finds the memory, and fills it in the first process.
+ * Called under AddinShmemInitLock.
+ */
+void
+read_cache_startup(void)
+{
+	Layout		layout;
+	bool		found;
+
+	read_cache = NULL;
+	if (!lay_out(&layout))
+		return;
+	read_cache = ShmemInitStruct("reputation cache", layout.total, &found);
+	if (found)
+		return;
+	init_control(&layout);
+	cache_create_table(layout.area_size);
 }
 
 /*
@@ -88,48 +107,70 @@ read_cache_reset_database(int place)
 		pg_atomic_write_u64(&read_cache->databases[place].counters[i], 0);
 }
 
+/* A ring's slots. */
+static CacheSlot *
+slots_of(int shard)
+{
+	return read_cache->slots + (Size) shard * read_cache->ring_size;
+}
+
 /*
- * read_cache_forget_database -- gives the entries of a database that was dropped
- * free.
+ * read_cache_forget_database -- has the entries of a database that was dropped be
+ * the first to give their places up. They stay until then (read_cache_store.c).
  */
 void
 read_cache_forget_database(Oid database)
 {
 	if (read_cache == NULL)
 		return;
-	for (uint32 number = 0; number < read_cache->nsets; number++)
+	for (int shard = 0; shard < SHARDS; shard++)
 	{
-		cache_lock(number % LOCKS, LW_EXCLUSIVE);
-		for (int i = 0; i < WAYS; i++)
-		{
-			CacheEntry *entry = &read_cache->sets[number].entries[i];
+		CacheRing  *ring = &read_cache->rings[shard];
+		CacheSlot  *slots = slots_of(shard);
 
-			if (entry->key.database == database)
-				entry->flags = 0;
+		LWLockAcquire(read_cache->lock, LW_EXCLUSIVE);
+		for (uint32 i = 0; i < ring->used; i++)
+		{
+			if (slots[i].key.database != database || slots[i].next != SLOT_IN_USE)
+				continue;
+			slots[i].next = ring->unneeded;
+			ring->unneeded = i;
 		}
-		cache_unlock(number % LOCKS);
+		LWLockRelease(read_cache->lock);
 	}
 }
 
-static int64
-entries_in_use(int place)
+static bool
+has_value(const CacheKey *key)
 {
-	int64		entries = 0;
+	CacheEntry *entry = cache_find(key, false);
+	bool		has = entry != NULL && (entry->flags & ENTRY_VALUE) != 0 && !cache_is_dead(entry);
 
-	for (uint32 number = 0; number < read_cache->nsets; number++)
+	if (entry != NULL)
+		cache_release(entry);
+	return has;
+}
+
+/* How many values of the database at this place there are. Raises an interrupt. */
+static int64
+count_values(int place)
+{
+	int64		values = 0;
+
+	for (int shard = 0; shard < SHARDS; shard++)
 	{
-		cache_lock(number % LOCKS, LW_SHARED);
-		for (int i = 0; i < WAYS; i++)
-		{
-			const CacheEntry *entry = &read_cache->sets[number].entries[i];
+		CacheSlot  *slots = slots_of(shard);
 
-			if ((entry->flags & ENTRY_USED) != 0 && (entry->flags & ENTRY_VALUE) != 0 &&
-				entry->key.place == place && !cache_is_dead(entry))
-				entries++;
+		CHECK_FOR_INTERRUPTS();
+		LWLockAcquire(read_cache->lock, LW_SHARED);
+		for (uint32 i = 0; i < read_cache->rings[shard].used; i++)
+		{
+			if (slots[i].key.place == place && has_value(&slots[i].key))
+				values++;
 		}
-		cache_unlock(number % LOCKS);
+		LWLockRelease(read_cache->lock);
 	}
-	return entries;
+	return values;
 }
 
 /*
@@ -145,6 +186,7 @@ read_cache_stats(CacheStats *stats)
 	memset(stats, 0, sizeof(CacheStats));
 	if (place < 0)
 		return false;
+	cache_attach();
 	counters = read_cache->databases[place].counters;
 	stats->hits = (int64) pg_atomic_read_u64(&counters[COUNT_HITS]);
 	stats->stale_hits = (int64) pg_atomic_read_u64(&counters[COUNT_STALE_HITS]);
@@ -152,7 +194,7 @@ read_cache_stats(CacheStats *stats)
 	stats->refreshes = (int64) pg_atomic_read_u64(&counters[COUNT_REFRESHES]);
 	stats->evictions = (int64) pg_atomic_read_u64(&counters[COUNT_EVICTIONS]);
 	stats->invalidations = (int64) pg_atomic_read_u64(&counters[COUNT_INVALIDATIONS]);
-	stats->entries = entries_in_use(place);
-	stats->max_entries = (int64) read_cache->nsets * WAYS;
+	stats->entries = count_values(place);
+	stats->max_entries = (int64) read_cache->ring_size * SHARDS;
 	return true;
 }

@@ -8,27 +8,28 @@
 #include "postgres.h"
 
 #include "access/xlog.h"
+#include "lib/dshash.h"
 #include "port/atomics.h"
 #include "read_cache.h"
 #include "shmem.h"
 #include "storage/condition_variable.h"
 #include "storage/lwlock.h"
 
-#define WAYS			8		/* entries of a set */
-#define LOCKS			128
+#define SHARD_BITS		7		/* a hash's first bits; dshash.c has as many partitions */
+#define SHARDS			(1 << SHARD_BITS)
+#define WAITS			128
 #define MARKS			4096
 
-#define ENTRY_USED		0x01
-#define ENTRY_VALUE		0x02	/* has one */
-#define ENTRY_RECOVERY	0x04	/* made in recovery */
+#define ENTRY_VALUE		0x01	/* has one */
+#define ENTRY_RECOVERY	0x02	/* made in recovery */
 
 typedef struct CacheEntry
 {
+	CacheKey	key;			/* first: dshash's key */
+	uint32		refresher;		/* 0: nobody; else whose ticket it is */
 	uint64		generation;
 	TimestampTz computed_at;
 	TimestampTz refresh_since;
-	CacheKey	key;
-	uint32		refresher;		/* 0: nobody; else whose ticket it is */
 	int32		score;
 	int32		completed;
 	int32		no_shows;
@@ -37,10 +38,23 @@ typedef struct CacheEntry
 	uint8		referenced;		/* read since the eviction last came by */
 } CacheEntry;
 
-typedef struct CacheSet
+/* Whose entry counts for this place; every entry has one. */
+typedef struct CacheSlot
 {
-	CacheEntry	entries[WAYS];
-} CacheSet;
+	CacheKey	key;
+	uint32		next;			/* of those whose entries nobody needs */
+} CacheSlot;
+
+#define SLOT_IN_USE		PG_UINT32_MAX
+#define SLOT_LAST		(PG_UINT32_MAX - 1)
+
+/* The places of a shard's entries. */
+typedef struct CacheRing
+{
+	uint32		used;			/* so many have an entry, ... */
+	uint32		hand;			/* ... this one is to be looked at next, ... */
+	uint32		unneeded;		/* ... and this one before any other */
+} CacheRing;
 
 typedef enum Counter
 {
@@ -66,12 +80,15 @@ typedef struct ReadCache
 {
 	pg_atomic_uint64 ticks;
 	char		pad[PG_CACHE_LINE_SIZE - sizeof(pg_atomic_uint64)];
-	LWLockPadded *locks;
-	uint32		nsets;
-	ConditionVariable refreshed[LOCKS];
+	LWLock	   *lock;			/* of the rings */
+	uint32		ring_size;
+	CacheSlot  *slots;			/* ring_size for each shard */
+	void	   *area;			/* where the DSA area is */
+	dshash_table_handle table;
+	CacheRing	rings[SHARDS];
+	ConditionVariable refreshed[WAITS];
 	pg_atomic_uint64 marks[MARKS];
 	CacheDatabase databases[MAX_DATABASES];
-	CacheSet	sets[FLEXIBLE_ARRAY_MEMBER];
 } ReadCache;
 
 /* NULL: there is none. */
@@ -95,15 +112,15 @@ cache_advance(pg_atomic_uint64 *to, uint64 now)
 }
 
 static inline void
-cache_lock(int lock, LWLockMode mode)
+cache_count(int place, Counter counter)
 {
-	LWLockAcquire(&read_cache->locks[lock].lock, mode);
+	pg_atomic_fetch_add_u64(&read_cache->databases[place].counters[counter], 1);
 }
 
-static inline void
-cache_unlock(int lock)
+static inline uint32
+cache_hash(const CacheKey *key)
 {
-	LWLockRelease(&read_cache->locks[lock].lock);
+	return dshash_memhash(key, sizeof(CacheKey), NULL);
 }
 
 /* Was it forgotten with its database, or by the promotion? */
@@ -114,5 +131,14 @@ cache_is_dead(const CacheEntry *entry)
 		pg_atomic_read_u64(&read_cache->databases[entry->key.place].epoch) ||
 		((entry->flags & ENTRY_RECOVERY) != 0 && !RecoveryInProgress());
 }
+
+/* read_cache_store.c */
+extern uint32 cache_ring_size(Size memory);
+extern Size cache_area_size(uint32 ring_size);
+extern void cache_create_table(Size area_size);
+extern void cache_attach(void);
+extern CacheEntry *cache_find(const CacheKey *key, bool exclusive);
+extern CacheEntry *cache_find_or_make(const CacheKey *key);
+extern void cache_release(CacheEntry *entry);
 
 #endif							/* REPUTATION_READ_CACHE_STATE_H */
