@@ -14,7 +14,7 @@ fresh_sessions() {
     setting reputation.workers 1
     setting reputation.debounce 300000
     sql postgres -c "DROP DATABASE IF EXISTS sessions WITH (FORCE)" -c "CREATE DATABASE sessions OWNER app"
-    sql sessions -f sql/sessions.sql
+    sql sessions -f sql/cache_schema.sql
     sql sessions -c "VACUUM ANALYZE" -c "CREATE EXTENSION reputation" -c "SELECT session_reputation_attach()" >/dev/null
     until [ "$(sql sessions -c "SELECT count(*) FROM reputation.job_runs WHERE status = 'running'")" = 0 ]; do
         sleep 0.2
