@@ -32,7 +32,7 @@ COMMENT ON FUNCTION @extschema@.session_reputation_detach() IS
 CREATE FUNCTION @extschema@.user_reputation(uid anycompatible) RETURNS jsonb
 LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'user_reputation';
 COMMENT ON FUNCTION @extschema@.user_reputation(anycompatible) IS
-'A user''s session reputation: {score, badge_color (gold, green or red), completed_sessions, no_shows, cache_timestamp (when it was computed, ISO 8601 in UTC)}. P0002 unknown user; 22P02 malformed id; 55000 not attached.';
+'A user''s session reputation: {score, badge_color (gold, green or red), completed_sessions, no_shows, cache_timestamp (when it was computed, ISO 8601 in UTC)}, as of what is committed now; served from the read cache for up to reputation.cache_ttl while no change of it is committed. P0002 unknown user; 22P02 malformed id; 55000 not attached.';
 
 CREATE FUNCTION @extschema@.user_reputation_invalidate(uid anycompatible) RETURNS boolean
 LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'user_reputation_invalidate';

@@ -16,8 +16,13 @@
 #include "pgtime.h"
 #include "reputation_json.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
+
+/* The numbers that are as numerics once and for all: they cost as much as the rest. */
+#define FIRST_KNOWN	(-20)
+#define LAST_KNOWN	200
 
 /* Room for a timestamp, whatever its year. */
 #define TIMESTAMP_LENGTH 64
@@ -81,10 +86,30 @@ append_text(JsonWriter *json, const char *text, int length)
 	*json->entry++ = JENTRY_ISSTRING | (JEntry) length;
 }
 
+/* A number as a numeric, in memory that stays for the small ones. */
+static Numeric
+to_numeric(int64 number)
+{
+	static Numeric known[LAST_KNOWN - FIRST_KNOWN + 1];
+	MemoryContext before;
+	Numeric    *place;
+
+	if (number < FIRST_KNOWN || number > LAST_KNOWN)
+		return int64_to_numeric(number);
+	place = &known[number - FIRST_KNOWN];
+	if (*place == NULL)
+	{
+		before = MemoryContextSwitchTo(TopMemoryContext);
+		*place = int64_to_numeric(number);
+		MemoryContextSwitchTo(before);
+	}
+	return *place;
+}
+
 static void
 append_number(JsonWriter *json, int64 number)
 {
-	Numeric		numeric = int64_to_numeric(number);
+	Numeric		numeric = to_numeric(number);
 	char	   *before = json->end;
 
 	while ((json->end - json->start) % sizeof(int32) != 0)
@@ -92,7 +117,6 @@ append_number(JsonWriter *json, int64 number)
 	memcpy(json->end, numeric, VARSIZE(numeric));
 	json->end += VARSIZE(numeric);
 	*json->entry++ = JENTRY_ISNUMERIC | (JEntry) (json->end - before);
-	pfree(numeric);
 }
 
 /*

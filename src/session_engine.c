@@ -200,7 +200,8 @@ status_in(const SessionTables *tables, const char *list)
 
 /*
  * Did the user of this side cause the session to fail? Where there is a column
- * for it that decides, and a null is nobody.
+ * for it that decides, and a null is nobody. CASE, since AND goes on after a null,
+ * and to look for the status in the list is the dearer part.
  */
 static char *
 missed(const SessionTables *tables, const char *own, const char *partner)
@@ -211,13 +212,14 @@ missed(const SessionTables *tables, const char *own, const char *partner)
 
 	initStringInfo(&sql);
 	if (absent != NULL)
-		appendStringInfo(&sql, "%s = m.user_id AND %s", absent, status_in(tables, "no_show"));
+		appendStringInfo(&sql, "CASE WHEN %s = m.user_id THEN %s END", absent,
+						 status_in(tables, "no_show"));
 	else if (tables->cause == BY_ANY || tables->cause == BY_FLAGS)
-		appendStringInfo(&sql, "%s IS NOT TRUE AND %s AND %s", own, partner,
+		appendStringInfo(&sql, "CASE WHEN %s IS NOT TRUE AND %s THEN %s END", own, partner,
 						 status_in(tables, "no_show"));
 	if (canceller != NULL)
-		appendStringInfo(&sql, "%s%s = m.user_id AND %s", sql.len > 0 ? " OR " : "", canceller,
-						 status_in(tables, "cancelled"));
+		appendStringInfo(&sql, "%sCASE WHEN %s = m.user_id THEN %s END", sql.len > 0 ? " OR " : "",
+						 canceller, status_in(tables, "cancelled"));
 	return sql.len > 0 ? sql.data : "false";
 }
 

@@ -297,6 +297,7 @@ is(read_at('21:03', 2, 'other') . ' ' . read_at('21:03', 10, 'other'), '1|21:03 
 $node->append_conf('postgresql.conf', "max_prepared_transactions = 5\nreputation.cache_size = '9kB'");
 $node->restart;
 is(stat_of('max_entries'), '128', 'a small cache');
+run('SELECT reputation_process()');
 is(read_at('22:00', 1), '2|22:00', 'it is empty after a restart');
 is(run("SELECT status, detail FROM reputation_status() WHERE check_name = 'read cache'"), 'OK|1 of 128 entries; hit ratio 0.000',
 	'the status has a row for it');
