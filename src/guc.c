@@ -9,7 +9,7 @@
 #include "miscadmin.h"
 #include "utils/guc.h"
 
-#define MAX_CACHE_SIZE	(64 * 1024 * 1024)	/* kB */
+#define MAX_CACHE_SIZE	(4 * 1024 * 1024)	/* kB; dshash allocates at most 1 GB at once */
 
 int			guc_workers;
 int			guc_debounce;

@@ -316,6 +316,35 @@ is(stat_of('hits + stale_hits + misses + refreshes >= 4000'), 't', 'every read w
 is(run(q{SELECT count(*) FROM users u, user_reputation(u.id) r
 	WHERE r ->> 'score' IS DISTINCT FROM session_reputation_explain(u.id) ->> 'score'}), '0', 'and every value is right');
 
+# Filled to the last place, by eight clients that come to the users in orders of
+# their own; no read may lack memory. Then the places of a database that was
+# dropped go first.
+$node->append_conf('postgresql.conf', "reputation.cache_size = '1MB'");
+$node->restart;
+create_sessions($node, 'brim', 6000);
+$script = $node->basedir . '/brim.sql';
+append_to_file($script, "SELECT count(user_reputation(id)) FROM (SELECT id FROM users ORDER BY hashint4extended(id, :client_id)) u;\n");
+$node->command_ok(['pgbench', '-n', '-c', '8', '-j', '2', '-t', '2', '-f', $script, '-h', $node->host, '-p', $node->port, 'brim'],
+	'eight clients read everybody');
+is(stat_of('entries = max_entries AND max_entries > 1000 AND evictions > 6000', 'brim'), 't', 'every place has a value');
+is(log_count($node, 'out of memory'), 0, 'nobody lacked memory');
+is(run(q{SELECT count(*) FROM generate_series(1, 6000, 10) i, user_reputation(i) r WHERE r ->> 'completed_sessions' <> '2'}, 'brim'), '0',
+	'every value is right');
+read_at('22:10', 1);
+is(stat_of('evictions'), '1', 'another database evicts');
+run('DROP DATABASE brim', 'postgres');
+my ($next, $evictions) = (1, 0);
+do
+{
+	$evictions = stat_of('evictions');
+	read_at('22:10', ++$next);
+} while (stat_of('evictions') > $evictions && $next < 150);
+cmp_ok($next, '<', 150, 'until the one that filled it was dropped, and the launcher saw it');
+$evictions = stat_of('evictions');
+run('SELECT user_reputation(id) FROM users');
+is(stat_of('entries'), '200', 'then there is room');
+is(stat_of('evictions'), $evictions, 'without eviction');
+
 # Off.
 $node->append_conf('postgresql.conf', 'reputation.cache_size = 0');
 $node->restart;
