@@ -32,7 +32,26 @@ COMMENT ON FUNCTION @extschema@.session_reputation_detach() IS
 CREATE FUNCTION @extschema@.user_reputation(uid anycompatible) RETURNS jsonb
 LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'user_reputation';
 COMMENT ON FUNCTION @extschema@.user_reputation(anycompatible) IS
-'A user''s session reputation: {score, badge_color (gold, green or red), completed_sessions, no_shows, cache_timestamp (when it was computed, ISO 8601 in UTC)}. P0002 unknown user; 22P02 malformed id; 55000 not attached.';
+'A user''s session reputation: {score, badge_color (gold, green or red), completed_sessions, no_shows, cache_timestamp (when it was computed, ISO 8601 in UTC)}, as of what is committed now; served from the read cache for up to reputation.cache_ttl while no change of it is committed. P0002 unknown user; 22P02 malformed id; 55000 not attached.';
+
+CREATE FUNCTION @extschema@.user_reputation_invalidate(uid anycompatible) RETURNS boolean
+LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'user_reputation_invalidate';
+COMMENT ON FUNCTION @extschema@.user_reputation_invalidate(anycompatible) IS
+'Takes a user''s value out of the read cache, at once and whatever becomes of the transaction: the next user_reputation() computes. True when there was one. 22P02 malformed id; 55000 not attached.';
+
+CREATE FUNCTION @extschema@.user_reputation_cache_stats(
+	OUT hits bigint,
+	OUT stale_hits bigint,
+	OUT misses bigint,
+	OUT refreshes bigint,
+	OUT evictions bigint,
+	OUT invalidations bigint,
+	OUT entries bigint,
+	OUT max_entries bigint,
+	OUT hit_ratio float8)
+LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'user_reputation_cache_stats';
+COMMENT ON FUNCTION @extschema@.user_reputation_cache_stats() IS
+'What became of the calls of user_reputation() in this database since the server started: served a fresh value (hits), an expired one while somebody else computed (stale_hits), computed because there was none (misses) or it had expired (refreshes); hit_ratio is the share of the first two, null before the first call. Entries that made room for others (evictions) or were forgotten because of a change (invalidations; forgetting everybody counts once), those with a value now, and how many there can be, in all databases together (0: the cache is off).';
 
 CREATE FUNCTION @extschema@.session_reputation_recalc(uid anycompatible) RETURNS int
 LANGUAGE C VOLATILE STRICT SECURITY DEFINER
@@ -53,6 +72,8 @@ COMMENT ON FUNCTION @extschema@.session_reputation_explain(anycompatible) IS
 'How a user''s session reputation comes about: {user_id, score, cached, signals {confirmed_any, confirmed_own, confirmed_both, no_shows}, terms {completed_sessions, no_shows}, policy, badge_color, algorithm_version, computed_at, age_seconds, pending, due_at}. P0002 unknown user; 22P02 malformed id; 55000 not attached.';
 
 REVOKE ALL ON FUNCTION
+	@extschema@.user_reputation_invalidate(anycompatible),
+	@extschema@.user_reputation_cache_stats(),
 	@extschema@.session_reputation_attach(text, text, text, jsonb, text, text, text),
 	@extschema@.session_reputation_detach(),
 	@extschema@.session_reputation_recalc(anycompatible),
@@ -60,9 +81,11 @@ REVOKE ALL ON FUNCTION
 	@extschema@.session_reputation_explain(anycompatible)
 	FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
+	@extschema@.user_reputation_cache_stats(),
 	@extschema@.session_reputation_explain(anycompatible)
 	TO reputation_reader, reputation_admin;
 GRANT EXECUTE ON FUNCTION
+	@extschema@.user_reputation_invalidate(anycompatible),
 	@extschema@.session_reputation_attach(text, text, text, jsonb, text, text, text),
 	@extschema@.session_reputation_detach(),
 	@extschema@.session_reputation_recalc(anycompatible),

@@ -93,6 +93,14 @@ BEGIN
 		END;
 	END LOOP;
 
+	IF EXISTS (SELECT FROM reputation.engine en WHERE en.name = 'session') THEN
+		RETURN QUERY SELECT 'read cache', CASE WHEN s.max_entries = 0 AND preloaded THEN 'WARN' ELSE 'OK' END,
+			CASE WHEN s.max_entries = 0 THEN 'off: every user_reputation() computes'
+				ELSE format('%s of %s entries; hit ratio %s', s.entries, s.max_entries, coalesce(round(s.hit_ratio::numeric, 3)::text, 'unknown')) END,
+			CASE WHEN s.max_entries = 0 AND preloaded THEN 'Set reputation.cache_size and restart.' END
+		FROM @extschema@.user_reputation_cache_stats() s;
+	END IF;
+
 	SELECT max(started_at) INTO oldest FROM reputation.job_runs WHERE job_name = 'nightly' AND job_runs.status = 'succeeded';
 	RETURN QUERY SELECT 'schedule',
 		CASE WHEN s.job_name IS NULL OR oldest < now - interval '25 h' THEN 'WARN' ELSE 'OK' END,

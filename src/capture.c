@@ -41,8 +41,10 @@
 #include "fmgr.h"
 #include "guc.h"
 #include "inbox.h"
+#include "invalidate.h"
 #include "keyset.h"
 #include "miscadmin.h"
+#include "read_cache.h"
 #include "shmem.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -506,6 +508,8 @@ flush_captured(bool preparing)
 	if (captured == NULL)
 		return;
 
+	if (!preparing)
+		invalidate_captured(captured);
 	lost = !inbox_append(captured, captured_context);
 	wake_at_commit = true;
 	/* A prepared transaction cannot notify. */
@@ -528,7 +532,10 @@ report_lost(bool preparing)
 	if (preparing)
 		shmem_request_resync_after(GetTopTransactionIdIfAny());
 	else
+	{
 		shmem_request_resync();
+		read_cache_forget_all();
+	}
 }
 
 static void

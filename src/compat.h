@@ -18,6 +18,11 @@
 #define HAVE_SHMEM_REQUEST_HOOK 1
 #endif
 
+/* PostgreSQL 16 moved what deals with varlena out of postgres.h. */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
 /* PostgreSQL 16 replaced the ownership checks by kind of object by one. */
 #if PG_VERSION_NUM >= 160000
 #define object_ownercheck_class(relid, roleid) \
@@ -27,9 +32,25 @@
 	pg_class_ownercheck((relid), (roleid))
 #endif
 
+/* PostgreSQL 17 has a function that copies keys among a dshash table's parameters. */
+#if PG_VERSION_NUM >= 170000
+#define DSHASH_COPY_BYTES .copy_function = dshash_memcpy,
+#else
+#define DSHASH_COPY_BYTES
+#endif
+
 /* PostgreSQL 18 has virtual generated columns. */
 #ifndef ATTRIBUTE_GENERATED_VIRTUAL
 #define ATTRIBUTE_GENERATED_VIRTUAL 'v'
+#endif
+
+/* PostgreSQL 18 counts what an index scan does. */
+#if PG_VERSION_NUM >= 180000
+#define index_begin(table, index, snapshot, nkeys) \
+	index_beginscan((table), (index), (snapshot), NULL, (nkeys), 0)
+#else
+#define index_begin(table, index, snapshot, nkeys) \
+	index_beginscan((table), (index), (snapshot), (nkeys), 0)
 #endif
 
 /* PostgreSQL 15 says of a trigger whether it belongs to a parent's. */

@@ -17,6 +17,7 @@
 #include "engine.h"
 #include "engines.h"
 #include "guc.h"
+#include "invalidate.h"
 #include "keyset.h"
 #include "locks.h"
 #include "miscadmin.h"
@@ -371,23 +372,37 @@ schema_changed(Datum arg, int cache, uint32 hash)
 }
 
 /*
+ * engine_remembered -- what engine_cached() would give, if it need not be read; else
+ * NULL.
+ */
+Engine *
+engine_remembered(const char *name)
+{
+	ListCell   *cell;
+
+	foreach(cell, cached_engines)
+	{
+		Engine	   *engine = lfirst(cell);
+
+		if (strcmp(engine->descriptor->name, name) == 0)
+			return engine;
+	}
+	return NULL;
+}
+
+/*
  * engine_cached -- engine_get() that remembers, for reads: what depends on the
  * engine's row only (table, key, column), not on its parameters.
  */
 Engine *
 engine_cached(const char *name)
 {
-	ListCell   *cell;
+	Engine	   *engine = engine_remembered(name);
 	MemoryContext before;
-	Engine	   *engine;
 	uint64		changes;
 
-	foreach(cell, cached_engines)
-	{
-		engine = lfirst(cell);
-		if (strcmp(engine->descriptor->name, name) == 0)
-			return engine;
-	}
+	if (engine != NULL)
+		return engine;
 
 	if (!cache_registered)
 	{
@@ -423,6 +438,7 @@ engine_forget_cached(void)
 
 	if (OidIsValid(table))
 		CacheInvalidateRelcacheByRelid(table);
+	invalidate_everyone();
 }
 
 /*
@@ -458,6 +474,32 @@ engine_key_datum(const Engine *engine, const char *key)
 	return datum;
 }
 
+/* A value's text; of the usual types without a look at the catalog. */
+static char *
+text_of(Oid type, Datum value)
+{
+	char	   *result;
+	Oid			output;
+	bool		varlena;
+
+	switch (type)
+	{
+		case TEXTOID:
+			return TextDatumGetCString(value);
+		case INT4OID:
+			result = palloc(MAXINT8LEN + 1);
+			pg_ltoa(DatumGetInt32(value), result);
+			return result;
+		case INT8OID:
+			result = palloc(MAXINT8LEN + 1);
+			pg_lltoa(DatumGetInt64(value), result);
+			return result;
+		default:
+			getTypeOutputInfo(type, &output, &varlena);
+			return OidOutputFunctionCall(output, value);
+	}
+}
+
 /*
  * engine_key_from_argument -- the user id of an anycompatible argument, as the
  * canonical text of the engine's key type. 22P02 when it is malformed.
@@ -466,14 +508,11 @@ char *
 engine_key_from_argument(FunctionCallInfo fcinfo, int argno, const Engine *engine)
 {
 	Oid			type = get_fn_expr_argtype(fcinfo->flinfo, argno);
-	Oid			output;
-	bool		varlena;
 	char	   *text;
 
 	if (!OidIsValid(type))
 		elog(ERROR, "could not determine the type of the user id");
-	getTypeOutputInfo(type, &output, &varlena);
-	text = OidOutputFunctionCall(output, PG_GETARG_DATUM(argno));
+	text = text_of(type, PG_GETARG_DATUM(argno));
 	if (strlen(text) > MAX_KEY_LENGTH)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
@@ -515,6 +554,7 @@ reputation_check_algorithm(PG_FUNCTION_ARGS)
 	row = TRIGGER_FIRED_BY_UPDATE(data->tg_event) ? data->tg_newtuple : data->tg_trigtuple;
 	name = heap_getattr(row, 1, desc, &name_null);
 	parameters = heap_getattr(row, 3, desc, &parameters_null);
+	invalidate_everyone();
 	/* A null is refused by its constraint. */
 	if (!name_null && !parameters_null)
 	{

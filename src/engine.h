@@ -71,6 +71,7 @@ typedef struct EngineDescriptor
 	 */
 	void		(*explain) (StringInfo json, const void *weights, TimestampTz now,
 							const struct Score *score, const struct Score *next);
+	bool		read_cached;	/* reads of it go through the cache (read_cache.c) */
 	bool		timed;			/* the score table has next_due_at, with an index */
 	const char *audit_table;	/* in the schema reputation, or NULL */
 	const ScoreColumn *columns;
@@ -148,6 +149,7 @@ extern const EngineDescriptor *engine_descriptor_number(int number);
 extern List *engine_list(bool wait, bool *skipped);
 extern List *engine_get_all(void);
 extern Engine *engine_get(const char *name);
+extern Engine *engine_remembered(const char *name);
 extern Engine *engine_cached(const char *name);
 extern void engine_require_users(const Engine *engine);
 extern void engine_not_attached(const EngineDescriptor *descriptor);

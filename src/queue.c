@@ -39,6 +39,7 @@
 #include "clock.h"
 #include "common/hashfn.h"
 #include "guc.h"
+#include "invalidate.h"
 #include "locks.h"
 #include "queue.h"
 #include "spi.h"
@@ -130,6 +131,7 @@ queue_enqueue(const Engine *engine, char **keys, int count, int16 priority)
 
 	if (count == 0)
 		return;
+	invalidate_queued(engine, keys, count);
 	for (int i = 0; i < count; i++)
 	{
 		int16		lane = lanes[i] = lane_of(keys[i]);

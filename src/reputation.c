@@ -11,6 +11,7 @@
 #include "drain.h"
 #include "fmgr.h"
 #include "guc.h"
+#include "invalidate.h"
 #include "launcher.h"
 #include "miscadmin.h"
 #include "shmem.h"
@@ -32,6 +33,7 @@ _PG_init(void)
 {
 	guc_init();
 	capture_init();
+	invalidate_init();
 	notify_init();
 	sweep_init();
 	if (process_shared_preload_libraries_in_progress)

@@ -160,6 +160,7 @@ const EngineDescriptor session_engine = {
 	.parse = parse,
 	.score = score,
 	.explain = explain,
+	.read_cached = true,
 	.columns = columns,
 	.ncolumns = lengthof(columns)
 };

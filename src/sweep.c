@@ -48,6 +48,7 @@
 #include "clock.h"
 #include "drain.h"
 #include "guc.h"
+#include "invalidate.h"
 #include "shmem.h"
 #include "spi.h"
 #include "subxact.h"
@@ -80,6 +81,8 @@ sweep_start(const Engine *engine, const char *job_name, const char *trigger)
 		CStringGetTextDatum(engine->descriptor->name), TimestampTzGetDatum(clock_now()),
 	Int32GetDatum(engine->version)};
 
+	if (engine->descriptor->read_cached)
+		invalidate_everyone();
 	spi_exec("INSERT INTO reputation.job_runs AS r "
 			 "(job_name, status, trigger, scope, started_at, algorithm_version, fed_all) "
 			 "VALUES ($1, 'running', $2, $3, $4, $5, false) "

@@ -44,7 +44,7 @@ LANGUAGE sql AS $$
 $$;
 
 SELECT session_reputation_attach() IS NOT NULL AS attached;
-SELECT * FROM test.triggers ORDER BY 1;
+SELECT * FROM test.triggers ORDER BY 1, 2;
 SELECT parameters FROM reputation.algorithm WHERE engine = 'session';
 -- As of now, whether computed and stored yet or not.
 TABLE test.reputations;
@@ -261,6 +261,7 @@ RESET ROLE;
 GRANT EXECUTE ON FUNCTION user_reputation TO PUBLIC;
 -- Row security in the way of the engine is an error, not a lower score.
 ALTER TABLE wingman_sessions FORCE ROW LEVEL SECURITY;
+SELECT user_reputation_invalidate(3);
 SELECT user_reputation(3);
 \echo SQLSTATE :SQLSTATE
 SELECT session_reputation_attach();
