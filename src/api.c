@@ -357,7 +357,10 @@ reputation_process(PG_FUNCTION_ARGS)
 	sweep_where_moved(all);
 	sweep_where_reshaped(all, true);
 	foreach(cell, engines)
+	{
 		queue_rebase(lfirst(cell));
+		due_watch(lfirst(cell));
+	}
 	do
 	{
 		DrainScope	scope = {.workers = 1, .wait = true};

@@ -192,6 +192,9 @@ engine_from_row(uint64 row)
 	else
 		engine->debounce = guc_debounce;
 
+	datum = spi_datum(row, 13, &isnull);
+	engine->computed_until = isnull ? 0 : DatumGetTimestampTz(datum);
+
 	schema = get_namespace_name(get_rel_namespace(engine->users));
 	if (schema != NULL)
 		engine->users_name = quote_qualified_identifier(schema, get_rel_name(engine->users));
@@ -207,7 +210,8 @@ load_engines(const char *name)
 	List	   *engines = NIL;
 	uint64		count = spi_exec("SELECT e.name, e.role::oid, e.users::oid, e.users_key, "
 								 "e.key_type::oid, e.cached_column, e.rank_column, "
-								 "e.suspended_error, e.retry_at, e.home, a.version, a.parameters "
+								 "e.suspended_error, e.retry_at, e.home, a.version, a.parameters, "
+								 "e.computed_until "
 								 "FROM reputation.engine e "
 								 "LEFT JOIN reputation.algorithm a ON a.engine = e.name AND a.active "
 								 "WHERE e.name = $1 OR $1 IS NULL ORDER BY e.id",

@@ -84,6 +84,7 @@ typedef struct Engine
 	char	   *home;
 	char	   *suspended_error;
 	TimestampTz retry_at;		/* 0: not suspended */
+	TimestampTz computed_until; /* of a timed engine (due.c); 0: not known */
 	int32		version;		/* of the active algorithm; 0: there is none */
 	Jsonb	   *parameters;
 	void	   *weights;		/* what descriptor->parse made of them, or NULL */

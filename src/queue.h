@@ -80,7 +80,7 @@ extern void queue_remove_windows(void);
 extern int	due_feed(const Engine *engine, bool wait);
 extern TimestampTz due_next(const List *engines);
 extern bool due_job(const Engine *engine);
-extern void due_rebase(const Engine *engine);
+extern void due_watch(const Engine *engine);
 
 extern void windows_open(const Engine *engine, char **keys, int count);
 extern int	windows_defer(const Engine *engine, Job *jobs, int count);

@@ -100,3 +100,26 @@ SELECT builder_score(1), trust_score(2);
 SELECT old_score, new_score, cause FROM get_audit_rows(2);
 SELECT count(*) FROM reputation_verify();
 CALL test.clean('causes');
+
+-- The clock goes forward and back, past an event that leaves and one that comes: only next_due_at moved on the way.
+CALL test.make_trust_tables('causes');
+SET reputation.clock = '2026-03-01 00:00:00+00';
+INSERT INTO users (id, name, photo) VALUES (1, 'Ann', 'a');
+INSERT INTO activity VALUES (1, '2026-02-19'), (1, '2026-03-21');
+SET client_min_messages = warning;
+SELECT trust_score_attach(activity => 'activity') IS NOT NULL AS attached;
+RESET client_min_messages;
+SELECT reputation_process();
+SET reputation.clock = '2026-03-31 00:00:00+00';
+SELECT reputation_process();
+SELECT score, computed_at, next_due_at > '2026-03-31' AS later FROM get_trust_score(1);
+SET reputation.clock = '2026-03-16 00:00:00+00';
+SELECT reputation_process();
+SELECT score, computed_at, next_due_at < '2026-03-31' AS sooner FROM get_trust_score(1);
+SELECT trigger, status FROM reputation.job_runs WHERE job_name = 'recompute';
+SELECT old_score, new_score, cause FROM get_audit_rows(1);
+SELECT count(*) FROM reputation_verify();
+-- By a few seconds only: nothing is done for that.
+SET reputation.clock = '2026-03-15 23:59:40+00';
+SELECT reputation_process();
+CALL test.clean('causes');
