@@ -126,7 +126,7 @@ typedef enum StoreMode
 {
 	STORE_CLAIMED,				/* holds the users' lanes (queue.c) */
 	STORE_SESSION,				/* does not: adds no score rows, and has somebody look again */
-	STORE_SESSION_CLAIMED		/* a session that took the lane: adds rows, too */
+	STORE_SESSION_ADDING		/* the same, but adds rows, which others' units pass over */
 } StoreMode;
 
 typedef void (*ScoreConsumer) (Engine *engine, Score *scores, int count, void *arg);
