@@ -19,7 +19,8 @@ CREATE TABLE reputation.engine (
 	attached_at		timestamptz	NOT NULL,
 	home			text		NOT NULL,
 	suspended_error	text,
-	retry_at		timestamptz
+	retry_at		timestamptz,
+	computed_until	timestamptz
 );
 COMMENT ON TABLE reputation.engine IS 'attached engines: the role they work as, the users table with its key and the cached column';
 COMMENT ON COLUMN reputation.engine.cached_column IS 'the column of the users table that has the score; null: the score is in the engine''s score table alone';
@@ -27,6 +28,7 @@ COMMENT ON COLUMN reputation.engine.inputs IS 'which column of the users table i
 COMMENT ON COLUMN reputation.engine.view_definition IS 'the signals view as attach generated it; a view that differs was replaced by its user and is kept';
 COMMENT ON COLUMN reputation.engine.view_rule IS 'a digest of the generated view''s rule, which renaming a column leaves alone';
 COMMENT ON COLUMN reputation.engine.home IS 'system identifier and database it was attached in; elsewhere (a restored dump, a copy) everybody is recomputed';
+COMMENT ON COLUMN reputation.engine.computed_until IS 'where time changes scores: the time up to which, give or take half a minute, they were computed; when the clock is before that it was set back';
 COMMENT ON COLUMN reputation.engine.suspended_error IS 'why the engine as a whole cannot compute; its jobs wait';
 
 CREATE TABLE reputation.algorithm (
@@ -112,7 +114,7 @@ CREATE TABLE reputation.job_runs (
 	id					bigint		GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	job_name			text		NOT NULL,
 	status				text		NOT NULL CHECK (status IN ('running', 'succeeded', 'failed', 'cancelled')),
-	trigger				text		NOT NULL CHECK (trigger IN ('attach', 'manual', 'cron', 'worker', 'truncate', 'resync', 'algorithm')),
+	trigger				text		NOT NULL CHECK (trigger IN ('attach', 'manual', 'cron', 'worker', 'truncate', 'resync', 'algorithm', 'clock')),
 	scope				text		NOT NULL,
 	started_at			timestamptz	NOT NULL,
 	finished_at			timestamptz,

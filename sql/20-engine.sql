@@ -66,7 +66,7 @@ COMMENT ON FUNCTION reputation.window_start(text, text) IS
 'The computation time less as many days, of 24 hours, as a parameter of the engine''s algorithm says (for trust: activity_days), for use in its views. 22023 no number of days.';
 
 CREATE FUNCTION reputation.engines(
-	OUT id int, OUT name text, OUT score_table text, OUT audit_table text, OUT attach_function text)
+	OUT id int, OUT name text, OUT score_table text, OUT audit_table text, OUT attach_function text, OUT timed boolean)
 RETURNS SETOF record
 LANGUAGE C STABLE STRICT AS 'MODULE_PATHNAME', 'reputation_engines';
 COMMENT ON FUNCTION reputation.engines() IS

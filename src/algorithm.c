@@ -118,6 +118,9 @@ reputation_algorithm_activate(PG_FUNCTION_ARGS)
 	if (spi_exec("UPDATE reputation.algorithm SET active = true "
 				 "WHERE engine = $1 AND version = $2", 2, types, values, NULL) == 0)
 		no_such_version(name, version);
+	/* It may have been suspended because there was none. */
+	spi_exec("UPDATE reputation.engine SET retry_at = NULL WHERE name = $1 AND retry_at IS NOT NULL",
+			 1, types, values, NULL);
 	run = sweep_start(engine_get(name), "recompute", "algorithm");
 	spi_end();
 	capture_wake_at_commit();
@@ -139,8 +142,8 @@ reputation_engines(PG_FUNCTION_ARGS)
 		Datum		values[] = {Int32GetDatum(d->id), CStringGetTextDatum(d->name),
 			CStringGetTextDatum(d->score_table),
 			d->audit_table ? CStringGetTextDatum(d->audit_table) : (Datum) 0,
-		CStringGetTextDatum(d->attach_function)};
-		bool		nulls[] = {false, false, false, d->audit_table == NULL, false};
+		CStringGetTextDatum(d->attach_function), BoolGetDatum(d->timed)};
+		bool		nulls[] = {false, false, false, d->audit_table == NULL, false, false};
 
 		tuplestore_putvalues(rows, desc, values, nulls);
 	}

@@ -140,8 +140,8 @@ recalculate(Engine *engine, char *key, StoreMode mode)
 
 /*
  * Waits for whoever is in the way of storing the user: for the row with the cached
- * column; or, where there is none, for the lane, since the score row may have to
- * be inserted, and for that row.
+ * column or, where there is none, for the score row, if it is there. It may have to be
+ * added, which waits for who is just adding it.
  */
 static StoreMode
 wait_to_store(Engine *engine, const char *key)
@@ -158,10 +158,9 @@ wait_to_store(Engine *engine, const char *key)
 		return STORE_SESSION;
 	}
 	values[0] = CStringGetTextDatum(key);
-	queue_lock_user(engine, key);
 	spi_exec(psprintf("SELECT 1 FROM reputation.%s WHERE user_id = $1 FOR NO KEY UPDATE",
 					  engine->descriptor->score_table), 1, types, values, NULL);
-	return STORE_SESSION_CLAIMED;
+	return STORE_SESSION_ADDING;
 }
 
 /*
@@ -179,13 +178,22 @@ api_recalc(FunctionCallInfo fcinfo, const char *name)
 	engine = engine_get(name);
 	key = engine_key_from_argument(fcinfo, 0, engine);
 	score = recalculate(engine, key, STORE_SESSION);
-	/* Somebody holds the row: that is no reason not to store what was asked for. */
-	if (!score->stored)
-	{
-		StoreMode	mode = wait_to_store(engine, key);
 
+	/*
+	 * Somebody holds the row: that is no reason not to store what was asked for. A score row may
+	 * come or go between the look and the store: each time because somebody has just committed
+	 * that.
+	 */
+	do
+	{
+		StoreMode	mode;
+
+		if (score->stored)
+			break;
+		CHECK_FOR_INTERRUPTS();
+		mode = wait_to_store(engine, key);
 		score = recalculate(engine, key, mode);
-	}
+	} while (engine->cached_column == NULL);
 	if (score->changed)
 		notify_add(engine, key);
 	result = score->score;
@@ -362,7 +370,10 @@ reputation_process(PG_FUNCTION_ARGS)
 	sweep_where_moved(all);
 	sweep_where_reshaped(all, true);
 	foreach(cell, engines)
+	{
 		queue_rebase(lfirst(cell));
+		due_watch(lfirst(cell));
+	}
 	do
 	{
 		DrainScope	scope = {.workers = 1, .wait = true};

@@ -100,6 +100,8 @@ run_cause(int64 run_id)
 	trigger = spi_text(0, 1);
 	if (strcmp(trigger, "nightly") == 0)
 		return CAUSE_NIGHTLY;
+	if (strcmp(trigger, "clock") == 0)
+		return CAUSE_TIME;
 	if (strcmp(trigger, "algorithm") == 0)
 		return CAUSE_ALGORITHM;
 	/* TRUNCATE and lost changes are events that nobody knows the users of. */

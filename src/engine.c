@@ -204,6 +204,11 @@ engine_from_row(uint64 row)
 		engine->weights = engine->descriptor->parse(engine->parameters);
 		engine->debounce = debounce_of(engine->parameters);
 	}
+	else
+		engine->debounce = guc_debounce;
+
+	datum = spi_datum(row, 13, &isnull);
+	engine->computed_until = isnull ? 0 : DatumGetTimestampTz(datum);
 
 	schema = get_namespace_name(get_rel_namespace(engine->users));
 	if (schema != NULL)
@@ -220,7 +225,8 @@ load_engines(const char *name)
 	List	   *engines = NIL;
 	uint64		count = spi_exec("SELECT e.name, e.role::oid, e.users::oid, e.users_key, "
 								 "e.key_type::oid, e.cached_column, e.rank_column, "
-								 "e.suspended_error, e.retry_at, e.home, a.version, a.parameters "
+								 "e.suspended_error, e.retry_at, e.home, a.version, a.parameters, "
+								 "e.computed_until "
 								 "FROM reputation.engine e "
 								 "LEFT JOIN reputation.algorithm a ON a.engine = e.name AND a.active "
 								 "WHERE e.name = $1 OR $1 IS NULL ORDER BY e.id",
@@ -233,11 +239,12 @@ load_engines(const char *name)
 }
 
 /*
- * engine_list -- the attached engines that can compute, in palloc'd memory: not
- * those without an active algorithm, nor those that are being attached or
- * detached (unless it shall wait). They stay as they are until the transaction
- * ends. Skipped: one is not in the list, so the inbox must not be folded now, or
- * its keys would be lost. Needs SPI and the extension owner's rights.
+ * engine_list -- the attached engines, in palloc'd memory, but for those that are
+ * being attached or detached (unless it shall wait). They stay as they are until
+ * the transaction ends. Skipped: one is not in the list, so the inbox must not be
+ * folded now, or its keys would be lost. One without an active algorithm takes its
+ * keys, and is suspended when its jobs come to be computed. Needs SPI and the
+ * extension owner's rights.
  */
 List *
 engine_list(bool wait, bool *skipped)
@@ -256,7 +263,7 @@ engine_list(bool wait, bool *skipped)
 	{
 		Engine	   *engine = lfirst(cell);
 
-		if (engine->weights != NULL && locked[engine->descriptor->id])
+		if (locked[engine->descriptor->id])
 			engines = lappend(engines, engine);
 		else
 			*skipped = true;
@@ -291,9 +298,25 @@ engine_not_attached(const EngineDescriptor *descriptor)
 					 descriptor->attach_function)));
 }
 
-/* The attached engine of that name, with or without an active algorithm. */
-static Engine *
-engine_row(const char *name)
+/*
+ * engine_require_algorithm -- 55000 when no version of its algorithm is active.
+ */
+void
+engine_require_algorithm(const Engine *engine)
+{
+	if (engine->weights == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the engine \"%s\" has no active algorithm", engine->descriptor->name),
+				 errhint("Activate a version with algorithm_activate().")));
+}
+
+/*
+ * engine_attached -- the attached engine of that name, with or without an active
+ * algorithm. 55000 when it is not attached, 42P01 when its users table is gone.
+ */
+Engine *
+engine_attached(const char *name)
 {
 	const EngineDescriptor *descriptor = engine_descriptor(name);
 	List	   *engines = load_engines(name);
@@ -312,13 +335,9 @@ engine_row(const char *name)
 Engine *
 engine_get(const char *name)
 {
-	Engine	   *engine = engine_row(name);
+	Engine	   *engine = engine_attached(name);
 
-	if (engine->weights == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the engine \"%s\" has no active algorithm", name),
-				 errhint("Activate a version in reputation.algorithm.")));
+	engine_require_algorithm(engine);
 	return engine;
 }
 
@@ -419,7 +438,7 @@ engine_cached(const char *name)
 	engine_table = get_relname_relid("engine", get_namespace_oid("reputation", true));
 	before = MemoryContextSwitchTo(cached_context);
 	changes = cached_changes;
-	engine = engine_row(name);
+	engine = engine_attached(name);
 	/* Not kept if it may have changed after it was read. */
 	if (changes == cached_changes)
 		cached_engines = lappend(cached_engines, engine);

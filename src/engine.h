@@ -97,9 +97,10 @@ typedef struct Engine
 	char	   *home;
 	char	   *suspended_error;
 	TimestampTz retry_at;		/* 0: not suspended */
-	int32		version;		/* of the active algorithm */
+	TimestampTz computed_until; /* of a timed engine (due.c); 0: not known */
+	int32		version;		/* of the active algorithm; 0: there is none */
 	Jsonb	   *parameters;
-	void	   *weights;		/* what descriptor->parse made of them */
+	void	   *weights;		/* what descriptor->parse made of them, or NULL */
 	int			debounce;		/* ms */
 	TimestampTz now;			/* the time of the computation that is on */
 } Engine;
@@ -138,7 +139,7 @@ typedef enum StoreMode
 {
 	STORE_CLAIMED,				/* holds the users' lanes (queue.c) */
 	STORE_SESSION,				/* does not: adds no score rows, and has somebody look again */
-	STORE_SESSION_CLAIMED		/* a session that took the lane: adds rows, too */
+	STORE_SESSION_ADDING		/* the same, but adds rows, which others' units pass over */
 } StoreMode;
 
 typedef void (*ScoreConsumer) (Engine *engine, Score *scores, int count, void *arg);
@@ -148,10 +149,12 @@ extern const EngineDescriptor *engine_descriptor(const char *name);
 extern const EngineDescriptor *engine_descriptor_number(int number);
 extern List *engine_list(bool wait, bool *skipped);
 extern List *engine_get_all(void);
+extern Engine *engine_attached(const char *name);
 extern Engine *engine_get(const char *name);
 extern Engine *engine_remembered(const char *name);
 extern Engine *engine_cached(const char *name);
 extern void engine_require_users(const Engine *engine);
+extern void engine_require_algorithm(const Engine *engine);
 extern void engine_not_attached(const EngineDescriptor *descriptor);
 extern void engine_forget_cached(void);
 

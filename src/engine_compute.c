@@ -42,6 +42,7 @@ compute_query(const Engine *engine, bool all)
 	StringInfoData stored;
 
 	engine_require_users(engine);
+	engine_require_algorithm(engine);
 	initStringInfo(&stored);
 	if (d->timed)
 		appendStringInfoString(&stored, ", s.next_due_at");

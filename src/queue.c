@@ -202,16 +202,6 @@ lock_lanes(const Engine *engine, const DrainScope *scope, bool own_share, int16 
 }
 
 /*
- * queue_lock_user -- waits for the user's lane, for a session: until its
- * transaction ends no unit computes the user.
- */
-void
-queue_lock_user(const Engine *engine, const char *key)
-{
-	(void) lock_lane(engine->descriptor->id, lane_of(key), true);
-}
-
-/*
  * job_compare -- the order of jobs for qsort(): by kind, then key.
  */
 int

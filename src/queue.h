@@ -66,7 +66,6 @@ extern void queue_enqueue(const Engine *engine, char **keys, int count, int16 pr
 extern void queue_enqueue_run(const Engine *engine, char **keys, int count, int64 run_id);
 extern int	queue_claim(const Engine *engine, const DrainScope *scope, Job **jobs,
 						Tallies *tallies);
-extern void queue_lock_user(const Engine *engine, const char *key);
 extern bool queue_peek(const Engine *engine, Job *job);
 extern void queue_put_back(const Engine *engine, const Job *job, TimestampTz due_at);
 extern bool queue_fail(const Engine *engine, const Job *job, const char *error);
@@ -81,7 +80,7 @@ extern void queue_remove_windows(void);
 extern int	due_feed(const Engine *engine, bool wait);
 extern TimestampTz due_next(const List *engines);
 extern bool due_job(const Engine *engine);
-extern void due_rebase(const Engine *engine);
+extern void due_watch(const Engine *engine);
 
 extern void windows_open(const Engine *engine, char **keys, int count);
 extern int	windows_defer(const Engine *engine, Job *jobs, int count);

@@ -85,7 +85,7 @@ sweep_start(const Engine *engine, const char *job_name, const char *trigger)
 		invalidate_everyone();
 	spi_exec("INSERT INTO reputation.job_runs AS r "
 			 "(job_name, status, trigger, scope, started_at, algorithm_version, fed_all) "
-			 "VALUES ($1, 'running', $2, $3, $4, $5, false) "
+			 "VALUES ($1, 'running', $2, $3, $4, nullif($5, 0), false) "
 			 "ON CONFLICT (job_name, scope) WHERE status = 'running' DO UPDATE SET again = true, "
 			 "trigger = excluded.trigger, algorithm_version = excluded.algorithm_version "
 			 "RETURNING id", 5, types, values, NULL);
@@ -105,7 +105,7 @@ reputation_sweep_start(PG_FUNCTION_ARGS)
 	int64		id;
 
 	spi_begin();
-	id = sweep_start(engine_get(name), job_name, trigger);
+	id = sweep_start(engine_attached(name), job_name, trigger);
 	spi_end();
 	capture_wake_at_commit();
 	PG_RETURN_INT64(id);

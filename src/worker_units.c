@@ -296,6 +296,7 @@ unit_drain(Worker *worker, List *engines)
 {
 	DrainScope	scope = unit_scope(worker);
 	int			nengines = list_length(engines);
+	ListCell   *cell;
 	bool		foreign;
 
 	worker->ranks = worker->prune = false;
@@ -310,6 +311,8 @@ unit_drain(Worker *worker, List *engines)
 	sweep_where_reshaped(engines, false);
 	if (!worker->locked_out)
 		sweep_where_lost(engines);
+	foreach(cell, engines)
+		due_watch(lfirst(cell));
 	if (unit_held_off(worker) == 0 && !worker->locked_out)
 	{
 		int			keys = fold_inbox(&scope, engines);
@@ -346,10 +349,7 @@ unit_clock(Worker *worker, List *engines)
 	if (clock_was_set(worker))
 	{
 		foreach(cell, engines)
-		{
 			queue_rebase(lfirst(cell));
-			due_rebase(lfirst(cell));
-		}
 		worker->prune_at = 0;
 	}
 	if (worker->number == 0)
