@@ -3,9 +3,12 @@
  *		user_reputation(uid): a user's session reputation as of now, as JSON.
  *
  * It comes from the read cache (read_cache.c), or is computed from the source with
- * a snapshot taken during the call; never from the score table, which follows a
- * change only when its debounce window closes. Therefore the function is VOLATILE, not
- * STABLE: two calls in one statement may see what was committed between them.
+ * a snapshot taken during the call. Therefore the function is VOLATILE, not STABLE:
+ * two calls in one statement may see what was committed between them. The score
+ * table follows a change only when its debounce window closes, so it is not asked;
+ * but for a user with a long history, whom to count takes a second: then the score
+ * row is taken if, as of one snapshot, it is of the active algorithm and nothing is
+ * pending or was given up that could make it another (pending.c).
  *
  * What goes into the cache is true for everybody. So a transaction with a snapshot
  * of its own (REPEATABLE READ), or one that may have changed something (it has an
@@ -22,8 +25,11 @@
 #include "access/xact.h"
 #include "api.h"
 #include "capture.h"
+#include "catalog/pg_type.h"
+#include "clock.h"
 #include "engines.h"
 #include "funcapi.h"
+#include "pending.h"
 #include "read_cache.h"
 #include "reputation_json.h"
 #include "session_engine.h"
@@ -32,29 +38,80 @@
 #include "user_reputation.h"
 #include "utils/builtins.h"
 
+/* A history of so many sessions is long: more are not counted if they were already. */
+#define LONG_HISTORY	100000
+
 PG_FUNCTION_INFO_V1(user_reputation);
 PG_FUNCTION_INFO_V1(user_reputation_invalidate);
 PG_FUNCTION_INFO_V1(user_reputation_cache_stats);
 
+static void
+set_value(CachedReputation *value, SessionResult result, TimestampTz now)
+{
+	value->score = result.score;
+	value->badge = result.badge;
+	value->completed = result.completed;
+	value->no_shows = result.no_shows;
+	value->computed_at = now;
+}
+
+/* The counts of a long history in the score row, as of the active snapshot; false: there are none. */
+static bool
+read_counts(const Engine *engine, const char *key, int64 *completed, int64 *no_shows)
+{
+	Oid			types[] = {TEXTOID, INT4OID, INT8OID};
+	Datum		values[] = {CStringGetTextDatum(key), Int32GetDatum(engine->version),
+	Int64GetDatum(LONG_HISTORY)};
+
+	if (spi_read("SELECT s.completed_sessions, s.no_shows FROM reputation.session_scores s "
+				 "WHERE s.user_id = $1 AND s.algorithm_version = $2 "
+				 "AND s.completed_sessions + s.no_shows >= $3 AND NOT EXISTS "
+				 "(SELECT FROM reputation.dead_letter d WHERE d.engine = 'session')",
+				 3, types, values, NULL) == 0)
+		return false;
+	*completed = spi_int(0, 1, NULL);
+	*no_shows = spi_int(0, 2, NULL);
+	return true;
+}
+
+/* A long history as it was counted, if that is how it is now. */
+static bool
+counted_already(Engine *engine, const char *key, CachedReputation *value)
+{
+	PendingLook look = {0};
+	int64		completed;
+	int64		no_shows;
+	TimestampTz now = clock_now();
+	bool		right;
+
+	if (!read_counts(engine, key, &completed, &no_shows) || !pending_begin(&look, false))
+		return false;
+	right = read_counts(engine, key, &completed, &no_shows) &&
+		pending_work(&look, engine, key) == NULL;
+	pending_end();
+	if (right)
+	{
+		SessionSignals signals = {completed, completed, completed, no_shows};
+
+		set_value(value, session_compute(engine->weights, &signals), now);
+	}
+	return right;
+}
+
 /*
- * session_reputation_compute -- a user's reputation, from the source and with a
- * new snapshot. Needs SPI and the extension owner's rights. P0002 when there is no
+ * session_reputation_compute -- a user's reputation as of a new snapshot. Needs SPI and the extension owner's rights. P0002 when there is no
  * such user, and what the view raises.
  */
 void
 session_reputation_compute(Engine *engine, char *key, CachedReputation *value)
 {
-	SessionResult result;
 	Score	   *score;
 
+	if (counted_already(engine, key, value))
+		return;
 	if (engine_compute(engine, &key, 1, &score) == 0)
 		api_unknown_user(engine, key);
-	result = session_result(engine, score);
-	value->score = result.score;
-	value->badge = result.badge;
-	value->completed = result.completed;
-	value->no_shows = result.no_shows;
-	value->computed_at = engine->now;
+	set_value(value, session_result(engine, score), engine->now);
 }
 
 /* The engine, for its users' key; read once and remembered. */
