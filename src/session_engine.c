@@ -15,10 +15,12 @@
 
 #include "api.h"
 #include "attach.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "engines.h"
 #include "session_engine.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 
 PG_FUNCTION_INFO_V1(session_reputation_attach);
 PG_FUNCTION_INFO_V1(session_reputation_detach);
@@ -361,6 +363,17 @@ advise_indexes(const SessionTables *tables, Oid key_type)
 	attach_advise_index_as(tables->matches, "id", key_type);
 }
 
+/* Warns of a table of matches in which no writer can find a session's users (links.c). */
+static void
+advise_cache(const AttachTable *matches)
+{
+	if (get_rel_relkind(matches->oid) != RELKIND_RELATION)
+		ereport(WARNING,
+				(errmsg("%s is not an ordinary table: every change of a session empties the read cache",
+						matches->qualified),
+				 errdetail("A session's users are not looked up in a partitioned or foreign table when it changes.")));
+}
+
 /*
  * session_reputation_attach(sessions, matches, users, columns, policy, cause,
  * fire) -- see sql/32-session.sql.
@@ -436,6 +449,7 @@ session_reputation_attach(PG_FUNCTION_ARGS)
 	run = attach_install(fcinfo, &spec);
 
 	advise_indexes(&session, lookup.key_type);
+	advise_cache(&tables[1]);
 	PG_RETURN_INT64(run);
 }
 

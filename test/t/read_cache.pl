@@ -293,6 +293,18 @@ $holder->query_safe('COMMIT');
 $holder->quit;
 is(read_at('21:03', 2, 'other') . ' ' . read_at('21:03', 10, 'other'), '1|21:03 2|21:03', 'a lock keeps no writer waiting');
 
+# A partitioned table: the attach says so.
+run(q{SELECT session_reputation_detach();
+	ALTER TABLE wingman_matches RENAME TO matches;
+	CREATE TABLE wingman_matches (id int PRIMARY KEY, user1_id int, user2_id int) PARTITION BY RANGE (id);
+	CREATE TABLE wingman_matches_1 PARTITION OF wingman_matches DEFAULT;
+	INSERT INTO wingman_matches SELECT * FROM matches}, 'other');
+my (undef, undef, $warnings) = $node->psql('other', 'SELECT session_reputation_attach()');
+like($warnings, qr/wingman_matches is not an ordinary table: every change of a session empties the read cache/, 'a warning');
+is(read_at('21:04', 1, 'other') . ' ' . read_at('21:04', 10, 'other'), '1|21:04 2|21:04', 'two users');
+run("UPDATE wingman_sessions SET status = 'completed' WHERE id = 1", 'other');
+is(read_at('21:05', 1, 'other') . ' ' . read_at('21:05', 10, 'other'), '2|21:05 2|21:05', 'both are computed');
+
 # Prepared transactions are on from here; the cache is so small that it is always full.
 $node->append_conf('postgresql.conf', "max_prepared_transactions = 5\nreputation.cache_size = '9kB'");
 $node->restart;
