@@ -17,6 +17,7 @@
 #include "clock.h"
 #include "drain.h"
 #include "guc.h"
+#include "invalidate.h"
 #include "miscadmin.h"
 #include "pending.h"
 #include "shmem.h"
@@ -236,6 +237,8 @@ api_recalc_all(FunctionCallInfo fcinfo, const char *name)
 	engine = engine_get(name);
 	engine_scan(engine, api_store_scanned, &changed);
 	engine_queue_orphans(engine);
+	if (engine->descriptor->read_cached)
+		invalidate_everyone();
 	notify_send();
 	spi_end();
 	PG_RETURN_INT64(changed);

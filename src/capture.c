@@ -44,7 +44,6 @@
 #include "invalidate.h"
 #include "keyset.h"
 #include "miscadmin.h"
-#include "read_cache.h"
 #include "shmem.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -534,7 +533,7 @@ report_lost(bool preparing)
 	else
 	{
 		shmem_request_resync();
-		read_cache_forget_all();
+		invalidate_lost();
 	}
 }
 

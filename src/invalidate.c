@@ -56,6 +56,10 @@
 /* More users or keys than this are everybody. */
 #define MAX_CONCERNED	10000
 
+/* Marks of changes that concern no user that is known, and all of them. */
+#define NO_USER		"none"
+#define EVERY_USER	"every"
+
 /* What a captured key means to an engine whose scores are read through the cache. */
 typedef struct Meaning
 {
@@ -93,7 +97,7 @@ static Concern *concerns = NULL;
 static int	nconcerns = 0;
 static int	room = 0;
 static bool everyone = false;
-static bool not_found = false;	/* a key led to no row */
+static bool not_found = false;	/* a key led to no user */
 static uint64 looked_at = 0;	/* tick before the look */
 
 static void
@@ -113,6 +117,32 @@ void
 invalidate_everyone(void)
 {
 	everyone = true;
+}
+
+/*
+ * invalidate_is_pending -- has this transaction done something that will make the
+ * cache forget, other than by what it has captured?
+ */
+bool
+invalidate_is_pending(void)
+{
+	return everyone || nconcerns > 0;
+}
+
+/*
+ * invalidate_lost -- changes that nobody knows are visible now.
+ */
+void
+invalidate_lost(void)
+{
+	CacheKey	key;
+
+	if (!read_cache_mark(&key, EVERY_USER))
+		return;
+	read_cache_mark_changed(&key);
+	if (read_cache_mark(&key, NO_USER))
+		read_cache_mark_changed(&key);
+	read_cache_forget_all();
 }
 
 static void
@@ -347,7 +377,7 @@ add_keys(keyset_hash *keys, const Meaning *meaning)
 {
 	keyset_iterator iterator;
 	KeysetEntry *entry;
-	bool		any = false;
+	int			count = 0;
 
 	keyset_start_iterate(keys, &iterator);
 	while ((entry = keyset_iterate(keys, &iterator)) != NULL)
@@ -357,11 +387,12 @@ add_keys(keyset_hash *keys, const Meaning *meaning)
 		everyone |= entry->key.key_no == KEY_EVERYONE;
 		if (entry->key.key_no != meaning->key_no)
 			continue;
-		any = true;
+		count++;
 		if (meaning->kind == 0)
 			add_concern(meaning->engine, entry->key.text, entry->key.length, CONCERN_LINKS);
 	}
-	if (any && meaning->kind != 0 && !everyone)
+	everyone |= count > MAX_CONCERNED;
+	if (count > 0 && meaning->kind != 0 && !everyone)
 		follow_links(keys, meaning);
 }
 
@@ -384,7 +415,7 @@ invalidate_captured(keyset_hash *keys)
 	before = MemoryContextSwitchTo(context);
 	looked_at = read_cache_now();
 	PushActiveSnapshot(GetLatestSnapshot());
-	if (keys->members > MAX_CONCERNED || !load_meanings())
+	if (!load_meanings())
 		everyone = true;
 	else
 	{
@@ -394,13 +425,6 @@ invalidate_captured(keyset_hash *keys)
 	PopActiveSnapshot();
 	MemoryContextSwitchTo(before);
 	MemoryContextDelete(context);
-}
-
-/* The keys of the marks on "no user" and "every user". */
-static bool
-special_key(CacheKey *key, const char *name)
-{
-	return read_cache_key(key, 0, name, (int) strlen(name));
 }
 
 /* Did links change between the look and now? */
@@ -430,8 +454,8 @@ forget_committed(void)
 	CacheKey	every_user;
 	bool		links = false;
 
-	if ((nconcerns == 0 && !everyone && !not_found) || !special_key(&no_user, "none") ||
-		!special_key(&every_user, "every"))
+	if ((nconcerns == 0 && !everyone && !not_found) || !read_cache_mark(&no_user, NO_USER) ||
+		!read_cache_mark(&every_user, EVERY_USER))
 		return;
 	pg_memory_barrier();
 	if (!everyone && links_changed(&no_user, &every_user))

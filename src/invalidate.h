@@ -14,5 +14,7 @@ extern void invalidate_init(void);
 extern void invalidate_captured(keyset_hash *keys);
 extern void invalidate_queued(const Engine *engine, char **users, int count);
 extern void invalidate_everyone(void);
+extern bool invalidate_is_pending(void);
+extern void invalidate_lost(void);
 
 #endif							/* REPUTATION_INVALIDATE_H */

@@ -238,8 +238,8 @@ links_make(Oid view, Links *links)
 }
 
 /*
- * links_begin -- gets ready to look for keys; false when a lock is not to be had, or
- * a relation is gone. Needs an active snapshot.
+ * links_begin -- gets ready to look for keys; false when a lock is not to be had, a
+ * relation is gone, or the table has children. Needs an active snapshot.
  */
 bool
 links_begin(const Links *links, LinkScan *scan)
@@ -248,7 +248,11 @@ links_begin(const Links *links, LinkScan *scan)
 	scan->table = try_open(links->table, AccessShareLock);
 	if (scan->table == NULL)
 		return false;
-	scan->index = try_open(links->index, AccessShareLock);
+	/* An index has no row of a child. */
+	if (!scan->table->rd_rel->relhassubclass)
+		scan->index = try_open(links->index, AccessShareLock);
+	else
+		scan->index = NULL;
 	if (scan->index == NULL)
 	{
 		relation_close(scan->table, AccessShareLock);
@@ -295,7 +299,8 @@ key_datum(Oid type, const char *key, int length, Datum *datum)
 }
 
 /*
- * links_find -- hands the users that a key leads to now to the consumer.
+ * links_find -- hands the users that a key leads to now to the consumer. LINK_NONE
+ * when it leads to no user, be there a row or not.
  */
 LinkResult
 links_find(LinkScan *scan, const char *key, int length, LinkConsumer consumer, void *arg)
@@ -315,14 +320,15 @@ links_find(LinkScan *scan, const char *key, int length, LinkConsumer consumer, v
 	result = LINK_NONE;
 	while (index_getnext_slot(scan->scan, ForwardScanDirection, scan->slot))
 	{
-		result = LINK_FOUND;
 		for (int i = 0; i < links->count; i++)
 		{
 			bool		isnull;
 			Datum		user = slot_getattr(scan->slot, links->users[i], &isnull);
 
-			if (!isnull)
-				consumer(OutputFunctionCall((FmgrInfo *) &links->outputs[i], user), arg);
+			if (isnull)
+				continue;
+			result = LINK_FOUND;
+			consumer(OutputFunctionCall((FmgrInfo *) &links->outputs[i], user), arg);
 		}
 	}
 	return result;

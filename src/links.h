@@ -40,7 +40,7 @@ typedef struct LinkScan
 typedef enum LinkResult
 {
 	LINK_FOUND,
-	LINK_NONE,					/* there is no such row */
+	LINK_NONE,					/* to no user, now */
 	LINK_UNKNOWN				/* the key cannot be looked for */
 } LinkResult;
 

@@ -58,6 +58,7 @@ extern void read_cache_startup(void);
 extern void read_cache_reset_database(int place);
 
 /* For readers. */
+extern bool read_cache_mark(CacheKey *key, const char *name);
 extern bool read_cache_key(CacheKey *key, int engine, const char *user, int length);
 extern bool read_cache_pack_uuid(const char *text, int length, char *bytes);
 extern CacheAnswer read_cache_get(const CacheKey *key, bool may_refresh,

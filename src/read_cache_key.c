@@ -53,6 +53,35 @@ read_cache_pack_uuid(const char *text, int length, char *bytes)
 	return true;
 }
 
+/* A key of this database without an id yet; false when there is no cache. */
+static bool
+start_key(CacheKey *key, int engine)
+{
+	int			place = read_cache == NULL ? -1 : shmem_my_place();
+
+	if (place < 0)
+		return false;
+	memset(key, 0, sizeof(CacheKey));
+	key->database = MyDatabaseId;
+	key->place = (uint16) place;
+	key->engine = (uint8) engine;
+	key->form = FORM_TEXT;
+	return true;
+}
+
+/*
+ * read_cache_mark -- a key that is no user's and has no entry, for a mark of that
+ * short name. Raises no error.
+ */
+bool
+read_cache_mark(CacheKey *key, const char *name)
+{
+	if (!start_key(key, 0))
+		return false;
+	memcpy(key->id, name, strlen(name));
+	return true;
+}
+
 /*
  * read_cache_key -- the key of a user's id, as the text the key's type puts out,
  * in this database. False when there is no cache. A text that does not fit goes by
@@ -63,20 +92,11 @@ read_cache_pack_uuid(const char *text, int length, char *bytes)
 bool
 read_cache_key(CacheKey *key, int engine, const char *user, int length)
 {
-	int			place = read_cache == NULL ? -1 : shmem_my_place();
-
-	if (place < 0)
+	if (!start_key(key, engine))
 		return false;
 	cache_attach();
-	memset(key, 0, sizeof(CacheKey));
-	key->database = MyDatabaseId;
-	key->place = (uint16) place;
-	key->engine = (uint8) engine;
 	if (length <= CACHE_ID_LENGTH)
-	{
-		key->form = FORM_TEXT;
 		memcpy(key->id, user, length);
-	}
 	else if (read_cache_pack_uuid(user, length, key->id))
 		key->form = FORM_UUID;
 	else

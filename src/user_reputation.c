@@ -29,6 +29,7 @@
 #include "clock.h"
 #include "engines.h"
 #include "funcapi.h"
+#include "invalidate.h"
 #include "pending.h"
 #include "read_cache.h"
 #include "reputation_json.h"
@@ -188,7 +189,7 @@ user_reputation(PG_FUNCTION_ARGS)
 	CacheKey	key;
 
 	/* Who has changed something wants to see it. */
-	if (!capture_is_pending() &&
+	if (!capture_is_pending() && !invalidate_is_pending() &&
 		read_cache_key(&key, session_engine.id, user, (int) strlen(user)))
 		answer = read_cache_get(&key, computes_for_all(), &value, &ticket);
 	if (answer == CACHE_REFRESH)

@@ -147,5 +147,10 @@ SELECT session_reputation_attach(columns => '{"sessions": {"no_show_user_id": "m
 ALTER TABLE users ADD t text UNIQUE NOT NULL DEFAULT md5(random()::text);
 SELECT session_reputation_attach(columns => '{"users": {"id": "t"}, "matches": {"user1_id": "x", "user2_id": "y"}, "sessions": {"no_show_user_id": null}}');
 \echo SQLSTATE :SQLSTATE
+-- Nor can those that take different ids for one, as they are compared as bytes elsewhere.
+CREATE COLLATION any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+ALTER TABLE wingman_matches ALTER x TYPE text COLLATE any_case, ALTER y TYPE text COLLATE any_case;
+SELECT session_reputation_attach(columns => '{"users": {"id": "t"}, "matches": {"user1_id": "x", "user2_id": "y"}, "sessions": {"no_show_user_id": null}}');
+\echo SQLSTATE :SQLSTATE
 SELECT count(*) FROM reputation.engine;
 CALL test.clean('odd');

@@ -161,6 +161,14 @@ is(read_at('01:03', 61), '2|01:03', 'a match without a session');
 let_commit($writer);
 is(read_at('01:04', 61), '3|01:04', 'has one when that is visible');
 
+# And where it is there, but nobody's.
+run('INSERT INTO wingman_matches VALUES (2001, NULL, NULL)');
+$writer = held_commit("INSERT INTO wingman_sessions VALUES (2001, 2001, 'completed', true, true)");
+run('UPDATE wingman_matches SET user1_id = 63, user2_id = 64 WHERE id = 2001');
+is(read_at('01:04', 63), '2|01:04', 'a match that was nobody\'s');
+let_commit($writer);
+is(read_at('01:05', 63), '3|01:05', 'and is somebody\'s when its session is visible');
+
 # And without such a race nobody else is forgotten.
 is(read_at('01:05', 71), '2|01:05', 'another user');
 $writer = held_commit("UPDATE wingman_sessions SET status = 'planned' WHERE match_id = 80");
@@ -293,6 +301,25 @@ run("UPDATE wingman_sessions SET status = 'completed' WHERE id = 2", 'other');
 $holder->query_safe('COMMIT');
 $holder->quit;
 is(read_at('21:03', 2, 'other') . ' ' . read_at('21:03', 10, 'other'), '1|21:03 2|21:03', 'a lock keeps no writer waiting');
+
+# The transaction's own change of the algorithm.
+is($node->safe_psql('other', q{
+	SET reputation.clock = '2026-01-01 00:21:03+00';
+	SELECT user_reputation(8) \g /dev/null
+	BEGIN;
+	INSERT INTO reputation.algorithm VALUES ('session', 2, '{"completed": []}');
+	SELECT algorithm_activate('session', 2) \g /dev/null
+	SELECT user_reputation(8) ->> 'completed_sessions';
+	ROLLBACK;
+	SELECT user_reputation(8) ->> 'completed_sessions'}), "0\n2", 'one\'s own new algorithm is gone by, until it is rolled back');
+
+# Rows of a table's children, which its index does not have.
+run('CREATE TABLE child () INHERITS (wingman_matches); INSERT INTO child VALUES (5000, 7, 8)', 'other');
+run("INSERT INTO wingman_sessions VALUES (5000, 5000, 'planned', true, true)", 'other');
+is(read_at('21:03', 7, 'other'), '2|21:03', 'a match in a child');
+run("UPDATE wingman_sessions SET status = 'completed' WHERE id = 5000", 'other');
+is(read_at('21:03', 7, 'other'), '3|21:03', 'its session has changed');
+run("UPDATE wingman_sessions SET status = 'planned' WHERE id = 5000", 'other');
 
 # A partitioned table: the attach says so.
 run(q{SELECT session_reputation_detach();
