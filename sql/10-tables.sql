@@ -19,7 +19,8 @@ CREATE TABLE reputation.engine (
 	attached_at		timestamptz	NOT NULL,
 	home			text		NOT NULL,
 	suspended_error	text,
-	retry_at		timestamptz
+	retry_at		timestamptz,
+	computed_until	timestamptz
 );
 COMMENT ON TABLE reputation.engine IS 'attached engines: the role they work as, the users table with its key and the cached column';
 COMMENT ON COLUMN reputation.engine.cached_column IS 'the column of the users table that has the score; null: the score is in the engine''s score table alone';
@@ -27,6 +28,7 @@ COMMENT ON COLUMN reputation.engine.inputs IS 'which column of the users table i
 COMMENT ON COLUMN reputation.engine.view_definition IS 'the signals view as attach generated it; a view that differs was replaced by its user and is kept';
 COMMENT ON COLUMN reputation.engine.view_rule IS 'a digest of the generated view''s rule, which renaming a column leaves alone';
 COMMENT ON COLUMN reputation.engine.home IS 'system identifier and database it was attached in; elsewhere (a restored dump, a copy) everybody is recomputed';
+COMMENT ON COLUMN reputation.engine.computed_until IS 'where time changes scores: the time up to which, give or take half a minute, they were computed; when the clock is before that it was set back';
 COMMENT ON COLUMN reputation.engine.suspended_error IS 'why the engine as a whole cannot compute; its jobs wait';
 
 CREATE TABLE reputation.algorithm (
@@ -112,7 +114,7 @@ CREATE TABLE reputation.job_runs (
 	id					bigint		GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	job_name			text		NOT NULL,
 	status				text		NOT NULL CHECK (status IN ('running', 'succeeded', 'failed', 'cancelled')),
-	trigger				text		NOT NULL CHECK (trigger IN ('attach', 'manual', 'cron', 'worker', 'truncate', 'resync', 'algorithm')),
+	trigger				text		NOT NULL CHECK (trigger IN ('attach', 'manual', 'cron', 'worker', 'truncate', 'resync', 'algorithm', 'clock')),
 	scope				text		NOT NULL,
 	started_at			timestamptz	NOT NULL,
 	finished_at			timestamptz,
@@ -138,6 +140,8 @@ COMMENT ON COLUMN reputation.job_runs.fed IS 'users put into the job table so fa
 COMMENT ON COLUMN reputation.job_runs.changed IS 'users whose stored score the run changed';
 COMMENT ON COLUMN reputation.job_runs.cursor IS 'the last user id that was fed';
 COMMENT ON COLUMN reputation.job_runs.fed_all IS 'were all users fed? Null: the run feeds none';
+COMMENT ON COLUMN reputation.job_runs.trigger IS 'who asked for it; when it was asked for again while it was on, who did last';
+COMMENT ON COLUMN reputation.job_runs.algorithm_version IS 'the active version when it was last asked for';
 COMMENT ON COLUMN reputation.job_runs.again IS 'everybody was asked for once more while the run was on: it starts over at its end';
 
 -- What units did of a run since its last step. Inserted only, so that no unit
@@ -192,6 +196,7 @@ CREATE TABLE reputation.job (
 	attempt		smallint	NOT NULL DEFAULT 0,
 	lock_tries	smallint	NOT NULL DEFAULT 0,
 	blind		boolean		NOT NULL DEFAULT false,
+	event		boolean		NOT NULL DEFAULT true,
 	run_id		bigint,
 	error		text
 );
@@ -201,7 +206,8 @@ CREATE INDEX job_due ON reputation.job (priority, due_at, engine);
 CREATE INDEX job_key ON reputation.job (key, kind, engine);
 -- Lookups are there only when they failed.
 CREATE INDEX job_lookup ON reputation.job (engine) WHERE kind <> 0;
-COMMENT ON COLUMN reputation.job.run_id IS 'null: an event; 0: a session stored the user without a claim, look again; -1: time alone may have changed the score; else a run in reputation.job_runs';
+COMMENT ON COLUMN reputation.job.run_id IS 'null: none; 0: a session stored the user without a claim, look again; -1: time alone may have changed the score; else a run in reputation.job_runs';
+COMMENT ON COLUMN reputation.job.event IS 'a change of the application''s led to it, perhaps to a job of a run: opens a debounce window, and is audited whatever comes of it';
 COMMENT ON COLUMN reputation.job.blind IS 'due now because the user''s lane was taken when it was queued: a window may have opened since';
 ALTER TABLE reputation.job REPLICA IDENTITY FULL;
 ALTER TABLE reputation.run_tally REPLICA IDENTITY FULL;
@@ -264,14 +270,6 @@ CREATE TABLE reputation.schedule (
 );
 COMMENT ON TABLE reputation.schedule IS 'batch jobs: daily at a time (UTC) or at an interval, and who starts them';
 
-CREATE TABLE reputation.builder_scores (
-	user_id				text		COLLATE "C" PRIMARY KEY,
-	score				int			NOT NULL,
-	algorithm_version	int			NOT NULL,
-	computed_at			timestamptz	NOT NULL
-) WITH (fillfactor = 80);
-COMMENT ON TABLE reputation.builder_scores IS 'builder score rows; the application reads the cached column of its users table';
-
 -- What a dump carries. Not the inbox, the job and the tally table: a dump would
 -- hold locks on them that keep them from being truncated. engine.home makes up for it: in
 -- a database that is not the one it names everybody is recomputed.
@@ -280,8 +278,7 @@ DECLARE
 	name text;
 BEGIN
 	FOREACH name IN ARRAY ARRAY['engine', 'algorithm', 'source', 'source_id_seq', 'source_key', 'capture', 'capture_key',
-		'lookup', 'job_runs', 'job_runs_id_seq', 'dead_letter', 'dead_letter_id_seq', 'schedule',
-		'builder_scores']
+		'lookup', 'job_runs', 'job_runs_id_seq', 'dead_letter', 'dead_letter_id_seq', 'schedule']
 	LOOP
 		PERFORM pg_catalog.pg_extension_config_dump(format('reputation.%I', name)::regclass, '');
 	END LOOP;

@@ -66,7 +66,7 @@ COMMENT ON FUNCTION reputation.window_start(text, text) IS
 'The computation time less as many days, of 24 hours, as a parameter of the engine''s algorithm says (for trust: activity_days), for use in its views. 22023 no number of days.';
 
 CREATE FUNCTION reputation.engines(
-	OUT id int, OUT name text, OUT score_table text, OUT audit_table text, OUT attach_function text)
+	OUT id int, OUT name text, OUT score_table text, OUT audit_table text, OUT attach_function text, OUT timed boolean)
 RETURNS SETOF record
 LANGUAGE C STABLE STRICT AS 'MODULE_PATHNAME', 'reputation_engines';
 COMMENT ON FUNCTION reputation.engines() IS
@@ -125,7 +125,7 @@ CREATE FUNCTION @extschema@.reputation_wait(uid anycompatible, engine text DEFAU
 LANGUAGE C VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'reputation_wait';
 COMMENT ON FUNCTION @extschema@.reputation_wait(anycompatible, text, interval) IS
-'Waits until everything that was committed before the call is computed for the user; a nightly run is not waited for. 55P03 with what is still pending after the timeout; 25001 unless READ COMMITTED; 22P02 malformed id; 55000 not attached.';
+'Waits until everything that was committed before the call is computed for the user; a nightly run is not waited for. 55P03 with what is still pending after the timeout; 25001 unless READ COMMITTED; 22P02 malformed id; 55000 not attached, or the user was given up, with its error.';
 
 CREATE FUNCTION @extschema@.reputation_verify(
 	engine text DEFAULT NULL,
@@ -160,7 +160,7 @@ COMMENT ON FUNCTION @extschema@.algorithm_activate(text, int) IS
 CREATE FUNCTION reputation.check_algorithm() RETURNS trigger
 LANGUAGE C AS 'MODULE_PATHNAME', 'reputation_check_algorithm';
 COMMENT ON FUNCTION reputation.check_algorithm() IS
-'Row trigger on reputation.algorithm: refuses parameters the engine cannot read (22023).';
+'Row trigger on reputation.algorithm: refuses parameters the engine does not have or cannot read (22023).';
 
 CREATE TRIGGER check_algorithm BEFORE INSERT OR UPDATE ON reputation.algorithm
 FOR EACH ROW EXECUTE FUNCTION reputation.check_algorithm();

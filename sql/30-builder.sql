@@ -1,5 +1,13 @@
 -- The builder engine.
 
+CREATE TABLE reputation.builder_scores (
+	user_id				text		COLLATE "C" PRIMARY KEY,
+	score				int			NOT NULL,
+	algorithm_version	int			NOT NULL,
+	computed_at			timestamptz	NOT NULL
+) WITH (fillfactor = 80);
+COMMENT ON TABLE reputation.builder_scores IS 'builder score rows; the application reads the cached column of its users table';
+
 CREATE FUNCTION @extschema@.builder_score_attach(
 	users text DEFAULT 'users',
 	projects text DEFAULT 'projects',
@@ -10,7 +18,7 @@ CREATE FUNCTION @extschema@.builder_score_attach(
 RETURNS bigint
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'builder_score_attach';
 COMMENT ON FUNCTION @extschema@.builder_score_attach(text, text, text, jsonb, text, text) IS
-'Attaches the builder engine to three tables: adds users.builder_score with its index when missing, makes the signals view and the capture triggers, and queues a first computation of everybody. columns names other columns, e.g. {"users": {"id": "uid"}, "projects": {"owner_id": "creator", "impact": null}}; rank_column: a column of users for the rank; fire: origin or always (fire on logical apply too). Returns the id of the first run in reputation.job_runs. 42P01 and 42703 name everything that is missing; 42804 unsupported id type; 42P21 id columns of two collations, neither the default; 0A000 virtual generated column; 42501 not allowed; 22023 bad argument.';
+'Attaches the builder engine to three tables: adds users.builder_score with its index when missing, makes the signals view and the capture triggers, and queues a first computation of everybody. columns names other columns, e.g. {"users": {"id": "uid"}, "projects": {"owner_id": "creator", "impact": null}}; rank_column: a column of users for the rank; fire: origin or always (fire on logical apply too). Returns the id of the first run in reputation.job_runs. 42P01 and 42703 name everything that is missing; 42804 unsupported id type; 42P21 id columns of two collations, neither the default; 55000 ids that are no key; 0A000 virtual generated column; 42501 not allowed; 22023 bad argument.';
 
 CREATE FUNCTION @extschema@.builder_score_detach() RETURNS void
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'builder_score_detach';
@@ -39,3 +47,22 @@ LANGUAGE C VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'builder_score_recalc_all';
 COMMENT ON FUNCTION @extschema@.builder_score_recalc_all() IS
 'Computes every user''s builder score now, in this transaction, and returns how many changed; rows that others hold locked are left to the workers. 55000 not attached.';
+
+REVOKE ALL ON FUNCTION
+	@extschema@.builder_score_attach(text, text, text, jsonb, text, text),
+	@extschema@.builder_score_detach(),
+	@extschema@.builder_score_recalc(anycompatible),
+	@extschema@.builder_score_recalc_all(),
+	@extschema@.builder_score_explain(anycompatible)
+	FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION
+	@extschema@.builder_score_explain(anycompatible)
+	TO reputation_reader, reputation_admin;
+GRANT EXECUTE ON FUNCTION
+	@extschema@.builder_score_attach(text, text, text, jsonb, text, text),
+	@extschema@.builder_score_detach(),
+	@extschema@.builder_score_recalc(anycompatible),
+	@extschema@.builder_score_recalc_all()
+	TO reputation_admin;
+
+SELECT pg_catalog.pg_extension_config_dump('reputation.builder_scores', '');

@@ -42,7 +42,7 @@ CREATE FUNCTION @extschema@.trust_score_attach(
 RETURNS bigint
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'trust_score_attach';
 COMMENT ON FUNCTION @extschema@.trust_score_attach(text, jsonb, text, text) IS
-'Attaches the trust engine to a users table and, if given, a table of activity events (user_id, created_at): makes the signals view and the capture triggers, and queues a first computation of everybody. A NOTICE says which inputs were not found; columns names other columns, e.g. {"users": {"photo": "avatar_url", "job": null}, "activity": {"created_at": "at"}}; fire: origin or always (fire on logical apply too). Returns the id of the first run in reputation.job_runs. 42P01 and 42703 name everything that is missing; 42804 unsupported type; 0A000 virtual generated column; 42501 not allowed; 22023 bad argument.';
+'Attaches the trust engine to a users table and, if given, a table of activity events (user_id, created_at): makes the signals view and the capture triggers, and queues a first computation of everybody. A NOTICE says which inputs were not found; columns names other columns, e.g. {"users": {"photo": "avatar_url", "job": null}, "activity": {"created_at": "at"}}; fire: origin or always (fire on logical apply too). Returns the id of the first run in reputation.job_runs. 42P01 and 42703 name everything that is missing; 42804 unsupported type; 55000 ids that are no key; 0A000 virtual generated column; 42501 not allowed; 22023 bad argument.';
 
 CREATE FUNCTION @extschema@.trust_score_detach() RETURNS void
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'trust_score_detach';
@@ -91,12 +91,12 @@ COMMENT ON FUNCTION @extschema@.get_audit_rows(anycompatible) IS
 CREATE FUNCTION @extschema@.upsert_user(doc jsonb) RETURNS text
 LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'reputation_upsert_user';
 COMMENT ON FUNCTION @extschema@.upsert_user(jsonb) IS
-'Inserts a user into the users table that the trust engine is attached to, or updates the columns given when the id is there; returns the id as text. The keys of doc are the engine''s names of the columns (photo, bio, ...) or the table''s own. With the caller''s privileges. 22023 unknown key; 22P02 a value that is not of the column''s type, naming the key; 55000 not attached.';
+'Inserts a user into the users table that the trust engine is attached to, or updates the columns given when the id is there; returns the id as text, null when a trigger kept the row away. The keys of doc are the engine''s names of the columns (photo, bio, ...) or the table''s own. With the caller''s privileges. 22023 unknown key, or one of a generated column; 22P02 a value that is not of the column''s type, naming the key; what the table raises; 55000 not attached.';
 
 CREATE PROCEDURE @extschema@.upsert_user_and_wait(doc jsonb, timeout interval DEFAULT '5 s')
 LANGUAGE C AS 'MODULE_PATHNAME', 'reputation_upsert_user_and_wait';
 COMMENT ON PROCEDURE @extschema@.upsert_user_and_wait(jsonb, interval) IS
-'upsert_user(doc), commits, and waits until the user''s trust score is computed, for which it does not wait for the debounce window. 25001 inside a transaction block; 55P03 after the timeout, with what is still pending; otherwise as upsert_user().';
+'upsert_user(doc), commits, and waits until the user''s trust score is computed, for which it does not wait for the debounce window. 25001 inside a transaction block; 55P03 after the timeout, with what is still pending; 55000 when the computation was given up, with its error; otherwise as upsert_user().';
 
 REVOKE ALL ON FUNCTION
 	@extschema@.trust_score_attach(text, jsonb, text, text),
@@ -112,10 +112,10 @@ REVOKE ALL ON PROCEDURE @extschema@.upsert_user_and_wait(jsonb, interval) FROM P
 GRANT EXECUTE ON FUNCTION
 	@extschema@.trust_score_explain(anycompatible),
 	@extschema@.get_trust_score(anycompatible),
-	@extschema@.get_audit_rows(anycompatible),
-	@extschema@.upsert_user(jsonb)
+	@extschema@.get_audit_rows(anycompatible)
 	TO reputation_reader, reputation_admin;
-GRANT EXECUTE ON PROCEDURE @extschema@.upsert_user_and_wait(jsonb, interval) TO reputation_reader, reputation_admin;
+GRANT EXECUTE ON FUNCTION @extschema@.upsert_user(jsonb) TO reputation_writer, reputation_admin;
+GRANT EXECUTE ON PROCEDURE @extschema@.upsert_user_and_wait(jsonb, interval) TO reputation_writer, reputation_admin;
 GRANT EXECUTE ON FUNCTION
 	@extschema@.trust_score_attach(text, jsonb, text, text),
 	@extschema@.trust_score_detach(),

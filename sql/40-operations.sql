@@ -6,6 +6,12 @@ SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'reputation_rank_ste
 COMMENT ON FUNCTION reputation.rank_step() IS
 'Does the next step of a leaderboards run: computes all ranks (ties share a rank, 1,1,3), or writes a batch of those that changed; rows that others hold locked wait for the next run. False when no run needs a step.';
 
+CREATE FUNCTION reputation.prune_audit(engine text, after bigint) RETURNS bigint
+LANGUAGE C VOLATILE STRICT SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'reputation_prune_audit';
+COMMENT ON FUNCTION reputation.prune_audit(text, bigint) IS
+'Removes the audit rows of an engine that are older than reputation.audit_retention, but for each user''s last, among the next reputation.batch_size rows after an id; returns the last id it looked at, null when no older ones can follow. 55000 not attached.';
+
 CREATE FUNCTION reputation.job_run_done(run_id bigint, error text DEFAULT NULL) RETURNS void
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
@@ -36,7 +42,7 @@ BEGIN
 		END IF;
 		INSERT INTO reputation.job_runs (job_name, status, trigger, scope, started_at)
 		VALUES (run_job.job_name, 'running', run_job.trigger, attached.name, reputation.clock())
-		ON CONFLICT (job_name, scope) WHERE status = 'running' DO UPDATE SET again = true;
+		ON CONFLICT (job_name, scope) WHERE status = 'running' DO UPDATE SET again = true, trigger = excluded.trigger;
 		PERFORM reputation.wake();
 	END LOOP;
 END
@@ -110,6 +116,8 @@ CREATE PROCEDURE @extschema@.reputation_run(job_name text, trigger text DEFAULT 
 LANGUAGE plpgsql AS $$
 DECLARE
 	computed bigint;
+	audited record;
+	after bigint;
 BEGIN
 	PERFORM reputation.run_job(job_name, trigger);
 	COMMIT;
@@ -126,10 +134,20 @@ BEGIN
 		COMMIT;
 		EXIT WHEN computed = 0;
 	END LOOP;
+	IF job_name = 'nightly' THEN
+		FOR audited IN SELECT e.name FROM reputation.engine e ORDER BY e.id LOOP
+			after := 0;
+			LOOP
+				after := reputation.prune_audit(audited.name, after);
+				COMMIT;
+				EXIT WHEN after IS NULL;
+			END LOOP;
+		END LOOP;
+	END IF;
 END
 $$;
 COMMENT ON PROCEDURE @extschema@.reputation_run(text, text) IS
-'Runs a batch job now: nightly (recompute everybody) or leaderboards (rank columns). With a worker it only starts it; without one it drains the work itself, committing as it goes. 22023 unknown job.';
+'Runs a batch job now: nightly (recompute everybody) or leaderboards (rank columns). With a worker it only starts it; without one it drains the work itself, committing as it goes, and nightly removes old audit rows. 22023 unknown job.';
 
 CREATE FUNCTION @extschema@.reputation_schedule(nightly time DEFAULT '03:00', leaderboards interval DEFAULT '15 min')
 RETURNS TABLE (job text, schedule text, started_by text)

@@ -53,10 +53,14 @@ BEGIN
 		format('%s of %s running', n, wanted),
 		CASE WHEN n < wanted AND preloaded THEN 'See the server log; max_worker_processes may be exhausted.' END;
 
-	FOR e IN SELECT * FROM reputation.engine ORDER BY id LOOP
-		RETURN QUERY SELECT 'engine ' || e.name, CASE WHEN e.suspended_error IS NULL THEN 'OK' ELSE 'ERROR' END,
-			coalesce('suspended: ' || e.suspended_error, format('attached to %s, works as %s', e.users, e.role)),
-			CASE WHEN e.suspended_error IS NOT NULL THEN 'Mend the cause or attach the engine again; its jobs wait.' END;
+	FOR e IN SELECT en.*, EXISTS (SELECT FROM reputation.algorithm a WHERE a.engine = en.name AND a.active) AS has_algorithm
+		FROM reputation.engine en ORDER BY en.id
+	LOOP
+		RETURN QUERY SELECT 'engine ' || e.name, CASE WHEN e.has_algorithm AND e.suspended_error IS NULL THEN 'OK' ELSE 'ERROR' END,
+			CASE WHEN NOT e.has_algorithm THEN 'no version of its algorithm is active'
+				ELSE coalesce('suspended: ' || e.suspended_error, format('attached to %s, works as %s', e.users, e.role)) END,
+			CASE WHEN NOT e.has_algorithm THEN format('Call algorithm_activate(%L, version); its jobs wait.', e.name)
+				WHEN e.suspended_error IS NOT NULL THEN 'Mend the cause or attach the engine again; its jobs wait.' END;
 		IF (SELECT rolsuper FROM pg_roles WHERE oid = e.role) THEN
 			RETURN QUERY SELECT 'role ' || e.name, 'WARN', format('the engine works as the superuser %s', e.role),
 				'Let an ordinary role own the users table and attach again.';
@@ -82,6 +86,17 @@ BEGIN
 	RETURN QUERY SELECT 'dead letters', CASE WHEN n = 0 THEN 'OK' ELSE 'WARN' END, format('%s', n),
 		CASE WHEN n > 0 THEN 'See reputation.dead_letter for the errors; reputation_retry() queues them again.' END;
 
+	-- Whom time makes due becomes a job only when somebody looks. Dead letters are told of above.
+	FOR e IN SELECT r.name, r.score_table FROM reputation.engines() r JOIN reputation.engine en ON en.id = r.id WHERE r.timed ORDER BY r.id LOOP
+		EXECUTE format('SELECT count(*), min(s.next_due_at) FROM reputation.%I s WHERE s.next_due_at <= $1 AND NOT EXISTS
+			(SELECT FROM reputation.dead_letter d WHERE d.key = s.user_id AND d.engine = $2 AND d.kind = 0)', e.score_table)
+			INTO n, oldest USING now, e.name;
+		age := now - oldest;
+		RETURN QUERY SELECT 'time ' || e.name, CASE WHEN age > interval '10 min' THEN 'ERROR' WHEN age > interval '1 min' THEN 'WARN' ELSE 'OK' END,
+			format('%s users whose score changes with time alone are due', n),
+			CASE WHEN age > interval '1 min' THEN format('The first is since %s. A worker sees to it, or reputation_process().', oldest) END;
+	END LOOP;
+
 	FOR e IN SELECT en.name FROM reputation.engine en ORDER BY en.id LOOP
 		BEGIN
 			RETURN QUERY SELECT 'drift ' || e.name, CASE WHEN s.differing = 0 THEN 'OK' ELSE 'ERROR' END,
@@ -93,6 +108,14 @@ BEGIN
 			RETURN QUERY SELECT 'drift ' || e.name, 'ERROR', 'a sample cannot be computed: ' || SQLERRM, nullif(t, '');
 		END;
 	END LOOP;
+
+	IF EXISTS (SELECT FROM reputation.engine en WHERE en.name = 'session') THEN
+		RETURN QUERY SELECT 'read cache', CASE WHEN s.max_entries = 0 AND preloaded THEN 'WARN' ELSE 'OK' END,
+			CASE WHEN s.max_entries = 0 THEN 'off: every user_reputation() computes'
+				ELSE format('%s of %s entries; hit ratio %s', s.entries, s.max_entries, coalesce(round(s.hit_ratio::numeric, 3)::text, 'unknown')) END,
+			CASE WHEN s.max_entries = 0 AND preloaded THEN 'Set reputation.cache_size and restart.' END
+		FROM @extschema@.user_reputation_cache_stats() s;
+	END IF;
 
 	SELECT max(started_at) INTO oldest FROM reputation.job_runs WHERE job_name = 'nightly' AND job_runs.status = 'succeeded';
 	RETURN QUERY SELECT 'schedule',

@@ -13,13 +13,8 @@ REVOKE EXECUTE ON FUNCTION reputation.forget_user(text, text), reputation.run_du
 	FROM reputation_admin;
 GRANT SELECT ON reputation.job_runs, reputation.job_progress TO reputation_reader;
 
--- Public functions: everybody reads a score, readers look closer, administrators do.
+-- Public functions: readers look, administrators do. Those of an engine are in its module.
 REVOKE ALL ON FUNCTION
-	@extschema@.builder_score_attach(text, text, text, jsonb, text, text),
-	@extschema@.builder_score_detach(),
-	@extschema@.builder_score_recalc(anycompatible),
-	@extschema@.builder_score_explain(anycompatible),
-	@extschema@.builder_score_recalc_all(),
 	@extschema@.reputation_process(text, bigint),
 	@extschema@.reputation_wait(anycompatible, text, interval),
 	@extschema@.reputation_verify(text),
@@ -34,16 +29,13 @@ REVOKE ALL ON FUNCTION
 	FROM PUBLIC;
 REVOKE ALL ON PROCEDURE @extschema@.reputation_run(text, text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
-	@extschema@.builder_score_explain(anycompatible),
 	@extschema@.reputation_wait(anycompatible, text, interval),
 	@extschema@.reputation_verify(text),
 	@extschema@.reputation_status()
 	TO reputation_reader, reputation_admin;
+-- Who writes users may wait for their scores, and look at nobody's.
+GRANT EXECUTE ON FUNCTION @extschema@.reputation_wait(anycompatible, text, interval) TO reputation_writer;
 GRANT EXECUTE ON FUNCTION
-	@extschema@.builder_score_attach(text, text, text, jsonb, text, text),
-	@extschema@.builder_score_detach(),
-	@extschema@.builder_score_recalc(anycompatible),
-	@extschema@.builder_score_recalc_all(),
 	@extschema@.reputation_process(text, bigint),
 	@extschema@.reputation_repair(text),
 	@extschema@.reputation_retry(text, text),

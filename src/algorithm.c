@@ -70,7 +70,7 @@ reputation_algorithm_preview(PG_FUNCTION_ARGS)
 	spi_begin();
 	engine = engine_get(name);
 	engine->parameters = parameters;
-	engine->weights = engine->descriptor->parse(parameters);
+	engine->weights = engine_parse_parameters(engine->descriptor, parameters);
 	engine_scan(engine, preview_scanned, &to);
 	spi_end();
 	return (Datum) 0;
@@ -118,6 +118,9 @@ reputation_algorithm_activate(PG_FUNCTION_ARGS)
 	if (spi_exec("UPDATE reputation.algorithm SET active = true "
 				 "WHERE engine = $1 AND version = $2", 2, types, values, NULL) == 0)
 		no_such_version(name, version);
+	/* It may have been suspended because there was none. */
+	spi_exec("UPDATE reputation.engine SET retry_at = NULL WHERE name = $1 AND retry_at IS NOT NULL",
+			 1, types, values, NULL);
 	run = sweep_start(engine_get(name), "recompute", "algorithm");
 	spi_end();
 	capture_wake_at_commit();
@@ -130,8 +133,8 @@ put_engine(Tuplestorestate *rows, TupleDesc desc, const EngineDescriptor *d)
 	Datum		values[] = {Int32GetDatum(d->id), CStringGetTextDatum(d->name),
 		CStringGetTextDatum(d->score_table),
 		d->audit_table ? CStringGetTextDatum(d->audit_table) : (Datum) 0,
-	CStringGetTextDatum(d->attach_function)};
-	bool		nulls[] = {false, false, false, d->audit_table == NULL, false};
+	CStringGetTextDatum(d->attach_function), BoolGetDatum(d->timed)};
+	bool		nulls[] = {false, false, false, d->audit_table == NULL, false, false};
 
 	tuplestore_putvalues(rows, desc, values, nulls);
 }

@@ -18,6 +18,7 @@
 #include "clock.h"
 #include "drain.h"
 #include "guc.h"
+#include "invalidate.h"
 #include "miscadmin.h"
 #include "pending.h"
 #include "shmem.h"
@@ -29,8 +30,11 @@ PG_FUNCTION_INFO_V1(reputation_process);
 PG_FUNCTION_INFO_V1(reputation_forget);
 PG_FUNCTION_INFO_V1(reputation_user_key);
 
-static void
-unknown_user(const Engine *engine, const char *key)
+/*
+ * api_unknown_user -- raises P0002.
+ */
+void
+api_unknown_user(const Engine *engine, const char *key)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_NO_DATA_FOUND),
@@ -90,7 +94,7 @@ api_score(FunctionCallInfo fcinfo, const char *name)
 	type = engine->key_type;
 	id = engine_key_datum(engine, key);
 	if (engine_read(engine, score_query(engine), 1, &type, &id) == 0)
-		unknown_user(engine, key);
+		api_unknown_user(engine, key);
 	score = Int32GetDatum((int32) spi_int(0, 1, &isnull));
 	owner_leave(&outside);
 	spi_end();
@@ -117,7 +121,7 @@ reputation_user_key(PG_FUNCTION_ARGS)
 	id = engine_key_datum(engine, key);
 	if (engine_read(engine, psprintf("SELECT 1 FROM %s WHERE %s = $1", engine->users_name,
 									 engine->users_key), 1, &type, &id) == 0)
-		unknown_user(engine, key);
+		api_unknown_user(engine, key);
 	key = MemoryContextStrdup(caller, key);
 	spi_end();
 	PG_RETURN_TEXT_P(cstring_to_text(key));
@@ -130,7 +134,7 @@ recalculate(Engine *engine, char *key, StoreMode mode)
 	Score	   *score;
 
 	if (engine_compute(engine, &key, 1, &score) == 0)
-		unknown_user(engine, key);
+		api_unknown_user(engine, key);
 	score->audit = engine->descriptor->audit_table != NULL;
 	engine_store(engine, score, 1, mode);
 	return score;
@@ -138,8 +142,8 @@ recalculate(Engine *engine, char *key, StoreMode mode)
 
 /*
  * Waits for whoever is in the way of storing the user: for the row with the cached
- * column; or, where there is none, for the lane, since the score row may have to
- * be inserted, and for that row.
+ * column or, where there is none, for the score row, if it is there. It may have to be
+ * added, which waits for who is just adding it.
  */
 static StoreMode
 wait_to_store(Engine *engine, const char *key)
@@ -156,10 +160,9 @@ wait_to_store(Engine *engine, const char *key)
 		return STORE_SESSION;
 	}
 	values[0] = CStringGetTextDatum(key);
-	queue_lock_user(engine, key);
 	spi_exec(psprintf("SELECT 1 FROM reputation.%s WHERE user_id = $1 FOR NO KEY UPDATE",
 					  engine->descriptor->score_table), 1, types, values, NULL);
-	return STORE_SESSION_CLAIMED;
+	return STORE_SESSION_ADDING;
 }
 
 /*
@@ -177,13 +180,22 @@ api_recalc(FunctionCallInfo fcinfo, const char *name)
 	engine = engine_get(name);
 	key = engine_key_from_argument(fcinfo, 0, engine);
 	score = recalculate(engine, key, STORE_SESSION);
-	/* Somebody holds the row: that is no reason not to store what was asked for. */
-	if (!score->stored)
-	{
-		StoreMode	mode = wait_to_store(engine, key);
 
+	/*
+	 * Somebody holds the row: that is no reason not to store what was asked for. A score row may
+	 * come or go between the look and the store: each time because somebody has just committed
+	 * that.
+	 */
+	do
+	{
+		StoreMode	mode;
+
+		if (score->stored)
+			break;
+		CHECK_FOR_INTERRUPTS();
+		mode = wait_to_store(engine, key);
 		score = recalculate(engine, key, mode);
-	}
+	} while (engine->cached_column == NULL);
 	if (score->changed)
 		notify_add(engine, key);
 	result = score->score;
@@ -226,6 +238,8 @@ api_recalc_all(FunctionCallInfo fcinfo, const char *name)
 	engine = engine_get(name);
 	engine_scan(engine, api_store_scanned, &changed);
 	engine_queue_orphans(engine);
+	if (engine->descriptor->read_cached)
+		invalidate_everyone();
 	notify_send();
 	spi_end();
 	PG_RETURN_INT64(changed);
@@ -274,6 +288,7 @@ api_explain(FunctionCallInfo fcinfo, const char *name)
 	Engine	   *engine;
 	char	   *key;
 	Score	   *score;
+	Score	   *next;
 	char	   *text;
 	PendingLook look = {0};
 
@@ -282,7 +297,7 @@ api_explain(FunctionCallInfo fcinfo, const char *name)
 	key = engine_key_from_argument(fcinfo, 0, engine);
 	(void) pending_begin(&look, true);
 	if (engine_compute_in_snapshot(engine, &key, 1, &score) == 0)
-		unknown_user(engine, key);
+		api_unknown_user(engine, key);
 
 	initStringInfo(&json);
 	appendStringInfoString(&json, "{\"user_id\": ");
@@ -293,8 +308,9 @@ api_explain(FunctionCallInfo fcinfo, const char *name)
 	else
 		appendStringInfo(&json, "%d, ",
 						 engine->cached_column != NULL ? score->cached : score->row_score);
-	engine->descriptor->explain(&json, engine->weights, engine->now, score->signals,
-								score->nulls);
+	next = score->next_due_at == DT_NOEND ? NULL :
+		engine_foresee(engine, key, score->next_due_at);
+	engine->descriptor->explain(&json, engine->weights, engine->now, score, next);
 	appendStringInfo(&json, ", \"algorithm_version\": %d", engine->version);
 	explain_state(&json, engine, key, &look);
 	pending_end();
@@ -346,6 +362,7 @@ reputation_process(PG_FUNCTION_ARGS)
 	ListCell   *cell;
 	bool		skipped;
 	bool		worked;
+	bool		first = true;
 
 	api_require_read_committed("reputation_process");
 	spi_begin();
@@ -357,7 +374,10 @@ reputation_process(PG_FUNCTION_ARGS)
 	sweep_where_moved(all);
 	sweep_where_reshaped(all, true);
 	foreach(cell, engines)
+	{
 		queue_rebase(lfirst(cell));
+		due_watch(lfirst(cell));
+	}
 	do
 	{
 		DrainScope	scope = {.workers = 1, .wait = true};
@@ -371,6 +391,9 @@ reputation_process(PG_FUNCTION_ARGS)
 			scope.limit = (int) Min(guc_batch_size, limit - done);
 			if (scope.limit <= 0)
 				break;
+			/* At first, too: the events may be as many as it may do. */
+			if (first)
+				(void) due_feed(lfirst(cell), true);
 			count = drain_batch(lfirst(cell), &scope);
 			done += count;
 			worked |= count > 0;
@@ -378,6 +401,7 @@ reputation_process(PG_FUNCTION_ARGS)
 				worked |= due_feed(lfirst(cell), true) > 0;
 		}
 		worked |= done < limit && sweep_feed(engines, true);
+		first = false;
 	} while (worked && done < limit);
 	if (!skipped && shmem_workers_in_database(MyDatabaseId) == 0)
 	{

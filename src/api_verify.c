@@ -221,9 +221,12 @@ reputation_sample(PG_FUNCTION_ARGS)
 	count = engine_exec(engine, false,
 						psprintf("SELECT t.%1$s::text FROM %2$s t TABLESAMPLE SYSTEM (least(100, "
 								 "(SELECT 100 * 5000.0 / greatest(reltuples, 1) "
-								 "FROM pg_class WHERE oid = %3$u))) LIMIT %4$d",
+								 "FROM pg_class WHERE oid = %3$u))) WHERE %5$s LIMIT %4$d",
 								 engine->users_key, engine->users_name, engine->users,
-								 SAMPLE_ROWS), 0, NULL, NULL);
+								 SAMPLE_ROWS,
+								 engine_usable_keys(engine,
+													psprintf("t.%s", engine->users_key))),
+						0, NULL, NULL);
 	keys = palloc(sizeof(char *) * Max(count, 1));
 	for (uint64 row = 0; row < count; row++)
 		keys[row] = spi_text(row, 1);

@@ -47,111 +47,6 @@
 	"reputation.status_list(text, text), reputation.computation_time(), " \
 	"reputation.window_start(text, text), reputation.period_after(text, text)"
 
-/* Has the table a usable index that begins with the column? */
-static bool
-has_index(Oid table, const char *column)
-{
-	Oid			types[] = {OIDOID, INT2OID};
-	Datum		values[] = {ObjectIdGetDatum(table), Int16GetDatum(get_attnum(table, column))};
-
-	return spi_exec("SELECT 1 FROM pg_catalog.pg_index i "
-					"WHERE i.indrelid = $1 AND i.indkey[0] = $2 AND i.indisvalid "
-					"AND i.indpred IS NULL", 2, types, values, NULL) > 0;
-}
-
-/* An index that would be missed; a partitioned table's cannot be built concurrently. */
-static const char *
-create_index(const AttachTable *table)
-{
-	return get_rel_relkind(table->oid) == RELKIND_PARTITIONED_TABLE ? "CREATE INDEX" :
-		"CREATE INDEX CONCURRENTLY";
-}
-
-/*
- * attach_advise_index -- warns when recomputing a user would read the whole
- * table. After attach_install().
- */
-void
-attach_advise_index(AttachTable *table, const char *name)
-{
-	AttachColumn *column = attach_column(table, name);
-	int			settings;
-	bool		found;
-
-	spi_begin();
-	settings = spi_settings_begin();
-	spi_set("search_path", "pg_catalog, pg_temp");
-	found = has_index(table->oid, column->raw);
-	spi_settings_end(settings);
-	spi_end();
-	if (!found)
-		ereport(WARNING,
-				(errmsg("no index on %s (%s): every computation reads the whole table",
-						table->qualified, column->actual),
-				 errhint("%s ON %s (%s);", create_index(table), table->qualified,
-						 column->actual)));
-}
-
-/* Is the expression the column, converted to the type? */
-static bool
-is_conversion(Node *expression, AttrNumber attnum, Oid type)
-{
-	FuncExpr   *call = (FuncExpr *) expression;
-	Var		   *argument;
-	Oid			function;
-
-	if (!IsA(expression, FuncExpr) || list_length(call->args) != 1)
-		return false;
-	argument = linitial(call->args);
-	return IsA(argument, Var) && argument->varattno == attnum &&
-		find_coercion_pathway(type, argument->vartype, COERCION_EXPLICIT, &function) ==
-		COERCION_PATH_FUNC && function == call->funcid;
-}
-
-/* Has the table a usable index that begins with the column converted to the type? */
-static bool
-has_index_as(Oid table, const char *column, Oid type)
-{
-	Relation	relation = table_open(table, AccessShareLock);
-	AttrNumber	attnum = get_attnum(table, column);
-	bool		found = false;
-	ListCell   *cell;
-
-	foreach(cell, RelationGetIndexList(relation))
-	{
-		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
-
-		if (index->rd_index->indisvalid && index->rd_index->indkey.values[0] == 0 &&
-			heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL))
-			found |= is_conversion(linitial(RelationGetIndexExpressions(index)), attnum, type);
-		index_close(index, AccessShareLock);
-	}
-	table_close(relation, AccessShareLock);
-	return found;
-}
-
-/*
- * attach_advise_index_as -- warns when looking for a value of the type in the
- * column would read the whole table, since they are of two types. After
- * attach_install().
- */
-void
-attach_advise_index_as(AttachTable *table, const char *name, Oid type)
-{
-	AttachColumn *column = attach_column(table, name);
-	const char *type_name = format_type_be_qualified(type);
-
-	if (!attach_converts(column, type) || has_index_as(table->oid, column->raw, type))
-		return;
-	ereport(WARNING,
-			(errmsg("no index on %s ((%s::%s)): every change that leads there reads the whole table",
-					table->qualified, column->actual, type_name),
-			 errdetail("The column is of type %s and compared with one of type %s.",
-					   format_type_be(column->type), type_name),
-			 errhint("Let both columns have one type, or %s ON %s ((%s::%s));",
-					 create_index(table), table->qualified, column->actual, type_name)));
-}
-
 static bool
 is_missing(AttachSpec *spec, const char *column)
 {
@@ -212,7 +107,7 @@ prepare_users_table(AttachSpec *spec)
 	if (is_missing(spec, spec->rank_column))
 		spi_utility(psprintf("ALTER TABLE %s ADD COLUMN %s integer", users->qualified,
 							 quote_identifier(spec->rank_column)));
-	if (spec->cached_column != NULL && !has_index(users->oid, spec->cached_column))
+	if (spec->cached_column != NULL && !attach_has_index(users->oid, spec->cached_column))
 		spi_utility(psprintf("CREATE INDEX ON %s (%s DESC)", users->qualified,
 							 quote_identifier(spec->cached_column)));
 }

@@ -44,6 +44,18 @@ typedef struct AttachTable
 	char	   *qualified;
 } AttachTable;
 
+/*
+ * A column that refers to a user, in a signals view. A condition on user_id
+ * must get to the column's index. It does not through a conversion, but a
+ * comparison with the users' key does, whichever integers the two are.
+ */
+typedef struct UserColumn
+{
+	char	   *user_id;		/* in the type of the users' key */
+	char	   *plain;			/* the same, maybe in its own type */
+	char	   *join;			/* what that takes in FROM */
+} UserColumn;
+
 typedef struct AttachLookup
 {
 	int16		kind;
@@ -62,6 +74,7 @@ typedef struct AttachSpec
 	const char *rank_column;	/* or NULL */
 	const char *fire;
 	Jsonb	   *columns;
+	char	   *parameters;		/* JSON the algorithm shall have, or NULL */
 	/* filled in by the engine after attach_resolve() */
 	char	   *view_query;
 	AttachLookup *lookups;
@@ -76,8 +89,14 @@ extern void attach_require_comparable(AttachTable *table, const char *name,
 extern bool attach_converts(const AttachColumn *column, Oid type);
 extern Oid	attach_wider_type(const AttachColumn *a, const AttachColumn *b);
 extern char *attach_as(const AttachColumn *column, const char *alias, Oid type);
+extern UserColumn attach_user_column(AttachTable *users, AttachTable *table, const char *name,
+									 const char *alias);
 extern int64 attach_install(FunctionCallInfo fcinfo, AttachSpec *spec);
 extern void attach_advise_index(AttachTable *table, const char *name);
+extern void attach_advise_ordered_index(AttachTable *table, const char *name,
+										const char *next_name);
+extern void attach_advise_covering_index(AttachTable *table, const char *name,
+										 const char *const *others);
 extern void attach_advise_index_as(AttachTable *table, const char *name, Oid type);
 extern bool triggers_want_healing(void);
 extern void triggers_heal(List *engines);

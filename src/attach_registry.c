@@ -71,7 +71,41 @@ add_inputs(AttachSpec *spec)
 			 3, types, values, NULL);
 }
 
-/* The engine's row and its first algorithm. */
+/* The engine's first algorithm, unless there is one. */
+static void
+add_algorithm(const EngineDescriptor *engine)
+{
+	Oid			types[] = {TEXTOID, TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(engine->name),
+	CStringGetTextDatum(engine->default_parameters)};
+
+	spi_exec("INSERT INTO reputation.algorithm (engine, version, parameters, active) "
+			 "SELECT $1, 1, $2::jsonb, true WHERE NOT EXISTS "
+			 "(SELECT FROM reputation.algorithm WHERE engine = $1)", 2, types, values, NULL);
+}
+
+/*
+ * Has the active algorithm go by these parameters, too: by a new version of it,
+ * unless it does already. What is computed then is the attach's first run.
+ */
+static void
+set_parameters(const EngineDescriptor *engine, char *parameters)
+{
+	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(engine->name), CStringGetTextDatum(parameters),
+	CStringGetTextDatum(engine->default_parameters)};
+
+	if (spi_exec("UPDATE reputation.algorithm SET active = false WHERE engine = $1 AND active "
+				 "AND NOT ($3::jsonb || parameters) @> $2::jsonb RETURNING parameters::text",
+				 3, types, values, NULL) == 0)
+		return;
+	values[2] = CStringGetTextDatum(spi_text(0, 1));
+	spi_exec("INSERT INTO reputation.algorithm (engine, version, parameters, active) "
+			 "SELECT $1, max(version) + 1, $3::jsonb || $2::jsonb, true "
+			 "FROM reputation.algorithm WHERE engine = $1", 3, types, values, NULL);
+}
+
+/* The engine's row and its algorithm. */
 void
 registry_add_engine(AttachSpec *spec, Oid role, ViewState view)
 {
@@ -89,9 +123,6 @@ registry_add_engine(AttachSpec *spec, Oid role, ViewState view)
 	char		nulls[] = "            ";
 	Oid			same_types[] = {INT4OID, OIDOID, OIDOID};
 	Datum		same[] = {values[0], values[3], values[5]};
-	Oid			algorithm_types[] = {TEXTOID, TEXTOID};
-	Datum		algorithm[] = {CStringGetTextDatum(engine->name),
-	CStringGetTextDatum(engine->default_parameters)};
 
 	if (spec->cached_column == NULL)
 		nulls[6] = 'n';
@@ -105,10 +136,9 @@ registry_add_engine(AttachSpec *spec, Oid role, ViewState view)
 			 "cached_column, rank_column, view_definition, fire, attached_at, view_rule, home) "
 			 "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, reputation.home())",
 			 12, types, values, nulls);
-	spi_exec("INSERT INTO reputation.algorithm (engine, version, parameters, active) "
-			 "SELECT $1, 1, $2::jsonb, true WHERE NOT EXISTS "
-			 "(SELECT FROM reputation.algorithm WHERE engine = $1)",
-			 2, algorithm_types, algorithm, NULL);
+	add_algorithm(engine);
+	if (spec->parameters != NULL)
+		set_parameters(engine, spec->parameters);
 	add_inputs(spec);
 	/* With it go the caches of its boards. */
 	if (spec->rank_column != NULL || engine->windows)

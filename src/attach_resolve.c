@@ -11,8 +11,6 @@
 #include "attach_steps.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_collation.h"
-#include "catalog/pg_type.h"
 #include "compat.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
@@ -56,29 +54,6 @@ attach_column(AttachTable *table, const char *name)
 	elog(ERROR, "table %s has no column %s in its description", table->argument, name);
 }
 
-static bool
-is_integer(Oid type)
-{
-	return type == INT2OID || type == INT4OID || type == INT8OID;
-}
-
-static bool
-is_text(Oid type)
-{
-	return type == TEXTOID || type == VARCHAROID;
-}
-
-/*
- * attach_converts -- does a column become another value in the type given, so
- * that a condition on that does not use the column's index? Not between text
- * and varchar.
- */
-bool
-attach_converts(const AttachColumn *column, Oid type)
-{
-	return column->type != type && !is_text(column->type);
-}
-
 /*
  * attach_as -- a column as an expression of the type given.
  */
@@ -91,13 +66,27 @@ attach_as(const AttachColumn *column, const char *alias, Oid type)
 }
 
 /*
- * attach_wider_type -- the type of two comparable columns that has the values
- * of both.
+ * attach_user_column -- a column that refers to a user, for a signals view that
+ * has the column's table under the alias, and the users table as "u" if it is
+ * joined.
  */
-Oid
-attach_wider_type(const AttachColumn *a, const AttachColumn *b)
+UserColumn
+attach_user_column(AttachTable *users, AttachTable *table, const char *name, const char *alias)
 {
-	return is_integer(a->type) && get_typlen(b->type) > get_typlen(a->type) ? b->type : a->type;
+	AttachColumn *id = attach_column(users, "id");
+	AttachColumn *column = attach_column(table, name);
+	UserColumn	result = {.join = ""};
+
+	if (!attach_converts(column, id->type))
+		result.plain = result.user_id = attach_as(column, alias, id->type);
+	else
+	{
+		result.plain = psprintf("%s.%s", alias, column->actual);
+		result.user_id = psprintf("u.%s", id->actual);
+		result.join = psprintf(" JOIN %s u ON %s = %s", users->qualified, result.user_id,
+							   result.plain);
+	}
+	return result;
 }
 
 static AttachTable *
@@ -251,6 +240,7 @@ resolve_columns(AttachSpec *spec)
 	StringInfoData missing;
 	StringInfoData virtual;
 	StringInfoData lacking;
+	char	   *example = NULL;
 
 	initStringInfo(&lacking);
 	initStringInfo(&missing);
@@ -270,6 +260,9 @@ resolve_columns(AttachSpec *spec)
 			{
 				column->raw = NULL;
 				attach_add_name(&lacking, psprintf("%s.%s", table->argument, column->name));
+				if (example == NULL)
+					example = psprintf("{\"%s\": {\"%s\": \"your_column\"}}", table->argument,
+									   column->name);
 			}
 			else if (attnum <= 0)
 				attach_add_name(&missing, psprintf("%s.%s", table->name, column->raw));
@@ -297,102 +290,8 @@ resolve_columns(AttachSpec *spec)
 	if (lacking.len > 0)
 		ereport(NOTICE,
 				(errmsg("inputs that were not found: %s", lacking.data),
-				 errhint("They count as empty. If your columns have other names, give them in "
-						 "the argument \"columns\", like {\"users\": {\"photo\": "
-						 "\"avatar\"}}.")));
-}
-
-/* 42804 unless the users' key has a type an engine can work with. */
-static void
-check_key_type(AttachSpec *spec)
-{
-	AttachColumn *key = attach_column(&spec->tables[0], spec->users_key);
-
-	if (!is_integer(key->type) && !is_text(key->type) && key->type != UUIDOID)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("user ids of type %s are not supported", format_type_be(key->type)),
-				 errdetail("Column %s of %s.", key->actual, spec->tables[0].qualified),
-				 errhint("Supported are smallint, integer, bigint, uuid, text and varchar.")));
-}
-
-static Oid
-column_collation(const AttachTable *table, const AttachColumn *column)
-{
-	Oid			type;
-	int32		typmod;
-	Oid			collation;
-
-	get_atttypetypmodcoll(table->oid, get_attnum(table->oid, column->raw), &type, &typmod,
-						  &collation);
-	return collation;
-}
-
-/*
- * 42P21 when two columns have collations of which neither is the database's: a
- * comparison or a union of theirs has none, and fails.
- */
-static void
-require_one_collation(AttachTable *table, AttachColumn *column, AttachTable *other_table,
-					  AttachColumn *other)
-{
-	Oid			collation = column_collation(table, column);
-	Oid			other_collation = column_collation(other_table, other);
-
-	if (collation == other_collation || !OidIsValid(collation) || !OidIsValid(other_collation) ||
-		collation == DEFAULT_COLLATION_OID || other_collation == DEFAULT_COLLATION_OID)
-		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_COLLATION_MISMATCH),
-			 errmsg("%s.%s has the collation %s, but %s.%s has %s", table->qualified,
-					column->actual, quote_identifier(get_collation_name(collation)),
-					other_table->qualified, other->actual,
-					quote_identifier(get_collation_name(other_collation))),
-			 errdetail("The engine compares their values, and neither collation is the default."),
-			 errhint("Give columns that hold the same ids one collation, with ALTER TABLE ... "
-					 "ALTER COLUMN ... TYPE ... COLLATE.")));
-}
-
-/*
- * attach_require_comparable -- 42804 unless two columns, of which one refers to
- * the other or both to a third, have types that can be compared and cast; 42P21
- * unless there is a collation to do it in.
- */
-void
-attach_require_comparable(AttachTable *table, const char *name, AttachTable *other_table,
-						  const char *other_name)
-{
-	AttachColumn *column = attach_column(table, name);
-	AttachColumn *other = attach_column(other_table, other_name);
-
-	if (column->type == other->type || (is_integer(column->type) && is_integer(other->type)) ||
-		(is_text(column->type) && is_text(other->type)))
-	{
-		require_one_collation(table, column, other_table, other);
-		return;
-	}
-	ereport(ERROR,
-			(errcode(ERRCODE_DATATYPE_MISMATCH),
-			 errmsg("%s.%s is of type %s, but %s.%s is of type %s", table->qualified,
-					column->actual, format_type_be(column->type), other_table->qualified,
-					other->actual, format_type_be(other->type))));
-}
-
-/* Every column that is captured as a user must be comparable with the users' key. */
-static void
-check_user_columns(AttachSpec *spec)
-{
-	for (int i = 1; i < spec->ntables; i++)
-	{
-		AttachTable *table = &spec->tables[i];
-
-		for (AttachKey *key = table->keys; key->column != NULL; key++)
-		{
-			if (key->kind == 0 && !table->own)
-				attach_require_comparable(table, key->column, &spec->tables[0],
-										  spec->users_key);
-		}
-	}
+				 errhint("The engine does without them. If your columns have other names, give "
+						 "them in the argument \"columns\", like %s.", example)));
 }
 
 Oid
@@ -518,8 +417,7 @@ attach_resolve(FunctionCallInfo fcinfo, AttachSpec *spec)
 	resolve_tables(spec);
 	resolve_columns(spec);
 	check_distinct(spec);
-	check_key_type(spec);
-	check_user_columns(spec);
+	attach_check_ids(spec);
 	if (spec->cached_column != NULL)
 		check_written_column(spec, spec->cached_column);
 	if (spec->rank_column != NULL)

@@ -18,8 +18,10 @@ typedef struct ViewState
 } ViewState;
 
 extern void attach_add_name(StringInfo list, const char *name);
+extern void attach_check_ids(AttachSpec *spec);
 extern Oid	attach_table_owner(Oid table);
 extern Oid	attach_role(AttachSpec *spec);
+extern bool attach_has_index(Oid table, const char *column);
 
 extern void registry_cancel_work(const EngineDescriptor *engine, const char *why);
 extern void registry_add_engine(AttachSpec *spec, Oid role, ViewState view);

@@ -27,6 +27,7 @@
 
 #include "access/table.h"
 #include "attach_steps.h"
+#include "capture.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/event_trigger.h"
@@ -363,6 +364,10 @@ reputation_triggers_check(PG_FUNCTION_ARGS)
 				 errmsg("reputation.triggers_check() must be called by an event trigger")));
 	if (at_it)
 		PG_RETURN_NULL();
+
+	/* A restore's last commands: workers wait for them (sweep_where_moved()). */
+	if (((EventTriggerData *) fcinfo->context)->tag == CMDTAG_CREATE_TRIGGER)
+		capture_wake_at_commit();
 
 	at_it = true;
 	PG_TRY();

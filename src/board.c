@@ -171,7 +171,7 @@ register_board(FunctionCallInfo fcinfo)
 
 /*
  * leaderboard_create(name, source, columns, users, ties, zone, rank_column, fire) --
- * see sql/33-boards.sql.
+ * see sql/34-boards.sql.
  */
 Datum
 reputation_leaderboard_create(PG_FUNCTION_ARGS)

@@ -29,38 +29,13 @@ PG_FUNCTION_INFO_V1(builder_score_explain);
 #define LOOKUP_PROJECT_USERS	1
 #define LOOKUP_PROJECT_OWNER	2
 
-/* 22023 unless a list parameter, if it is given, is an array of strings. */
-static void
-check_list(Jsonb *parameters, const char *name)
-{
-	JsonbValue	value;
-	JsonbIterator *iterator;
-	JsonbIteratorToken token;
-	bool		good;
-
-	if (getKeyJsonValueFromContainer(&parameters->root, name, strlen(name), &value) == NULL)
-		return;
-	good = value.type == jbvBinary && JsonContainerIsArray(value.val.binary.data);
-	if (good)
-	{
-		iterator = JsonbIteratorInit(value.val.binary.data);
-		while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
-			good &= token != WJB_ELEM || value.type == jbvString;
-	}
-	if (!good)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("parameter \"%s\" of the engine \"builder\" must be an array of strings",
-						name)));
-}
-
 static void *
 parse(Jsonb *parameters)
 {
 	BuilderWeights *weights = palloc(sizeof(BuilderWeights));
 
-	check_list(parameters, "shipped");
-	check_list(parameters, "confirmed");
+	engine_check_list(&builder_engine, parameters, "shipped");
+	engine_check_list(&builder_engine, parameters, "confirmed");
 	*weights = builder_default_weights();
 	weights->own = engine_number(&builder_engine, parameters, "own", weights->own);
 	weights->collab = engine_number(&builder_engine, parameters, "collab", weights->collab);
@@ -102,10 +77,10 @@ json_number(double number)
 }
 
 static void
-explain(StringInfo json, const void *weights, TimestampTz now, const Datum *values,
-		const bool *nulls)
+explain(StringInfo json, const void *weights, TimestampTz now, const Score *score,
+		const Score *next)
 {
-	BuilderSignals signals = to_signals(values, nulls);
+	BuilderSignals signals = to_signals(score->signals, score->nulls);
 	BuilderTerms terms = builder_terms(weights, &signals);
 
 	appendStringInfo(json, "\"signals\": {\"own_shipped\": " INT64_FORMAT
@@ -139,37 +114,6 @@ const EngineDescriptor builder_engine = {
 };
 
 /*
- * A column that refers to a user, in the signals view. A condition on user_id
- * must get to the column's index. It does not through a conversion, but a
- * comparison with the users' key does, whichever integers the two are.
- */
-typedef struct UserColumn
-{
-	char	   *user_id;		/* in the type of the users' key */
-	char	   *plain;			/* the same, maybe in its own type */
-	char	   *join;			/* what that takes in FROM */
-} UserColumn;
-
-static UserColumn
-user_column(AttachTable *users, AttachTable *table, const char *name, const char *alias)
-{
-	AttachColumn *id = attach_column(users, "id");
-	AttachColumn *column = attach_column(table, name);
-	UserColumn	result = {.join = ""};
-
-	if (!attach_converts(column, id->type))
-		result.plain = result.user_id = attach_as(column, alias, id->type);
-	else
-	{
-		result.plain = psprintf("%s.%s", alias, column->actual);
-		result.user_id = psprintf("u.%s", id->actual);
-		result.join = psprintf(" JOIN %s u ON %s = %s", users->qualified, result.user_id,
-							   result.plain);
-	}
-	return result;
-}
-
-/*
  * The signals view over the three tables: a union of the users themselves, what
  * they own and shipped, what they collaborate on (with its owner), and who
  * collaborates on what they own.
@@ -180,8 +124,8 @@ signals_query(AttachTable *users, AttachTable *projects, AttachTable *collaborat
 	AttachColumn *id = attach_column(users, "id");
 	AttachColumn *project = attach_column(projects, "id");
 	AttachColumn *impact = attach_column(projects, "impact");
-	UserColumn	owner = user_column(users, projects, "owner_id", "p");
-	UserColumn	collaborator = user_column(users, collaborators, "user_id", "c");
+	UserColumn	owner = attach_user_column(users, projects, "owner_id", "p");
+	UserColumn	collaborator = attach_user_column(users, collaborators, "user_id", "c");
 	char	   *shipped = psprintf("p.%s::text = ANY ((SELECT reputation.status_list('builder', "
 								   "'shipped'))::text[])",
 								   attach_column(projects, "status")->actual);
@@ -302,7 +246,6 @@ builder_score_attach(PG_FUNCTION_ARGS)
 	spec.nlookups = lengthof(lookups);
 	run = attach_install(fcinfo, &spec);
 
-	attach_advise_index(&tables[0], "id");
 	attach_advise_index(&tables[1], "id");
 	attach_advise_index(&tables[1], "owner_id");
 	attach_advise_index(&tables[2], "project_id");

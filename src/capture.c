@@ -41,6 +41,7 @@
 #include "fmgr.h"
 #include "guc.h"
 #include "inbox.h"
+#include "invalidate.h"
 #include "keyset.h"
 #include "miscadmin.h"
 #include "shmem.h"
@@ -506,6 +507,8 @@ flush_captured(bool preparing)
 	if (captured == NULL)
 		return;
 
+	if (!preparing)
+		invalidate_captured(captured);
 	lost = !inbox_append(captured, captured_context);
 	wake_at_commit = true;
 	/* A prepared transaction cannot notify. */
@@ -528,7 +531,10 @@ report_lost(bool preparing)
 	if (preparing)
 		shmem_request_resync_after(GetTopTransactionIdIfAny());
 	else
+	{
 		shmem_request_resync();
+		invalidate_lost();
+	}
 }
 
 static void

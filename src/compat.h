@@ -20,6 +20,11 @@
 #define HAVE_SHMEM_REQUEST_HOOK 1
 #endif
 
+/* PostgreSQL 16 moved what deals with varlena out of postgres.h. */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
 /* PostgreSQL 16 replaced the ownership checks by kind of object by one. */
 #if PG_VERSION_NUM >= 160000
 #define object_ownercheck_class(relid, roleid) \
@@ -29,9 +34,25 @@
 	pg_class_ownercheck((relid), (roleid))
 #endif
 
+/* PostgreSQL 17 has a function that copies keys among a dshash table's parameters. */
+#if PG_VERSION_NUM >= 170000
+#define DSHASH_COPY_BYTES .copy_function = dshash_memcpy,
+#else
+#define DSHASH_COPY_BYTES
+#endif
+
 /* PostgreSQL 18 has virtual generated columns. */
 #ifndef ATTRIBUTE_GENERATED_VIRTUAL
 #define ATTRIBUTE_GENERATED_VIRTUAL 'v'
+#endif
+
+/* PostgreSQL 18 counts what an index scan does. */
+#if PG_VERSION_NUM >= 180000
+#define index_begin(table, index, snapshot, nkeys) \
+	index_beginscan((table), (index), (snapshot), NULL, (nkeys), 0)
+#else
+#define index_begin(table, index, snapshot, nkeys) \
+	index_beginscan((table), (index), (snapshot), (nkeys), 0)
 #endif
 
 /* PostgreSQL 15 says of a trigger whether it belongs to a parent's. */
@@ -41,14 +62,10 @@
 #define trigger_is_clone(relation, trigger) ((relation)->rd_rel->relispartition)
 #endif
 
-/* PostgreSQL 18 counts index searches, and knows deferrable primary keys. */
+/* PostgreSQL 18 knows deferrable primary keys. */
 #if PG_VERSION_NUM >= 180000
-#define index_begin(heap, index, snapshot, nkeys) \
-	index_beginscan((heap), (index), (snapshot), NULL, (nkeys), 0)
 #define primary_key_index(relation) RelationGetPrimaryKeyIndex((relation), false)
 #else
-#define index_begin(heap, index, snapshot, nkeys) \
-	index_beginscan((heap), (index), (snapshot), (nkeys), 0)
 #define primary_key_index(relation) RelationGetPrimaryKeyIndex(relation)
 #endif
 

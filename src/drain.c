@@ -100,6 +100,8 @@ run_cause(int64 run_id)
 	trigger = spi_text(0, 1);
 	if (strcmp(trigger, "nightly") == 0)
 		return CAUSE_NIGHTLY;
+	if (strcmp(trigger, "clock") == 0)
+		return CAUSE_TIME;
 	if (strcmp(trigger, "algorithm") == 0)
 		return CAUSE_ALGORITHM;
 	/* TRUNCATE and lost changes are events that nobody knows the users of. */
@@ -109,7 +111,9 @@ run_cause(int64 run_id)
 
 /*
  * Says for the audit why each user was computed. One who was for an event is
- * written down whatever came of it.
+ * written down whatever came of it. Else the first score of another version is the
+ * new algorithm's doing: the run that it started may have been on already, or another
+ * was quicker.
  */
 static void
 name_causes(Batch *batch, const Job *jobs, int count, Score *scores, int found)
@@ -125,7 +129,9 @@ name_causes(Batch *batch, const Job *jobs, int count, Score *scores, int found)
 			continue;
 		if (job->run_id != run_id)
 			cause = run_cause(run_id = job->run_id);
-		scores[i].cause = job->event ? CAUSE_EVENT : cause;
+		scores[i].cause = job->event ? CAUSE_EVENT :
+			scores[i].has_row && scores[i].row_version != batch->engine->version ?
+			CAUSE_ALGORITHM : cause;
 		scores[i].audit = job->event;
 	}
 }
@@ -318,6 +324,8 @@ settle(Batch *batch, Job *jobs, int count, const Outcome *outcomes)
 {
 	char	  **gone = palloc(sizeof(char *) * count);
 	int			ngone = 0;
+	char	  **done = palloc(sizeof(char *) * count);
+	int			ndone = 0;
 
 	for (int i = 0; i < count; i++)
 	{
@@ -340,12 +348,15 @@ settle(Batch *batch, Job *jobs, int count, const Outcome *outcomes)
 			case OUTCOME_DONE:
 				break;
 		}
+		done[ndone++] = job->key;
 		if (job->event && job->kind == 0 && outcomes[i] != OUTCOME_GONE)
 			batch->windows[batch->nwindows++] = job->key;
 		tally(batch->tallies, job->run_id, 1, outcomes[i] == OUTCOME_CHANGED);
 	}
 	if (ngone > 0)
 		engine_remove_users(batch->engine, gone, ngone);
+	if (ndone > 0)
+		queue_succeeded(batch->engine, jobs[0].kind, done, ndone);
 }
 
 /* Works on jobs of one kind, as the file's head describes. */

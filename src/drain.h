@@ -13,6 +13,8 @@ extern void drain_jobs(Engine *engine, const DrainScope *scope, Job *jobs, int c
 					   Tallies *tallies);
 extern void engine_suspend(Engine *engine, const ErrorData *error);
 
+extern int64 prune_step(const Engine *engine, int64 after);
+
 extern int64 sweep_start(const Engine *engine, const char *job_name, const char *trigger);
 extern bool sweep_feed(List *engines, bool raise);
 extern void sweep_init(void);

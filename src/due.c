@@ -6,7 +6,10 @@
  * next if nothing is written. An index on that finds whose time has come, and
  * tells a worker how long it may sleep; nobody looks at the others. Who is due
  * is put into the job table like a user of a sweep, in portions, and goes the
- * way of any other job from there: lanes, retries, quarantine.
+ * way of any other job from there: lanes, retries, quarantine. A share of each batch
+ * is theirs (queue.c), and they are looked for under load, too: no load of events
+ * keeps a badge that is over, and no number of them holds up the events. While a
+ * portion of them is waiting there come no more.
  *
  * Why none is missed or done for ever. A row stays due until somebody stores
  * a later next_due_at, or the user is gone and the row with it. Until then it
@@ -17,16 +20,29 @@
  * A dead letter is, until it is retried or the user has an event: it would only
  * fail again. One feeds at a time (DUE lock): whoever is next has a snapshot that
  * shows what its predecessor queued, or what became of it.
+ *
+ * A clock that was set back makes scores of a time to come wrong, and a row does not
+ * tell when it was last looked at: one of which only next_due_at moved keeps its
+ * computed_at. So the engine's row has the time that was reached (computed_until).
+ * Each unit compares and, when that moved on, notes it before it computes; whoever
+ * finds the clock before it has everybody computed. Of several only one does: the
+ * row is changed if it still is what the unit read, and not locked; who passes it
+ * over because another holds it finds it changed, or does it, in the next unit. A unit
+ * at work with the old time holds its lanes: the run's jobs come after it.
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
 #include "clock.h"
+#include "drain.h"
 #include "guc.h"
 #include "locks.h"
 #include "queue.h"
 #include "spi.h"
 #include "utils/builtins.h"
+
+/* Steps of the clock, either way, that are not noted (us). */
+#define CLOCK_STEP	(30 * USECS_PER_SEC)
 
 /* A score row s of the engine $1 (a number) that has no such job; $2 is its name. */
 #define NOT_QUEUED \
@@ -54,6 +70,20 @@ query(const Engine *engine, const char *format, int limit)
 	return count;
 }
 
+/* How many of those that were queued are due still, as far as a portion goes. */
+static int
+waiting(const Engine *engine)
+{
+	Oid			types[] = {INT4OID, INT2OID, TIMESTAMPTZOID};
+	Datum		values[] = {Int32GetDatum(engine->descriptor->id), Int16GetDatum(PRIORITY_TIME),
+	TimestampTzGetDatum(clock_now())};
+
+	spi_exec(psprintf("SELECT count(*) FROM (SELECT FROM reputation.job WHERE engine = $1 "
+					  "AND priority = $2 AND due_at <= $3 LIMIT %d) j", guc_batch_size),
+			 3, types, values, NULL);
+	return (int) spi_int(0, 1, NULL);
+}
+
 /* Queues the users that are due, at most so many; returns how many. */
 static int
 feed(const Engine *engine, int limit)
@@ -72,14 +102,17 @@ feed(const Engine *engine, int limit)
 
 /*
  * due_feed -- queues a portion of the users whose time has come; returns how many.
- * None when somebody else is at it and it shall not wait.
+ * None when somebody else is at it and it shall not wait, or when a portion waits.
  */
 int
 due_feed(const Engine *engine, bool wait)
 {
+	int			room;
+
 	if (!engine->descriptor->timed || !lock_due(engine->descriptor->id, wait))
 		return 0;
-	return feed(engine, guc_batch_size);
+	room = guc_batch_size - waiting(engine);
+	return room > 0 ? feed(engine, room) : 0;
 }
 
 /*
@@ -118,20 +151,26 @@ due_next(const List *engines)
 }
 
 /*
- * due_rebase -- makes due whose score is of a time that is yet to come: the
- * clock was set back since. It reads the whole table; for a worker that may have
- * missed that.
+ * due_watch -- notes the time as of which scores are computed from now on, and
+ * starts a run over everybody if it is before the noted one.
  */
 void
-due_rebase(const Engine *engine)
+due_watch(const Engine *engine)
 {
-	Oid			types[] = {TIMESTAMPTZOID};
-	Datum		values[] = {TimestampTzGetDatum(clock_now())};
+	Oid			types[] = {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID};
+	TimestampTz now = clock_now();
+	Datum		values[] = {Int32GetDatum(engine->descriptor->id), TimestampTzGetDatum(now),
+	TimestampTzGetDatum(engine->computed_until)};
+	bool		set_back = now < engine->computed_until - CLOCK_STEP;
 
-	if (engine->descriptor->timed)
-		spi_exec(psprintf("UPDATE reputation.%1$s SET next_due_at = $1 "
-						  "WHERE user_id = ANY (ARRAY(SELECT s.user_id FROM reputation.%1$s s "
-						  "WHERE s.computed_at > $1 + interval '1 min' "
-						  "AND s.next_due_at IS DISTINCT FROM $1 FOR NO KEY UPDATE SKIP LOCKED))",
-						  engine->descriptor->score_table), 1, types, values, NULL);
+	if (!engine->descriptor->timed || (!set_back && now < engine->computed_until + CLOCK_STEP &&
+									   engine->computed_until != 0))
+		return;
+	if (spi_exec("UPDATE reputation.engine SET computed_until = $2 "
+				 "WHERE id = (SELECT id FROM reputation.engine WHERE id = $1 "
+				 "FOR NO KEY UPDATE SKIP LOCKED) "
+				 "AND computed_until IS NOT DISTINCT FROM $3", 3, types, values,
+				 engine->computed_until == 0 ? "  n" : NULL) > 0 &&
+		engine->computed_until != 0 && set_back)
+		(void) sweep_start(engine, "recompute", "clock");
 }

@@ -17,6 +17,7 @@
 #include "engine.h"
 #include "engines.h"
 #include "guc.h"
+#include "invalidate.h"
 #include "keyset.h"
 #include "locks.h"
 #include "miscadmin.h"
@@ -27,7 +28,6 @@
 #include "utils/json.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/numeric.h"
 #include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(reputation_home);
@@ -99,34 +99,6 @@ reputation_home(PG_FUNCTION_ARGS)
 											  MyDatabaseId)));
 }
 
-/*
- * engine_number -- a number of an engine's parameters; the default when it is not
- * given. 22023 when it is none, or negative.
- */
-double
-engine_number(const EngineDescriptor *descriptor, Jsonb *parameters, const char *name,
-			  double otherwise)
-{
-	JsonbValue	value;
-	double		number;
-
-	if (getKeyJsonValueFromContainer(&parameters->root, name, strlen(name), &value) == NULL)
-		return otherwise;
-	if (value.type != jbvNumeric)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("parameter \"%s\" of the engine \"%s\" must be a number", name,
-						descriptor->name)));
-	number = DatumGetFloat8(DirectFunctionCall1(numeric_float8,
-												NumericGetDatum(value.val.numeric)));
-	if (number < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("parameter \"%s\" of the engine \"%s\" must not be negative", name,
-						descriptor->name)));
-	return number;
-}
-
 /* The debounce window of an engine: its parameter, else the setting. */
 static int
 debounce_of(Jsonb *parameters)
@@ -153,6 +125,49 @@ debounce_of(Jsonb *parameters)
 				 errmsg("parameter \"debounce\" must be an interval from 0 to 1 day, not \"%s\"",
 						text)));
 	return (int) ((interval->time + interval->day * USECS_PER_DAY) / 1000);
+}
+
+/* Appends the keys of an object that are not among another's; of all when that is NULL. */
+static char *
+names_but(Jsonb *object, Jsonb *known)
+{
+	StringInfoData list;
+	JsonbIterator *iterator = JsonbIteratorInit(&object->root);
+	JsonbIteratorToken token;
+	JsonbValue	value;
+
+	initStringInfo(&list);
+	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY && (known == NULL ||
+								 findJsonbValueFromContainer(&known->root, JB_FOBJECT,
+															 &value) == NULL))
+			appendStringInfo(&list, "%s%.*s", list.len > 0 ? ", " : "", value.val.string.len,
+							 value.val.string.val);
+	}
+	return list.data;
+}
+
+/*
+ * engine_parse_parameters -- the weights of parameters that somebody writes or
+ * tries out: an object. 22023 on a bad value, and naming all that the engine does
+ * not have.
+ */
+void *
+engine_parse_parameters(const EngineDescriptor *descriptor, Jsonb *parameters)
+{
+	Datum		own = DirectFunctionCall1(jsonb_in, CStringGetDatum(descriptor->default_parameters));
+	Datum		common = DirectFunctionCall1(jsonb_in, CStringGetDatum("{\"debounce\": null}"));
+	Jsonb	   *known = DatumGetJsonbP(DirectFunctionCall2(jsonb_concat, own, common));
+	char	   *unknown = names_but(parameters, known);
+
+	if (*unknown != '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the engine \"%s\" has no such parameters: %s", descriptor->name, unknown),
+				 errhint("Its parameters are: %s.", names_but(known, NULL))));
+	(void) debounce_of(parameters);
+	return descriptor->parse(parameters);
 }
 
 static void
@@ -183,7 +198,7 @@ engine_from_row(uint64 row)
 	bool		isnull;
 	Datum		datum;
 
-	engine->descriptor = descriptor_of_row((int) spi_int(row, 13, NULL), spi_text(row, 1));
+	engine->descriptor = descriptor_of_row((int) spi_int(row, 14, NULL), spi_text(row, 1));
 	engine->role = (Oid) spi_int(row, 2, NULL);
 	engine->users = (Oid) spi_int(row, 3, NULL);
 	engine->users_key = pstrdup(quote_identifier(spi_text(row, 4)));
@@ -206,6 +221,11 @@ engine_from_row(uint64 row)
 		engine->weights = engine->descriptor->parse(engine->parameters);
 		engine->debounce = debounce_of(engine->parameters);
 	}
+	else
+		engine->debounce = guc_debounce;
+
+	datum = spi_datum(row, 13, &isnull);
+	engine->computed_until = isnull ? 0 : DatumGetTimestampTz(datum);
 
 	schema = get_namespace_name(get_rel_namespace(engine->users));
 	if (schema != NULL)
@@ -222,7 +242,8 @@ load_engines(const char *name)
 	List	   *engines = NIL;
 	uint64		count = spi_exec("SELECT e.name, e.role::oid, e.users::oid, e.users_key, "
 								 "e.key_type::oid, e.cached_column, e.rank_column, "
-								 "e.suspended_error, e.retry_at, e.home, a.version, a.parameters, e.id "
+								 "e.suspended_error, e.retry_at, e.home, a.version, a.parameters, "
+								 "e.computed_until, e.id "
 								 "FROM reputation.engine e "
 								 "LEFT JOIN reputation.algorithm a ON a.engine = e.name AND a.active "
 								 "WHERE e.name = $1 OR $1 IS NULL ORDER BY e.id",
@@ -235,11 +256,12 @@ load_engines(const char *name)
 }
 
 /*
- * engine_list -- the attached engines that can compute, in palloc'd memory: not
- * those without an active algorithm, nor those that are being attached or
- * detached (unless it shall wait). They stay as they are until the transaction
- * ends. Skipped: one is not in the list, so the inbox must not be folded now, or
- * its keys would be lost. Needs SPI and the extension owner's rights.
+ * engine_list -- the attached engines, in palloc'd memory, but for those that are
+ * being attached or detached (unless it shall wait). They stay as they are until
+ * the transaction ends. Skipped: one is not in the list, so the inbox must not be
+ * folded now, or its keys would be lost. One without an active algorithm takes its
+ * keys, and is suspended when its jobs come to be computed. Needs SPI and the
+ * extension owner's rights.
  */
 List *
 engine_list(bool wait, bool *skipped)
@@ -264,7 +286,7 @@ engine_list(bool wait, bool *skipped)
 	{
 		Engine	   *engine = lfirst(cell);
 
-		if (engine->weights != NULL && locked[engine->descriptor->id])
+		if (locked[engine->descriptor->id])
 			engines = lappend(engines, engine);
 		else
 			*skipped = true;
@@ -299,9 +321,25 @@ engine_not_attached(const EngineDescriptor *descriptor)
 					 descriptor->attach_function)));
 }
 
-/* The attached engine of that name, with or without an active algorithm. */
-static Engine *
-engine_row(const char *name)
+/*
+ * engine_require_algorithm -- 55000 when no version of its algorithm is active.
+ */
+void
+engine_require_algorithm(const Engine *engine)
+{
+	if (engine->weights == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the engine \"%s\" has no active algorithm", engine->descriptor->name),
+				 errhint("Activate a version with algorithm_activate().")));
+}
+
+/*
+ * engine_attached -- the attached engine of that name, with or without an active
+ * algorithm. 55000 when it is not attached, 42P01 when its users table is gone.
+ */
+Engine *
+engine_attached(const char *name)
 {
 	const EngineDescriptor *descriptor = engine_descriptor(name);
 	List	   *engines = load_engines(name);
@@ -320,13 +358,9 @@ engine_row(const char *name)
 Engine *
 engine_get(const char *name)
 {
-	Engine	   *engine = engine_row(name);
+	Engine	   *engine = engine_attached(name);
 
-	if (engine->weights == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the engine \"%s\" has no active algorithm", name),
-				 errhint("Activate a version in reputation.algorithm.")));
+	engine_require_algorithm(engine);
 	return engine;
 }
 
@@ -390,11 +424,11 @@ engine_cache_generation(void)
 }
 
 /*
- * engine_find_cached -- what engine_cached() gives, if it is there already; needs
- * no SPI.
+ * engine_remembered -- what engine_cached() would give, if it need not be read; else
+ * NULL.
  */
 Engine *
-engine_find_cached(const char *name)
+engine_remembered(const char *name)
 {
 	ListCell   *cell;
 
@@ -415,12 +449,13 @@ engine_find_cached(const char *name)
 Engine *
 engine_cached(const char *name)
 {
+	Engine	   *engine = engine_remembered(name);
 	MemoryContext before;
-	Engine	   *engine = engine_find_cached(name);
 	uint64		changes;
 
 	if (engine != NULL)
 		return engine;
+
 	if (!cache_registered)
 	{
 		CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
@@ -436,7 +471,7 @@ engine_cached(const char *name)
 	engine_table = get_relname_relid("engine", get_namespace_oid("reputation", true));
 	before = MemoryContextSwitchTo(cached_context);
 	changes = cached_changes;
-	engine = engine_row(name);
+	engine = engine_attached(name);
 	/* Not kept if it may have changed after it was read. */
 	if (changes == cached_changes)
 		cached_engines = lappend(cached_engines, engine);
@@ -455,6 +490,7 @@ engine_forget_cached(void)
 
 	if (OidIsValid(table))
 		CacheInvalidateRelcacheByRelid(table);
+	invalidate_everyone();
 }
 
 /*
@@ -490,6 +526,32 @@ engine_key_datum(const Engine *engine, const char *key)
 	return datum;
 }
 
+/* A value's text; of the usual types without a look at the catalog. */
+static char *
+text_of(Oid type, Datum value)
+{
+	char	   *result;
+	Oid			output;
+	bool		varlena;
+
+	switch (type)
+	{
+		case TEXTOID:
+			return TextDatumGetCString(value);
+		case INT4OID:
+			result = palloc(MAXINT8LEN + 1);
+			pg_ltoa(DatumGetInt32(value), result);
+			return result;
+		case INT8OID:
+			result = palloc(MAXINT8LEN + 1);
+			pg_lltoa(DatumGetInt64(value), result);
+			return result;
+		default:
+			getTypeOutputInfo(type, &output, &varlena);
+			return OidOutputFunctionCall(output, value);
+	}
+}
+
 /*
  * engine_key_from_argument -- the user id of an anycompatible argument, as the
  * canonical text of the engine's key type. 22P02 when it is malformed.
@@ -498,14 +560,11 @@ char *
 engine_key_from_argument(FunctionCallInfo fcinfo, int argno, const Engine *engine)
 {
 	Oid			type = get_fn_expr_argtype(fcinfo->flinfo, argno);
-	Oid			output;
-	bool		varlena;
 	char	   *text;
 
 	if (!OidIsValid(type))
 		elog(ERROR, "could not determine the type of the user id");
-	getTypeOutputInfo(type, &output, &varlena);
-	text = OidOutputFunctionCall(output, PG_GETARG_DATUM(argno));
+	text = text_of(type, PG_GETARG_DATUM(argno));
 	if (strlen(text) > MAX_KEY_LENGTH)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
@@ -547,16 +606,19 @@ reputation_check_algorithm(PG_FUNCTION_ARGS)
 	row = TRIGGER_FIRED_BY_UPDATE(data->tg_event) ? data->tg_newtuple : data->tg_trigtuple;
 	name = heap_getattr(row, 1, desc, &name_null);
 	parameters = heap_getattr(row, 3, desc, &parameters_null);
+	invalidate_everyone();
 	/* A null is refused by its constraint. */
 	if (!name_null && !parameters_null)
 	{
+		Jsonb	   *object = DatumGetJsonbP(parameters);
 		const EngineDescriptor *descriptor = compiled_in(TextDatumGetCString(name));
 
 		/* Otherwise a board's, which a restore may bring later. */
 		if (descriptor == NULL)
 			descriptor = &points_engine;
-		(void) descriptor->parse(DatumGetJsonbP(parameters));
-		(void) debounce_of(DatumGetJsonbP(parameters));
+		/* Anything else is refused by its constraint, too. */
+		if (JB_ROOT_IS_OBJECT(object))
+			(void) engine_parse_parameters(descriptor, object);
 	}
 	return PointerGetDatum(row);
 }

@@ -20,6 +20,12 @@
 #define FIRST_BOARD_ENGINE 16	/* from here on they are made at run time (board_engine.c) */
 
 /*
+ * The greatest number that is a parameter: whatever a formula makes of some of
+ * these is finite, and fits JSON.
+ */
+#define MAX_PARAMETER 1e9
+
+/*
  * A column of an engine's score table beside user_id, score, algorithm_version,
  * computed_at and next_due_at.
  */
@@ -39,6 +45,8 @@ typedef struct ScoreResult
 	char	  **columns;		/* of the score table, as texts; room for them is there */
 } ScoreResult;
 
+struct Score;
+
 /*
  * What an engine is: fixed at compile time. The signals view has user_id and
  * the signals; score turns one row of them into a score, as of a time, which is
@@ -57,9 +65,14 @@ typedef struct EngineDescriptor
 	void	   *(*parse) (Jsonb *parameters);	/* 22023 on a bad value */
 	void		(*score) (const void *weights, TimestampTz now, const Datum *signals,
 						  const bool *nulls, ScoreResult *result);
-	/* appends "signals": {...}, "terms": {...}, and what else there is to say */
+
+	/*
+	 * Appends "signals": {...}, "terms": {...}, and what else there is to say.
+	 * Next is the user at the score's next_due_at if nothing is written; NULL: never due.
+	 */
 	void		(*explain) (StringInfo json, const void *weights, TimestampTz now,
-							const Datum *signals, const bool *nulls);
+							const struct Score *score, const struct Score *next);
+	bool		read_cached;	/* reads of it go through the cache (read_cache.c) */
 	bool		timed;			/* the score table has next_due_at, with an index */
 	const char *audit_table;	/* in the schema reputation, or NULL */
 	const ScoreColumn *columns;
@@ -93,9 +106,10 @@ typedef struct Engine
 	char	   *home;
 	char	   *suspended_error;
 	TimestampTz retry_at;		/* 0: not suspended */
-	int32		version;		/* of the active algorithm */
+	TimestampTz computed_until; /* of a timed engine (due.c); 0: not known */
+	int32		version;		/* of the active algorithm; 0: there is none */
 	Jsonb	   *parameters;
-	void	   *weights;		/* what descriptor->parse made of them */
+	void	   *weights;		/* what descriptor->parse made of them, or NULL */
 	int			debounce;		/* ms */
 	TimestampTz now;			/* the time of the computation that is on */
 } Engine;
@@ -134,7 +148,7 @@ typedef enum StoreMode
 {
 	STORE_CLAIMED,				/* holds the users' lanes (queue.c) */
 	STORE_SESSION,				/* does not: adds no score rows, and has somebody look again */
-	STORE_SESSION_CLAIMED		/* a session that took the lane: adds rows, too */
+	STORE_SESSION_ADDING		/* the same, but adds rows, which others' units pass over */
 } StoreMode;
 
 typedef void (*ScoreConsumer) (Engine *engine, Score *scores, int count, void *arg);
@@ -144,16 +158,17 @@ extern const EngineDescriptor *engine_descriptor(const char *name);
 extern const EngineDescriptor *engine_descriptor_number(int number);
 extern List *engine_list(bool wait, bool *skipped);
 extern List *engine_get_all(void);
+extern Engine *engine_attached(const char *name);
 extern Engine *engine_get(const char *name);
+extern Engine *engine_remembered(const char *name);
 extern Engine *engine_cached(const char *name);
-extern Engine *engine_find_cached(const char *name);
 extern uint64 engine_cache_generation(void);
 extern void engine_require_users(const Engine *engine);
+extern void engine_require_algorithm(const Engine *engine);
 extern void engine_not_attached(const EngineDescriptor *descriptor);
 extern void engine_forget_cached(void);
 
-extern double engine_number(const EngineDescriptor *descriptor, Jsonb *parameters,
-							const char *name, double otherwise);
+extern void *engine_parse_parameters(const EngineDescriptor *descriptor, Jsonb *parameters);
 
 extern char *engine_key_from_argument(FunctionCallInfo fcinfo, int argno, const Engine *engine);
 extern Datum engine_key_datum(const Engine *engine, const char *key);
@@ -187,16 +202,26 @@ extern uint64 engine_fetch(const Engine *engine, const char *sql, int rows, Port
 extern Datum typed_array(Oid type, char **texts, int count);
 extern int	engine_compute(Engine *engine, char **keys, int count, Score **scores);
 extern int	engine_compute_in_snapshot(Engine *engine, char **keys, int count, Score **scores);
+extern Score *engine_foresee(Engine *engine, char *key, TimestampTz when);
 extern void engine_scan(Engine *engine, ScoreConsumer consumer, void *arg);
 extern void engine_store(Engine *engine, Score *scores, int count, StoreMode mode);
 extern void engine_remove_users(Engine *engine, char **keys, int count);
 extern int64 engine_queue_orphans(Engine *engine);
 extern void engine_probe(Engine *engine);
-extern const char *engine_short_keys(const Engine *engine, const char *column);
+extern const char *engine_usable_keys(const Engine *engine, const char *column);
 extern bool engine_row_is_free(Engine *engine, const char *key);
 extern bool score_changed(const Engine *engine, const Score *score);
 extern bool score_differs(const Engine *engine, const Score *score);
 
+/* engine_parameters.c */
+extern double engine_number(const EngineDescriptor *descriptor, Jsonb *parameters,
+							const char *name, double otherwise);
+extern double engine_signed_number(const EngineDescriptor *descriptor, Jsonb *parameters,
+								   const char *name, double otherwise);
+extern void engine_check_list(const EngineDescriptor *descriptor, Jsonb *parameters,
+							  const char *name);
+extern char *engine_string(const EngineDescriptor *descriptor, Jsonb *parameters,
+						   const char *name);
 /* board_engine.c */
 extern const EngineDescriptor *board_descriptor(int id, const char *name);
 extern const EngineDescriptor *board_descriptor_named(const char *name);
@@ -206,6 +231,5 @@ extern void engine_sort_scores(Score **scores, int count, char ***keys, int32 **
 extern void engine_mark_returned(Score **scores, int count, uint64 returned, bool changed);
 extern void engine_write_rows(Engine *engine, Score **scores, int count, bool missing,
 							  bool hasty);
-extern void engine_prune_audit(const Engine *engine);
 
 #endif							/* REPUTATION_ENGINE_H */

@@ -23,14 +23,16 @@
 #define SCAN_ROWS	5000
 
 /*
- * engine_short_keys -- a condition on a key column that leaves out ids longer
- * than MAX_KEY_LENGTH, which are not supported; for queries over all users.
+ * engine_usable_keys -- a condition on a key column that leaves out what is no
+ * id: nulls, which can come after the attach has seen that there are none, and
+ * ids longer than MAX_KEY_LENGTH. For every query over all users.
  */
 const char *
-engine_short_keys(const Engine *engine, const char *column)
+engine_usable_keys(const Engine *engine, const char *column)
 {
 	if (engine->key_type != TEXTOID && engine->key_type != VARCHAROID)
-		return "true";
+		return psprintf("%s IS NOT NULL", column);
+	/* Of a null it is null, and not true. */
 	return psprintf("octet_length(%s) <= %d", column, MAX_KEY_LENGTH);
 }
 
@@ -42,6 +44,7 @@ compute_query(const Engine *engine, bool all)
 	StringInfoData stored;
 
 	engine_require_users(engine);
+	engine_require_algorithm(engine);
 	initStringInfo(&stored);
 	if (d->timed)
 		appendStringInfoString(&stored, ", s.next_due_at");
@@ -56,7 +59,7 @@ compute_query(const Engine *engine, bool all)
 					engine->cached_column ? psprintf("t.%s", engine->cached_column) : "NULL::int",
 					d->signals, stored.data, d->signals_view, engine->users_name,
 					engine->users_key, d->score_table,
-					all ? engine_short_keys(engine, "v.user_id") : "v.user_id = ANY ($1)");
+					all ? engine_usable_keys(engine, "v.user_id") : "v.user_id = ANY ($1)");
 }
 
 /*
@@ -207,8 +210,9 @@ fitting_keys(Oid type, char **keys, int count)
 	return typed_array(type, fitting, nfitting);
 }
 
+/* Computes some users as of a time, with the active snapshot or with a new one. */
 static int
-compute(Engine *engine, bool read_only, char **keys, int count, Score **scores)
+compute(Engine *engine, bool read_only, TimestampTz now, char **keys, int count, Score **scores)
 {
 	Oid			types[] = {get_array_type(engine->key_type)};
 	Datum		values[] = {fitting_keys(engine->key_type, keys, count)};
@@ -216,7 +220,7 @@ compute(Engine *engine, bool read_only, char **keys, int count, Score **scores)
 	uint64		found;
 	int			level = spi_settings_begin();
 
-	engine->now = clock_now();
+	engine->now = now;
 	/* A thousand keys look like half the table; they never are worth reading it. */
 	spi_set("plan_cache_mode", "force_generic_plan");
 	found = read_only ? engine_read(engine, sql, 1, types, values) :
@@ -237,7 +241,7 @@ compute(Engine *engine, bool read_only, char **keys, int count, Score **scores)
 int
 engine_compute(Engine *engine, char **keys, int count, Score **scores)
 {
-	return compute(engine, false, keys, count, scores);
+	return compute(engine, false, clock_now(), keys, count, scores);
 }
 
 /*
@@ -246,7 +250,22 @@ engine_compute(Engine *engine, char **keys, int count, Score **scores)
 int
 engine_compute_in_snapshot(Engine *engine, char **keys, int count, Score **scores)
 {
-	return compute(engine, true, keys, count, scores);
+	return compute(engine, true, clock_now(), keys, count, scores);
+}
+
+/*
+ * engine_foresee -- a user as of a time to come, if nothing is written until then;
+ * with the active snapshot. NULL when the view will not have the user.
+ */
+Score *
+engine_foresee(Engine *engine, char *key, TimestampTz when)
+{
+	TimestampTz now = engine->now;
+	Score	   *score;
+	int			found = compute(engine, true, when, &key, 1, &score);
+
+	engine->now = now;
+	return found > 0 ? score : NULL;
 }
 
 /*

@@ -18,7 +18,6 @@
 #include "catalog/pg_type.h"
 #include "clock.h"
 #include "engine.h"
-#include "guc.h"
 #include "spi.h"
 #include "utils/builtins.h"
 
@@ -141,24 +140,26 @@ columns_statement(const EngineDescriptor *d, bool missing)
 	if (missing)
 		return psprintf("WITH n AS MATERIALIZED (SELECT * FROM %1$s), "
 						"added AS (INSERT INTO reputation.%2$s AS s "
-						"(user_id, score, algorithm_version, computed_at, next_due_at%3$s) "
-						"SELECT n.id, n.score, $3, $4, nullif(n.due_at, 'infinity')%4$s FROM n "
+						"(user_id, score, algorithm_version, computed_at%6$s%3$s) "
+						"SELECT n.id, n.score, $3, $4%7$s%4$s FROM n "
 						"ON CONFLICT (user_id) DO NOTHING RETURNING s.*), "
 						"written AS (SELECT a.*, NULL::int AS old_score, n.cause "
 						"FROM added a JOIN n ON n.id = a.user_id)%5$s",
 						parameter_rows(d), d->score_table, columns(d, false, ", %1$s"),
-						columns(d, false, ", n.%1$s::%2$s"), audit_statement(d));
+						columns(d, false, ", n.%1$s::%2$s"), audit_statement(d),
+						d->timed ? ", next_due_at" : "",
+						d->timed ? ", nullif(n.due_at, 'infinity')" : "");
 	return psprintf("WITH free AS (SELECT s.ctid, s.score AS old_score, n.* "
 					"FROM reputation.%2$s s JOIN %1$s ON s.user_id = n.id "
 					"FOR NO KEY UPDATE OF s SKIP LOCKED), "
 					"written AS (UPDATE reputation.%2$s s SET score = f.score, "
-					"next_due_at = nullif(f.due_at, 'infinity'), "
-					"algorithm_version = $3, "
+					"%5$salgorithm_version = $3, "
 					"computed_at = CASE WHEN f.cause = '' THEN s.computed_at ELSE $4 END%3$s "
 					"FROM free f WHERE s.ctid = f.ctid RETURNING s.*, f.old_score, f.cause)%4$s",
 					parameter_rows(d), d->score_table,
 					columns(d, false, ", %1$s = CASE WHEN f.cause = '' THEN s.%1$s "
-							"ELSE f.%1$s::%2$s END"), audit_statement(d));
+							"ELSE f.%1$s::%2$s END"), audit_statement(d),
+					d->timed ? "next_due_at = nullif(f.due_at, 'infinity'), " : "");
 }
 
 /* Writes rows with the engine's columns. */
@@ -223,25 +224,4 @@ engine_write_rows(Engine *engine, Score **scores, int count, bool missing, bool 
 				 NULL);
 	engine_mark_returned(scores, count, written, false);
 	spi_settings_end(settings);
-}
-
-/*
- * engine_prune_audit -- removes audit rows that are older than
- * reputation.audit_retention, but for each user's last. Waits for nobody.
- */
-void
-engine_prune_audit(const Engine *engine)
-{
-	Oid			types[] = {TIMESTAMPTZOID};
-	Datum		values[] = {TimestampTzGetDatum(clock_now())};
-
-	if (engine->descriptor->audit_table == NULL || guc_audit_retention == 0)
-		return;
-	spi_exec(psprintf("DELETE FROM reputation.%1$s WHERE id = ANY (ARRAY("
-					  "SELECT a.id FROM reputation.%1$s a "
-					  "WHERE a.computed_at < $1 - interval '%2$d days' "
-					  "AND EXISTS (SELECT FROM reputation.%1$s b "
-					  "WHERE b.user_id = a.user_id AND b.id > a.id) FOR UPDATE SKIP LOCKED))",
-					  engine->descriptor->audit_table, guc_audit_retention),
-			 1, types, values, NULL);
 }

@@ -10,7 +10,9 @@
  * A worker first stores a batch in haste, by plain updates in a subtransaction that
  * gives up at the first lock it would have to wait for; that is nearly always
  * enough. When it is not, the batch and some after it are stored with care: the
- * free rows are locked first (SKIP LOCKED), then updated, at twice the cost.
+ * free rows are locked first (SKIP LOCKED), then updated, at twice the cost. A score row
+ * that a session is just adding cannot be skipped like that: its user is found
+ * by halving, and comes back.
  */
 #include "postgres.h"
 
@@ -154,6 +156,7 @@ typedef struct Store
 	int			count;
 	StoreMode	mode;
 	bool		hasty;
+	Score	  **picked;			/* for add_rows() */
 } Store;
 
 /* Writes the cached column where it differs; says who has it as it shall be. */
@@ -176,6 +179,35 @@ store_cached_values(Store *this, Score **picked)
 		store_cached(this->engine, picked, npicked, this->hasty);
 }
 
+static void
+add_rows(void *arg)
+{
+	Store	   *this = arg;
+
+	engine_write_rows(this->engine, this->picked, this->count, true, true);
+}
+
+/*
+ * Adds the score rows that nobody else is just adding: there is no other way to
+ * see an uncommitted row of a session's than to wait for it, so a range that
+ * holds one is halved until it is alone, and left as not stored.
+ */
+static void
+add_free_rows(Engine *engine, Score **scores, int count)
+{
+	Store		range = {.engine = engine, .picked = scores, .count = count};
+	ErrorData  *error = subxact_try(add_rows, &range);
+
+	if (error == NULL)
+		return;
+	if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+		ReThrowError(error);
+	if (count == 1)
+		return;
+	add_free_rows(engine, scores, count / 2);
+	add_free_rows(engine, scores + count / 2, count - count / 2);
+}
+
 /* Writes the score rows that differ, of users whose cached column is stored. */
 static void
 store_rows(Store *this, Score **picked, bool missing)
@@ -192,7 +224,9 @@ store_rows(Store *this, Score **picked, bool missing)
 			 score_changed(engine, score)))
 			picked[npicked++] = score;
 	}
-	if (npicked > 0 && (!missing || this->mode != STORE_SESSION))
+	if (npicked > 0 && missing && !this->hasty && IsBackgroundWorker)
+		add_free_rows(engine, picked, npicked);
+	else if (npicked > 0 && (!missing || this->mode != STORE_SESSION))
 		engine_write_rows(engine, picked, npicked, missing, this->hasty);
 	for (int i = 0; i < npicked && engine->cached_column == NULL; i++)
 	{
@@ -254,13 +288,19 @@ may_hurry(const Engine *engine)
 /*
  * engine_store -- stores what differs and sets stored and changed. In a session
  * what differed is queued to be looked at by somebody with a claim, who also
- * inserts the score rows that are missing, unless the session has the lane: an
- * insert of a session's could hold up a worker's.
+ * inserts the score rows that are missing, unless the session shall: a session that
+ * stores many would wait for others' units.
  */
 void
 engine_store(Engine *engine, Score *scores, int count, StoreMode mode)
 {
-	Store		this = {engine, scores, count, mode, may_hurry(engine)};
+	Store		this = {
+		.engine = engine,
+		.scores = scores,
+		.count = count,
+		.mode = mode,
+		.hasty = may_hurry(engine)
+	};
 	ErrorData  *error = NULL;
 
 	if (this.hasty)

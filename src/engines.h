@@ -9,11 +9,13 @@
 
 extern const EngineDescriptor builder_engine;
 extern const EngineDescriptor trust_engine;
+extern const EngineDescriptor session_engine;
 extern const EngineDescriptor points_engine;
 
 static const EngineDescriptor *const descriptors[] = {
 	&builder_engine,
 	&trust_engine,
+	&session_engine,
 	&points_engine
 };
 

@@ -6,7 +6,10 @@
 
 #include "clock.h"
 #include "guc.h"
+#include "miscadmin.h"
 #include "utils/guc.h"
+
+#define MAX_CACHE_SIZE	(4 * 1024 * 1024)	/* kB; dshash allocates at most 1 GB at once */
 
 int			guc_workers;
 int			guc_debounce;
@@ -16,6 +19,8 @@ int			guc_max_attempts;
 int			guc_job_run_retention;
 int			guc_audit_retention;
 int			guc_notify;
+int			guc_cache_size;
+int			guc_cache_ttl;
 char	   *guc_clock;
 
 static const struct config_enum_entry notify_modes[] = {
@@ -69,6 +74,17 @@ guc_init(void)
 							 "writer: also NOTIFY reputation_work at each commit that changes a source; off: nobody.",
 							 &guc_notify, NOTIFY_WORKER, notify_modes, PGC_SUSET, 0,
 							 NULL, NULL, NULL);
+	DefineCustomIntVariable("reputation.cache_size",
+							"Shared memory for the values that user_reputation() gives.",
+							"0 computes them at every call, as without the preload.",
+							&guc_cache_size, 16384, 0, MAX_CACHE_SIZE,
+							process_shared_preload_libraries_in_progress ? PGC_POSTMASTER : PGC_SIGHUP,
+							GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomIntVariable("reputation.cache_ttl",
+							"How long a cached value is served before it is computed anew.",
+							"A change that this server commits makes it forgotten at once.",
+							&guc_cache_ttl, 300000, 1, 86400000, PGC_SIGHUP, GUC_UNIT_MS,
+							NULL, NULL, NULL);
 	DefineCustomStringVariable("reputation.clock",
 							   "For tests: the time the extension goes by.",
 							   "Empty: the system's.",

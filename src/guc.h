@@ -22,6 +22,8 @@ extern int	guc_max_attempts;	/* failures until a dead letter */
 extern int	guc_job_run_retention;
 extern int	guc_audit_retention;	/* days */
 extern int	guc_notify;			/* NotifyMode */
+extern int	guc_cache_size;		/* kB */
+extern int	guc_cache_ttl;		/* ms */
 extern char *guc_clock;			/* test clock, empty: the system's */
 
 extern void guc_init(void);

@@ -203,9 +203,31 @@ pending_work(const PendingLook *look, const Engine *engine, const char *key)
 	return job != NULL ? job : pending_run(look, engine, key);
 }
 
+/* 55000 when the user's computation was given up: what is stored is of before. */
+static void
+require_not_given_up(const Engine *engine, const char *key)
+{
+	Oid			types[] = {TEXTOID, TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(engine->descriptor->name),
+	CStringGetTextDatum(key)};
+
+	if (spi_read("SELECT attempts, error FROM reputation.dead_letter "
+				 "WHERE engine = $1 AND kind = 0 AND key = $2 ORDER BY id DESC LIMIT 1",
+				 2, types, values, NULL) == 0)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the engine \"%s\" gave up user \"%s\"", engine->descriptor->name, key),
+			 errdetail("Attempts: " INT64_FORMAT "; the last error: %s", spi_int(0, 1, NULL),
+					   spi_text(0, 2)),
+			 errhint("The score is of before. Mend what is wrong and write the user again, or "
+					 "call reputation_retry().")));
+}
+
 /*
  * pending_look_once -- pending_work() once, without waiting for a lock and with
- * nothing left behind.
+ * nothing left behind. When nothing is pending because the user was given up,
+ * which is seen in the same snapshot: 55000.
  */
 char *
 pending_look_once(PendingLook *look, const Engine *engine, const char *key)
@@ -217,6 +239,8 @@ pending_look_once(PendingLook *look, const Engine *engine, const char *key)
 	if (pending_begin(look, false))
 	{
 		what = pending_work(look, engine, key);
+		if (what == NULL)
+			require_not_given_up(engine, key);
 		pending_end();
 	}
 	if (what != NULL)
@@ -240,7 +264,7 @@ pending_timed_out(const char *engine, const char *key, const char *what)
 
 /*
  * reputation_wait(uid, engine, timeout) -- waits until everything that was
- * committed before the call is computed for the user.
+ * committed before the call is computed for the user. 55000 when it was given up.
  */
 Datum
 reputation_wait(PG_FUNCTION_ARGS)

@@ -223,23 +223,39 @@ append_time(StringInfo json, const char *name, TimestampTz time)
 											NULL));
 }
 
+/* The sums, as members of an object. */
 static void
-explain(StringInfo json, const void *weights, TimestampTz now, const Datum *values,
-		const bool *nulls)
+append_sums(StringInfo json, const Score *score)
+{
+	for (int i = 0; i < BOARD_PERIODS; i++)
+		appendStringInfo(json, "%s\"%s\": " INT64_FORMAT, i > 0 ? ", " : "", board_periods[i],
+						 DatumGetInt64(score->signals[SIGNAL_ALL_TIME + i]));
+}
+
+static void
+explain(StringInfo json, const void *weights, TimestampTz now, const Score *score,
+		const Score *next)
 {
 	static const char *const names[] = {"last_at", "weekly_first_at", "daily_first_at", "next_at"};
 
 	appendStringInfoString(json, "\"signals\": {");
 	for (int i = SIGNAL_LAST; i < SIGNALS; i++)
 	{
-		append_time(json, names[i - SIGNAL_LAST], time_signal(values, nulls, i));
+		append_time(json, names[i - SIGNAL_LAST], time_signal(score->signals, score->nulls, i));
 		appendStringInfoString(json, i + 1 < SIGNALS ? ", " : "}, \"terms\": {");
 	}
-	for (int i = 0; i < BOARD_PERIODS; i++)
-		appendStringInfo(json, "%s\"%s\": " INT64_FORMAT, i > 0 ? ", " : "", board_periods[i],
-						 DatumGetInt64(values[SIGNAL_ALL_TIME + i]));
-	appendStringInfoString(json, "}, ");
-	append_time(json, "next_change", next_due(weights, now, values, nulls));
+	append_sums(json, score);
+	appendStringInfoString(json, "}, \"next_change\": ");
+	if (next == NULL)
+	{
+		appendStringInfoString(json, "null");
+		return;
+	}
+	appendStringInfoString(json, "{");
+	append_time(json, "at", score->next_due_at);
+	appendStringInfoString(json, ", ");
+	append_sums(json, next);
+	appendStringInfoString(json, "}");
 }
 
 const EngineDescriptor points_engine = {
@@ -377,7 +393,7 @@ points_attach_source(FunctionCallInfo fcinfo, const EngineDescriptor *engine, co
 
 /*
  * points_attach(users, columns, rank_column, fire), points_detach(),
- * points_recalc(uid), _recalc_all(), _explain(uid) -- see sql/32-points.sql.
+ * points_recalc(uid), _recalc_all(), _explain(uid) -- see sql/33-points.sql.
  */
 Datum
 points_attach(PG_FUNCTION_ARGS)

@@ -39,6 +39,7 @@
 #include "clock.h"
 #include "common/hashfn.h"
 #include "guc.h"
+#include "invalidate.h"
 #include "locks.h"
 #include "queue.h"
 #include "spi.h"
@@ -110,10 +111,11 @@ tallies_store(const Tallies *tallies)
 
 /*
  * queue_enqueue -- queues users that a change concerns: due now, or when the
- * debounce window closes; priority high knows no window. A pending row that is
- * due within a window's time is at the end of the user's window, which stays as
- * it is until that row is claimed; so whom it covers need not be looked up in
- * the windows.
+ * debounce window closes; priority high knows no window. A pending row of an event
+ * that is due within a window's time is at the end of the user's window, which stays
+ * as it is until that row is claimed; so whom it covers need not be looked up in
+ * the windows. A row that no event led to covers none: it would be forgotten that
+ * there was one.
  */
 void
 queue_enqueue(const Engine *engine, char **keys, int count, int16 priority)
@@ -129,6 +131,7 @@ queue_enqueue(const Engine *engine, char **keys, int count, int16 priority)
 
 	if (count == 0)
 		return;
+	invalidate_queued(engine, keys, count);
 	for (int i = 0; i < count; i++)
 	{
 		int16		lane = lanes[i] = lane_of(keys[i]);
@@ -152,7 +155,7 @@ queue_enqueue(const Engine *engine, char **keys, int count, int16 priority)
 			 "FROM reputation.recent_run r "
 			 "WHERE r.engine = $1 AND r.key = n.key AND r.closes_at > $6 AND $7 > $6) w "
 			 "WHERE NOT (n.safe AND EXISTS (SELECT FROM reputation.job j "
-			 "WHERE j.engine = $1 AND j.kind = 0 AND j.key = n.key "
+			 "WHERE j.engine = $1 AND j.kind = 0 AND j.key = n.key AND j.event "
 			 "AND (j.attempt > 0 OR (j.priority <= $2 "
 			 "AND j.due_at <= CASE WHEN j.lock_tries = 0 THEN $7 ELSE $6 END))))",
 			 7, types, values, NULL);
@@ -160,7 +163,7 @@ queue_enqueue(const Engine *engine, char **keys, int count, int16 priority)
 
 /*
  * queue_enqueue_run -- queues users of a run, RUN_RECHECK or RUN_TIME: due now, at low
- * priority. Takes no lane.
+ * priority, or at that of time. Takes no lane.
  */
 void
 queue_enqueue_run(const Engine *engine, char **keys, int count, int64 run_id)
@@ -174,11 +177,11 @@ queue_enqueue_run(const Engine *engine, char **keys, int count, int64 run_id)
 	values[0] = Int32GetDatum(engine->descriptor->id);
 	values[1] = text_array(keys, count);
 	values[2] = smallint_array(lanes, count);
-	values[3] = Int16GetDatum(PRIORITY_LOW);
+	values[3] = Int16GetDatum(run_id == RUN_TIME ? PRIORITY_TIME : PRIORITY_LOW);
 	values[4] = TimestampTzGetDatum(clock_now());
 	values[5] = Int64GetDatum(run_id);
-	spi_exec("INSERT INTO reputation.job (engine, key, lane, priority, due_at, run_id) "
-			 "SELECT $1, n.key, n.lane, $4, $5, $6 FROM unnest($2, $3) AS n(key, lane)",
+	spi_exec("INSERT INTO reputation.job (engine, key, lane, priority, due_at, event, run_id) "
+			 "SELECT $1, n.key, n.lane, $4, $5, false, $6 FROM unnest($2, $3) AS n(key, lane)",
 			 6, types, values, NULL);
 }
 
@@ -196,16 +199,6 @@ lock_lanes(const Engine *engine, const DrainScope *scope, bool own_share, int16 
 			lanes[count++] = (int16) lane;
 	}
 	return count;
-}
-
-/*
- * queue_lock_user -- waits for the user's lane, for a session: until its
- * transaction ends no unit computes the user.
- */
-void
-queue_lock_user(const Engine *engine, const char *key)
-{
-	(void) lock_lane(engine->descriptor->id, lane_of(key), true);
 }
 
 /*
@@ -259,7 +252,6 @@ returned_jobs(uint64 count)
 
 	for (uint64 row = 0; row < count; row++)
 	{
-		bool		no_run;
 		bool		isnull;
 
 		jobs[row].kind = (int16) spi_int(row, 1, NULL);
@@ -267,9 +259,9 @@ returned_jobs(uint64 count)
 		jobs[row].attempt = (int16) spi_int(row, 3, NULL);
 		jobs[row].lock_tries = (int16) spi_int(row, 4, NULL);
 		jobs[row].priority = (int16) spi_int(row, 5, NULL);
-		jobs[row].run_id = spi_int(row, 6, &no_run);
-		jobs[row].event = no_run;
-		jobs[row].may_wait = DatumGetBool(spi_datum(row, 7, &isnull));
+		jobs[row].run_id = spi_int(row, 6, NULL);
+		jobs[row].event = DatumGetBool(spi_datum(row, 7, &isnull));
+		jobs[row].may_wait = DatumGetBool(spi_datum(row, 8, &isnull));
 	}
 	SPI_freetuptable(SPI_tuptable);
 	return jobs;
@@ -284,8 +276,8 @@ queue_peek(const Engine *engine, Job *job)
 	Oid			types[] = {INT4OID, TIMESTAMPTZOID};
 	Datum		values[] = {Int32GetDatum(engine->descriptor->id),
 	TimestampTzGetDatum(clock_now())};
-	uint64		count = spi_exec("SELECT kind, key, attempt, lock_tries, priority, run_id, false "
-								 "FROM reputation.job WHERE engine = $1 AND due_at <= $2 "
+	uint64		count = spi_exec("SELECT kind, key, attempt, lock_tries, priority, run_id, "
+								 "event, false FROM reputation.job WHERE engine = $1 AND due_at <= $2 "
 								 "ORDER BY priority, due_at LIMIT 1", 2, types, values, NULL);
 
 	if (count > 0)
@@ -293,12 +285,22 @@ queue_peek(const Engine *engine, Job *job)
 	return count > 0;
 }
 
+/* For claim_lanes(): the due keys of a priority, at most so many. */
+#define DUE_OF(priority, limit) \
+	"(SELECT key FROM reputation.job WHERE engine + 0 = $1 AND priority = " priority " " \
+	"AND due_at <= $2 AND lane = ANY ($3) AND (kind + 0 = 0) = $5 " \
+	"ORDER BY due_at LIMIT " limit ")"
+
 /*
  * Takes out users, or lookup keys, of these lanes. A key picked for one of its
  * rows gives up all of them, deferred ones too. The sums keep the planner, whose
  * statistics may be of a moment when the table was empty, from walking through
  * a whole index by its last column: due rows are found by priority and time, a
  * key's rows by the key.
+ *
+ * A quarter of the batch goes to users whom time alone makes due, if there are so
+ * many: a lasting load of events holds them up no longer than that takes, and however
+ * many there are (after a night without a worker), they take no more from the events.
  */
 static int
 claim_lanes(const Engine *engine, const DrainScope *scope, int16 *lanes, int nlanes, bool users,
@@ -312,18 +314,12 @@ claim_lanes(const Engine *engine, const DrainScope *scope, int16 *lanes, int nla
 	int			left;
 
 	count = spi_exec("WITH due AS MATERIALIZED (SELECT key FROM ("
-					 "(SELECT key FROM reputation.job WHERE engine + 0 = $1 AND priority = 1 "
-					 "AND due_at <= $2 AND lane = ANY ($3) AND (kind + 0 = 0) = $5 "
-					 "ORDER BY due_at LIMIT $4) UNION ALL "
-					 "(SELECT key FROM reputation.job WHERE engine + 0 = $1 AND priority = 2 "
-					 "AND due_at <= $2 AND lane = ANY ($3) AND (kind + 0 = 0) = $5 "
-					 "ORDER BY due_at LIMIT $4) UNION ALL "
-					 "(SELECT key FROM reputation.job WHERE engine + 0 = $1 AND priority = 3 "
-					 "AND due_at <= $2 AND lane = ANY ($3) AND (kind + 0 = 0) = $5 "
-					 "ORDER BY due_at LIMIT $4)) d LIMIT $4) "
+					 DUE_OF("1", "$4") " UNION ALL " DUE_OF("4", "$4 / 4") " UNION ALL "
+					 DUE_OF("2", "$4") " UNION ALL " DUE_OF("3", "$4") " UNION ALL "
+					 DUE_OF("4", "$4 OFFSET $4 / 4") ") d LIMIT $4) "
 					 "DELETE FROM reputation.job WHERE engine + 0 = $1 AND (kind + 0 = 0) = $5 "
 					 "AND key = ANY (ARRAY(SELECT key FROM due)) "
-					 "RETURNING kind, key, attempt, lock_tries, priority, run_id, "
+					 "RETURNING kind, key, attempt, lock_tries, priority, run_id, event, "
 					 "$5 AND (blind OR (due_at > $2 AND priority > 1 AND attempt = 0 "
 					 "AND run_id IS NULL))",
 					 5, types, values, NULL);
@@ -347,7 +343,7 @@ claim_only(const Engine *engine, const DrainScope *scope, Job **jobs, Tallies *t
 	if (!lock_lane(engine->descriptor->id, lane_of(scope->only->key), scope->wait))
 		return 0;
 	count = spi_exec("DELETE FROM reputation.job WHERE engine = $1 AND key = $2 AND kind = $3 "
-					 "RETURNING kind, key, attempt, lock_tries, priority, run_id, false",
+					 "RETURNING kind, key, attempt, lock_tries, priority, run_id, event, false",
 					 3, types, values, NULL);
 	*jobs = returned_jobs(count);
 	return merge_jobs(*jobs, (int) count, tallies);
@@ -384,21 +380,21 @@ static void
 insert_job(const Engine *engine, const Job *job, TimestampTz due_at, const char *error)
 {
 	Oid			types[] = {INT4OID, INT2OID, TEXTOID, INT2OID, INT2OID, TIMESTAMPTZOID, INT2OID,
-	INT2OID, INT8OID, TEXTOID};
+	INT2OID, INT8OID, BOOLOID, TEXTOID};
 	Datum		values[] = {Int32GetDatum(engine->descriptor->id), Int16GetDatum(job->kind),
 		CStringGetTextDatum(job->key), Int16GetDatum(lane_of(job->key)),
 		Int16GetDatum(job->priority), TimestampTzGetDatum(due_at), Int16GetDatum(job->attempt),
-		Int16GetDatum(job->lock_tries), Int64GetDatum(job->run_id),
+		Int16GetDatum(job->lock_tries), Int64GetDatum(job->run_id), BoolGetDatum(job->event),
 	error ? CStringGetTextDatum(error) : (Datum) 0};
-	char		nulls[] = "          ";
+	char		nulls[] = "           ";
 
 	if (job->run_id <= RUN_RECHECK && job->event)
 		nulls[8] = 'n';
 	if (error == NULL)
-		nulls[9] = 'n';
+		nulls[10] = 'n';
 	spi_exec("INSERT INTO reputation.job (engine, kind, key, lane, priority, due_at, attempt, "
-			 "lock_tries, run_id, error) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-			 10, types, values, nulls);
+			 "lock_tries, run_id, event, error) "
+			 "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)", 11, types, values, nulls);
 }
 
 /*
@@ -408,6 +404,27 @@ void
 queue_put_back(const Engine *engine, const Job *job, TimestampTz due_at)
 {
 	insert_job(engine, job, due_at, NULL);
+}
+
+/*
+ * queue_succeeded -- jobs of one kind succeeded: if a key was given up before, it
+ * no longer is. No letter is about a later change than the attempt saw: who
+ * writes one holds the key's lane, as here; and a fold's lookup comes after
+ * whatever was folded before. Letters that somebody holds, to retry or forget
+ * them, are passed over.
+ */
+void
+queue_succeeded(const Engine *engine, int16 kind, char **keys, int count)
+{
+	Oid			types[] = {TEXTOID, INT2OID, TEXTARRAYOID};
+	Datum		values[] = {CStringGetTextDatum(engine->descriptor->name), Int16GetDatum(kind),
+	text_array(keys, count)};
+
+	/* Normally there is no letter at all, and the keys need not be looked for. */
+	spi_exec("DELETE FROM reputation.dead_letter WHERE id = ANY (ARRAY("
+			 "SELECT d.id FROM reputation.dead_letter d WHERE EXISTS "
+			 "(SELECT FROM reputation.dead_letter) AND d.engine = $1 AND d.kind = $2 "
+			 "AND d.key = ANY ($3) FOR UPDATE OF d SKIP LOCKED))", 3, types, values, NULL);
 }
 
 /* least(2^n s, 1 h), spread by a quarter either way, the same for the same key. */
@@ -475,7 +492,7 @@ queue_next_due(const List *engines)
 	bool		none;
 
 	spi_exec("SELECT min(greatest(j.due_at, e.retry_at)) FROM reputation.engine e "
-			 "CROSS JOIN generate_series(1, 3) AS p CROSS JOIN LATERAL "
+			 "CROSS JOIN generate_series(1, 4) AS p CROSS JOIN LATERAL "
 			 "(SELECT due_at FROM reputation.job j WHERE j.engine = e.id AND j.priority = p "
 			 "ORDER BY due_at LIMIT 1) j", 0, NULL, NULL, NULL);
 	due = spi_datum(0, 1, &none);
@@ -498,7 +515,7 @@ queue_rebase(const Engine *engine)
 	TimestampTzGetDatum(TimestampTzPlusMilliseconds(now, LONGEST_BACKOFF * INT64CONST(1500)))};
 
 	spi_exec("UPDATE reputation.job SET due_at = $2 WHERE engine = $1 "
-			 "AND priority = ANY ('{1,2,3}') AND due_at > $3 AND (attempt = 0 OR due_at > $4)",
+			 "AND priority = ANY ('{1,2,3,4}') AND due_at > $3 AND (attempt = 0 OR due_at > $4)",
 			 4, types, values, NULL);
 	spi_exec("UPDATE reputation.engine SET retry_at = $2 WHERE id = $1 AND retry_at > $3",
 			 3, types, values, NULL);

@@ -10,6 +10,7 @@
 #define PRIORITY_HIGH	1
 #define PRIORITY_MEDIUM	2
 #define PRIORITY_LOW	3
+#define PRIORITY_TIME	4		/* a share of each batch, and what is left of it */
 
 /* Which part of the work, and how. */
 typedef struct DrainScope
@@ -23,7 +24,7 @@ typedef struct DrainScope
 
 /*
  * A session stored the user without a claim: somebody with one looks again. In
- * the job table a run_id of null is an event, 0 or less one of these, else a sweep.
+ * the job table a run_id of null is none, 0 or less one of these, else a sweep.
  */
 #define RUN_RECHECK 0
 #define RUN_TIME (-1)			/* time alone may have changed the score (due.c) */
@@ -65,10 +66,10 @@ extern void queue_enqueue(const Engine *engine, char **keys, int count, int16 pr
 extern void queue_enqueue_run(const Engine *engine, char **keys, int count, int64 run_id);
 extern int	queue_claim(const Engine *engine, const DrainScope *scope, Job **jobs,
 						Tallies *tallies);
-extern void queue_lock_user(const Engine *engine, const char *key);
 extern bool queue_peek(const Engine *engine, Job *job);
 extern void queue_put_back(const Engine *engine, const Job *job, TimestampTz due_at);
 extern bool queue_fail(const Engine *engine, const Job *job, const char *error);
+extern void queue_succeeded(const Engine *engine, int16 kind, char **keys, int count);
 extern TimestampTz queue_lock_retry(const Job *job);
 extern TimestampTz queue_next_due(const List *engines);
 extern void queue_rebase(const Engine *engine);
@@ -79,7 +80,7 @@ extern void queue_remove_windows(void);
 extern int	due_feed(const Engine *engine, bool wait);
 extern TimestampTz due_next(const List *engines);
 extern bool due_job(const Engine *engine);
-extern void due_rebase(const Engine *engine);
+extern void due_watch(const Engine *engine);
 
 extern void windows_open(const Engine *engine, char **keys, int count);
 extern int	windows_defer(const Engine *engine, Job *jobs, int count);

@@ -129,10 +129,10 @@ compute_ranks(const RankRun *run)
 					   engine->descriptor->score_table);
 	else
 		sql = psprintf("SELECT r.id, r.rank FROM (SELECT %2$s::text AS id, %4$s AS stored, "
-					   "rank() OVER (ORDER BY %3$s DESC) AS rank FROM %1$s) r "
+					   "rank() OVER (ORDER BY %3$s DESC) AS rank FROM %1$s WHERE %5$s) r "
 					   "WHERE r.stored IS DISTINCT FROM r.rank",
 					   engine->users_name, engine->users_key, engine->cached_column,
-					   engine->rank_column);
+					   engine->rank_column, engine_usable_keys(engine, engine->users_key));
 	spi_exec("DELETE FROM reputation.rank_portion p WHERE p.run_id = $1 OR NOT EXISTS "
 			 "(SELECT FROM reputation.job_runs r WHERE r.id = p.run_id AND r.status = 'running')",
 			 1, types, values, NULL);

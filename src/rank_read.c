@@ -139,7 +139,7 @@ board_find(FunctionCallInfo fcinfo, int board_arg, int period_arg)
 				 errmsg("board and period must not be null")));
 	board.name = text_to_cstring(PG_GETARG_TEXT_PP(board_arg));
 	known = find_known(board.name);
-	board.engine = known == NULL ? NULL : engine_find_cached(known->engine);
+	board.engine = known == NULL ? NULL : engine_remembered(known->engine);
 	if (board.engine == NULL)
 	{
 		EngineContext outside;

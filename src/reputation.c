@@ -11,6 +11,7 @@
 #include "drain.h"
 #include "fmgr.h"
 #include "guc.h"
+#include "invalidate.h"
 #include "launcher.h"
 #include "miscadmin.h"
 #include "rank_tree.h"
@@ -33,6 +34,7 @@ _PG_init(void)
 {
 	guc_init();
 	capture_init();
+	invalidate_init();
 	notify_init();
 	sweep_init();
 	rank_init();

@@ -28,6 +28,9 @@
  * starts. A latch is part of some PGPROC and stays valid memory, so the worst
  * that a pointer just outdated can do is to wake a process for nothing.
  *
+ * The entries' places say which epoch and which counters of the read cache are a
+ * database's (read_cache.c, which has memory and locks of its own).
+ *
  * A database whose workers nobody knows of, because it just got the extension,
  * is "wanted": the first such commit sets that under the lock and wakes the
  * launcher, and the others see it set and go on. slots.c says when it is
@@ -42,6 +45,7 @@
 #include "storage/shmem.h"
 
 #include "compat.h"
+#include "read_cache.h"
 #include "shmem.h"
 #include "shmem_state.h"
 
@@ -70,6 +74,7 @@ request_shmem(void)
 #endif
 	RequestAddinShmemSpace(MAXALIGN(sizeof(SharedState)));
 	RequestNamedLWLockTranche("reputation", 1);
+	read_cache_request();
 }
 
 /*
@@ -106,6 +111,7 @@ startup_shmem(void)
 			pg_atomic_init_u64(&shmem_state->databases[i].workers, 0);
 		}
 	}
+	read_cache_startup();
 	LWLockRelease(AddinShmemInitLock);
 }
 
@@ -171,6 +177,7 @@ shmem_find_or_add_entry(Oid database)
 		pg_atomic_write_u32(&entry->resync, RESYNC_NONE);
 		pg_atomic_write_u64(&entry->resync_after, 0);
 		pg_atomic_write_u64(&entry->workers, 0);
+		read_cache_reset_database((int) (entry - shmem_state->databases));
 	}
 	return entry;
 }
@@ -189,6 +196,18 @@ shmem_my_entry(bool add)
 	my_entry = add ? shmem_find_or_add_entry(MyDatabaseId) : shmem_find_entry(MyDatabaseId);
 	LWLockRelease(shmem_state->lock);
 	return my_entry;
+}
+
+/*
+ * shmem_my_place -- which of the MAX_DATABASES entries is this database's; -1 when
+ * there is none.
+ */
+int
+shmem_my_place(void)
+{
+	DatabaseEntry *entry = shmem_my_entry(true);
+
+	return entry == NULL ? -1 : (int) (entry - shmem_state->databases);
 }
 
 /*
@@ -460,6 +479,7 @@ shmem_forget_database(Oid database)
 		pg_atomic_read_u64(&entry->workers) == 0)
 		entry->database = InvalidOid;
 	LWLockRelease(shmem_state->lock);
+	read_cache_forget_database(database);
 }
 
 /*

@@ -57,6 +57,7 @@ extern void shmem_init(void);
 extern bool shmem_available(void);
 
 /* For sessions. */
+extern int	shmem_my_place(void);
 extern void shmem_wake_workers(void);
 extern int	shmem_inbox_first_segment(void);
 extern void shmem_set_inbox_first_segment(int segment);

@@ -138,14 +138,13 @@ spi_read(const char *sql, int nargs, const Oid *types, const Datum *values, cons
 }
 
 /*
- * spi_once -- spi_exec() of a statement whose plan is not worth keeping, without
- * null parameters.
+ * spi_once -- spi_exec() of a statement whose plan is not worth keeping.
  */
 uint64
-spi_once(const char *sql, int nargs, const Oid *types, const Datum *values)
+spi_once(const char *sql, int nargs, const Oid *types, const Datum *values, const char *nulls)
 {
 	MemoryContext context = CurrentMemoryContext;
-	int			code = SPI_execute_with_args(sql, nargs, (Oid *) types, (Datum *) values, NULL,
+	int			code = SPI_execute_with_args(sql, nargs, (Oid *) types, (Datum *) values, nulls,
 											 false, 0);
 
 	MemoryContextSwitchTo(context);

@@ -22,7 +22,9 @@
  *
  * Users that appear behind the cursor are captured as events; those that
  * vanish are computed as gone. Asking for a sweep that is on sets "again": what
- * changed may concern users it already did, so it starts over at its end.
+ * changed may concern users it already did, so it starts over at its end. The
+ * row says who asked last; which of its users got their first score of a new version
+ * is seen by their score rows, whoever asked (drain.c).
  *
  * Lost changes. A writer that finds every segment of the inbox locked, the
  * reserve too, says so in shared memory once its change is visible, so a sweep
@@ -47,6 +49,7 @@
 #include "clock.h"
 #include "drain.h"
 #include "guc.h"
+#include "invalidate.h"
 #include "shmem.h"
 #include "spi.h"
 #include "subxact.h"
@@ -68,8 +71,8 @@ typedef struct Sweep
 } Sweep;
 
 /*
- * sweep_start -- starts a sweep, or has the one that is on start over; returns
- * its run id.
+ * sweep_start -- starts a sweep, or has the one that is on start over, for the new
+ * reason and with the present version; returns its run id.
  */
 int64
 sweep_start(const Engine *engine, const char *job_name, const char *trigger)
@@ -79,10 +82,13 @@ sweep_start(const Engine *engine, const char *job_name, const char *trigger)
 		CStringGetTextDatum(engine->descriptor->name), TimestampTzGetDatum(clock_now()),
 	Int32GetDatum(engine->version)};
 
+	if (engine->descriptor->read_cached)
+		invalidate_everyone();
 	spi_exec("INSERT INTO reputation.job_runs AS r "
 			 "(job_name, status, trigger, scope, started_at, algorithm_version, fed_all) "
-			 "VALUES ($1, 'running', $2, $3, $4, $5, false) "
-			 "ON CONFLICT (job_name, scope) WHERE status = 'running' DO UPDATE SET again = true "
+			 "VALUES ($1, 'running', $2, $3, $4, nullif($5, 0), false) "
+			 "ON CONFLICT (job_name, scope) WHERE status = 'running' DO UPDATE SET again = true, "
+			 "trigger = excluded.trigger, algorithm_version = excluded.algorithm_version "
 			 "RETURNING id", 5, types, values, NULL);
 	return spi_int(0, 1, NULL);
 }
@@ -100,7 +106,7 @@ reputation_sweep_start(PG_FUNCTION_ARGS)
 	int64		id;
 
 	spi_begin();
-	id = sweep_start(engine_get(name), job_name, trigger);
+	id = sweep_start(engine_attached(name), job_name, trigger);
 	spi_end();
 	capture_wake_at_commit();
 	PG_RETURN_INT64(id);
@@ -117,17 +123,17 @@ feed(const Engine *engine, const Sweep *sweep, int portion)
 	Oid			run_types[] = {INT8OID, TEXTOID, INT8OID, BOOLOID, INT8OID};
 	Datum		run[5];
 	int64		total = 0;
-	const char *short_keys = engine_short_keys(engine, psprintf("t.%s", engine->users_key));
+	const char *usable = engine_usable_keys(engine, psprintf("t.%s", engine->users_key));
 
 	if (sweep->cursor == NULL)
 	{
-		engine_exec(engine, false, psprintf("SELECT count(*) FROM %s", engine->users_name), 0,
-					NULL, NULL);
+		engine_exec(engine, false, psprintf("SELECT count(*) FROM %s t WHERE %s",
+											engine->users_name, usable), 0, NULL, NULL);
 		total = spi_int(0, 1, NULL);
 		count = engine_exec(engine, false,
 							psprintf("SELECT t.%1$s::text FROM %2$s t WHERE %4$s "
 									 "ORDER BY t.%1$s LIMIT %3$d",
-									 engine->users_key, engine->users_name, portion, short_keys),
+									 engine->users_key, engine->users_name, portion, usable),
 							0, NULL, NULL);
 	}
 	else
@@ -136,7 +142,7 @@ feed(const Engine *engine, const Sweep *sweep, int portion)
 		count = engine_exec(engine, false,
 							psprintf("SELECT t.%1$s::text FROM %2$s t WHERE t.%1$s > $1 AND %4$s "
 									 "ORDER BY t.%1$s LIMIT %3$d",
-									 engine->users_key, engine->users_name, portion, short_keys),
+									 engine->users_key, engine->users_name, portion, usable),
 							1, types, &cursor);
 	}
 
@@ -201,7 +207,6 @@ finish(Engine *engine, const Sweep *sweep)
 	spi_exec("SELECT reputation.job_run_done($1, NULL::text)", 1, types, values, NULL);
 	remove_stray_tallies();
 	remove_old_runs();
-	engine_prune_audit(engine);
 }
 
 /* Locks a sweep of the engine that seems to need a step; false when none does. */

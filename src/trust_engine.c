@@ -84,14 +84,14 @@ enum
 {
 	SIGNAL_PHOTO, SIGNAL_BIO, SIGNAL_INTERESTS, SIGNAL_NAME, SIGNAL_BIRTHDATE, SIGNAL_LOCATION,
 	SIGNAL_JOB, SIGNAL_EMAIL, SIGNAL_PHONE, SIGNAL_PHOTO_VERIFIED, SIGNAL_ID, SIGNAL_ACTIVITY,
-	SIGNAL_OLDEST, SIGNAL_NEXT, SIGNAL_LAST_ACTIVE, SIGNAL_CREATED, SIGNAL_TRACKED, SIGNALS
+	SIGNAL_OLDEST, SIGNAL_NEXT, SIGNAL_LAST_ACTIVE, SIGNAL_CREATED, SIGNAL_LAST_ACTIVE_TRACKED, SIGNALS
 };
 
 static const char *const signal_names[SIGNALS] = {
 	"photo", "bio", "interests", "name", "birthdate", "location", "job",
 	"email_verified", "phone_verified", "photo_verified", "id_verified",
 	"activity", "activity_oldest", "activity_next", "last_active_at", "created_at",
-	"activity_tracked"
+	"last_active_tracked"
 };
 
 static bool
@@ -242,7 +242,7 @@ explain_signals(StringInfo json, const Datum *values, const bool *nulls)
 			appendStringInfoString(json, "null");
 		else if (i == SIGNAL_BIO || i == SIGNAL_INTERESTS || i == SIGNAL_ACTIVITY)
 			appendStringInfo(json, INT64_FORMAT, DatumGetInt64(values[i]));
-		else if (i > SIGNAL_ACTIVITY && i < SIGNAL_TRACKED)
+		else if (i > SIGNAL_ACTIVITY && i < SIGNAL_LAST_ACTIVE_TRACKED)
 			appendStringInfo(json, "\"%s\"",
 							 JsonEncodeDateTime(time, values[i], TIMESTAMPTZOID, NULL));
 		else
@@ -251,36 +251,41 @@ explain_signals(StringInfo json, const Datum *values, const bool *nulls)
 	appendStringInfoChar(json, '}');
 }
 
+/* What time changes at the moment that next is of. */
+static const char *
+why_it_changes(const TrustSignals *signals, const TrustResult *present, const TrustSignals *later,
+			   const TrustResult *result, TimestampTz due)
+{
+	if (signals->has_source && signals->next_event == due)
+		return "activity events begin to count";
+	if (signals->has_source && signals->oldest_event != later->oldest_event)
+		return "activity events no longer count";
+	if ((present->badges & ~result->badges) == TRUST_NEW && result->score == present->score)
+		return "account age";
+	return "inactivity";
+}
+
 /* Appends when time alone changes something next, why, and to what. */
 static void
-explain_next_change(StringInfo json, const TrustWeights *weights, TrustSignals signals,
-					const TrustResult *present, TimestampTz now)
+explain_next_change(StringInfo json, const TrustWeights *weights, const TrustSignals *signals,
+					const TrustResult *present, TimestampTz due, const Score *next)
 {
-	int64		due = trust_next_due(weights, &signals, now);
 	char		time[MAXDATELEN + 1];
-	const char *why = "inactivity";
+	TrustSignals later;
 	TrustResult result;
 
-	if (due == TRUST_NEVER)
+	if (next == NULL)
 	{
 		appendStringInfoString(json, ", \"next_change\": null");
 		return;
 	}
-	result = trust_compute(weights, &signals, due);
-	if (result.score == present->score && result.badges == present->badges)
-	{
-		bool		comes = due == signals.next_event;
-
-		why = comes ? "an activity event begins to count" : "an activity event no longer counts";
-		signals.events += comes ? 1 : -1;
-		result = trust_compute(weights, &signals, due);
-	}
-	else if ((present->badges & ~result.badges) == TRUST_NEW && result.score == present->score)
-		why = "account age";
+	later = to_signals(next->signals, next->nulls);
+	result = trust_compute(weights, &later, due);
 	appendStringInfo(json, ", \"next_change\": {\"at\": \"%s\", \"why\": \"%s\", \"score\": %d, "
 					 "\"badges\": %s}",
 					 JsonEncodeDateTime(time, TimestampTzGetDatum(due), TIMESTAMPTZOID, NULL),
-					 why, result.score, badge_list(result.badges, "[", "\"", "]"));
+					 why_it_changes(signals, present, &later, &result, due), result.score,
+					 badge_list(result.badges, "[", "\"", "]"));
 }
 
 /* What a user can still do, and what it would bring. */
@@ -319,11 +324,11 @@ raise_signal(const TrustWeights *weights, TrustSignals *signals, int signal, con
 			signals->interests = (int64) Min(weights->interests_full, 1e9) + 1;
 			return !had;
 		case SIGNAL_ACTIVITY:
-			had = signals->events >= weights->activity_full;
-			signals->events = (int64) Min(weights->activity_full, 1e9) + 1;
+			/* Even who has events enough comes back by one. */
+			signals->events = Max(signals->events, (int64) Min(weights->activity_full, 1e9) + 1);
 			signals->has_last_active = true;
 			signals->last_active = now;
-			return !had;
+			return true;
 		default:
 			Assert(signal < lengthof(flags));
 			had = *flags[signal];
@@ -372,19 +377,19 @@ explain_raises(StringInfo json, const TrustWeights *weights, const TrustSignals 
 }
 
 static void
-explain(StringInfo json, const void *weights, TimestampTz now, const Datum *values,
-		const bool *nulls)
+explain(StringInfo json, const void *weights, TimestampTz now, const Score *score,
+		const Score *next)
 {
-	TrustSignals signals = to_signals(values, nulls);
+	TrustSignals signals = to_signals(score->signals, score->nulls);
 	TrustResult present = trust_compute(weights, &signals, now);
 
-	explain_signals(json, values, nulls);
+	explain_signals(json, score->signals, score->nulls);
 	appendStringInfo(json, ", \"terms\": %s, \"badges\": %s",
 					 breakdown(weights, &signals, &present, now),
 					 badge_list(present.badges, "[", "\"", "]"));
-	explain_next_change(json, weights, signals, &present, now);
-	explain_raises(json, weights, &signals, nulls, flag(values, nulls, SIGNAL_TRACKED), &present,
-				   now);
+	explain_next_change(json, weights, &signals, &present, score->next_due_at, next);
+	explain_raises(json, weights, &signals, score->nulls,
+				   flag(score->signals, score->nulls, SIGNAL_LAST_ACTIVE_TRACKED), &present, now);
 }
 
 const EngineDescriptor trust_engine = {
@@ -397,7 +402,7 @@ const EngineDescriptor trust_engine = {
 	"v.birthdate::boolean, v.location::boolean, v.job::boolean, v.email_verified::boolean, "
 	"v.phone_verified::boolean, v.photo_verified::boolean, v.id_verified::boolean, "
 	"v.activity::bigint, v.activity_oldest::timestamptz, v.activity_next::timestamptz, "
-	"v.last_active_at::timestamptz, v.created_at::timestamptz, v.activity_tracked::boolean",
+	"v.last_active_at::timestamptz, v.created_at::timestamptz, v.last_active_tracked::boolean",
 	.nsignals = SIGNALS,
 	.default_parameters =
 	"{\"profile\": 0.40, \"verification\": 0.35, \"activity\": 0.25, "
@@ -462,9 +467,8 @@ trust_score_attach(PG_FUNCTION_ARGS)
 	attach_resolve(fcinfo, &spec);
 	spec.view_query = trust_signals_query(&tables[0], activity);
 	run = attach_install(fcinfo, &spec);
-	attach_advise_index(&tables[0], "id");
 	if (activity != NULL)
-		attach_advise_index(activity, "user_id");
+		attach_advise_ordered_index(activity, "user_id", "created_at");
 	PG_RETURN_INT64(run);
 }
 

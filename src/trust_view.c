@@ -5,9 +5,19 @@
  * The view says of each input whether it counts (null: the application has none),
  * and of the activity how many events there were in the window that ends at the
  * computation's time, the oldest of them and the next one to come: enough to
- * tell when time alone changes the score; and whether the application says
- * anything of it at all. A time without a zone is taken as UTC, whatever the
+ * tell when time alone changes the score; and whether the users table says when
+ * its users were active. A time without a zone is taken as UTC, whatever the
  * session's zone is.
+ *
+ * One user's data must not fail a query over all of them, so no expression here
+ * raises an error, whatever is in a column. A value of type json may be none of
+ * jsonb's (\u0000, 1e999999): it is only ever looked at as json and as text. A
+ * date may be beyond any timestamp: that is infinity.
+ *
+ * The activity takes three lookups for each user (the window, the first after it,
+ * the last), each of which an index on (user_id, created_at) serves as long as the
+ * conditions and min() and max() are over the column as it is; what they give is
+ * converted. So a user's events of years ago cost nothing.
  */
 #include "postgres.h"
 
@@ -30,7 +40,16 @@ wrong_type(AttachTable *table, AttachColumn *column, const char *wanted)
 			 errhint("Name another column in \"columns\", or null for none.")));
 }
 
-/* Is the column there, neither null nor empty? */
+static bool
+is_json(const AttachColumn *column)
+{
+	return column->type == JSONBOID || column->type == JSONOID;
+}
+
+/*
+ * Is the column there, neither null nor empty? Of JSON spaces are left out, be it
+ * between tokens or in a text, where they may be escaped.
+ */
 static char *
 presence(AttachTable *table, const char *name)
 {
@@ -44,8 +63,10 @@ presence(AttachTable *table, const char *name)
 		return psprintf("coalesce(octet_length(u.%s) > 0, false)", column->actual);
 	if (TypeCategory(column->type) == TYPCATEGORY_STRING)
 		return psprintf("coalesce(btrim(u.%s::text) <> '', false)", column->actual);
-	return psprintf("coalesce(u.%s::text NOT IN ('', '{}', '[]', '\"\"', 'null'), false)",
-					column->actual);
+	return psprintf(is_json(column) ?
+					"coalesce(translate(replace(u.%s::text, E'\\\\u0020', ''), E' \\t\\n\\r', '') "
+					"NOT IN ('{}', '[]', '\"\"', 'null'), false)" :
+					"coalesce(u.%s::text NOT IN ('', '{}'), false)", column->actual);
 }
 
 /* How many characters it has, but for spaces around them. */
@@ -59,26 +80,36 @@ text_length(AttachTable *table, const char *name)
 	return psprintf("coalesce(length(btrim(u.%s::text)), 0)::bigint", column->actual);
 }
 
-/* How many elements of an array, a JSON array or a comma list are not empty. */
+/*
+ * How many elements of an array, a JSON array or a comma list are not empty. Those
+ * of a value of type json are JSON themselves, texts in quotes.
+ */
 static char *
 element_count(AttachTable *table, const char *name)
 {
 	AttachColumn *column = attach_column(table, name);
 	const char *elements;
+	const char *filled = "btrim(e.e::text) <> ''";
 
 	if (column->actual == NULL)
 		return "NULL::bigint";
 	if (OidIsValid(get_element_type(column->type)))
 		elements = "unnest(u.%1$s)";
-	else if (column->type == JSONBOID || column->type == JSONOID)
-		elements = "jsonb_array_elements_text(CASE jsonb_typeof(u.%1$s::jsonb) "
-			"WHEN 'array' THEN u.%1$s::jsonb END)";
+	else if (column->type == JSONBOID)
+		elements = "jsonb_array_elements_text(CASE jsonb_typeof(u.%1$s) "
+			"WHEN 'array' THEN u.%1$s END)";
+	else if (column->type == JSONOID)
+	{
+		elements = "json_array_elements(CASE json_typeof(u.%1$s) WHEN 'array' THEN u.%1$s END)";
+		filled = "e.e::text <> 'null' AND "
+			"btrim(replace(e.e::text, E'\\\\u0020', ''), ' \"') <> ''";
+	}
 	else if (TypeCategory(column->type) == TYPCATEGORY_STRING)
 		elements = "string_to_table(u.%1$s::text, ',')";
 	else
 		wrong_type(table, column, "an array, a JSON array or a comma list");
-	return psprintf("(SELECT count(*) FROM %s AS e(e) WHERE btrim(e.e::text) <> '')",
-					psprintf(elements, column->actual));
+	return psprintf("(SELECT count(*) FROM %s AS e(e) WHERE %s)",
+					psprintf(elements, column->actual), filled);
 }
 
 /* Is it true, or a time that is set? */
@@ -96,50 +127,68 @@ verified(AttachTable *table, const char *name)
 	return psprintf("u.%s IS NOT NULL", column->actual);
 }
 
-/* A time as a timestamptz. */
+/*
+ * An expression of the column's type as a timestamptz. A date that is later than
+ * any timestamp never comes.
+ */
 static char *
-time_of(AttachTable *table, const char *name, const char *alias)
+as_time(AttachTable *table, AttachColumn *column, const char *expression)
 {
-	AttachColumn *column = attach_column(table, name);
+	if (column->type == TIMESTAMPTZOID)
+		return pstrdup(expression);
+	if (column->type == TIMESTAMPOID)
+		return psprintf("(%s AT TIME ZONE 'UTC')", expression);
+	if (column->type != DATEOID)
+		wrong_type(table, column, "a time");
+	return psprintf("CASE WHEN %1$s > make_date(294276, 12, 31) THEN 'infinity'::timestamptz "
+					"ELSE (%1$s::timestamp AT TIME ZONE 'UTC') END", expression);
+}
+
+/* A time of the users table as a timestamptz. */
+static char *
+time_of(AttachTable *users, const char *name)
+{
+	AttachColumn *column = attach_column(users, name);
 
 	if (column->actual == NULL)
 		return "NULL::timestamptz";
-	if (column->type == TIMESTAMPTZOID)
-		return psprintf("%s.%s", alias, column->actual);
-	if (column->type != TIMESTAMPOID && column->type != DATEOID)
-		wrong_type(table, column, "a time");
-	return psprintf("(%s.%s::timestamp AT TIME ZONE 'UTC')", alias, column->actual);
+	return as_time(users, column, psprintf("u.%s", column->actual));
 }
 
-/* A condition on an event's time, such that an index on the column serves it. */
+/* A condition on an event's time. */
 static char *
-event_time_is(AttachTable *activity, const char *operator, const char *bound)
+event_time_is(const AttachColumn *column, const char *operator, const char *bound)
 {
-	AttachColumn *column = attach_column(activity, "created_at");
-
 	if (column->type == TIMESTAMPTZOID)
 		return psprintf("a.%s %s %s", column->actual, operator, bound);
-	return psprintf("a.%s::timestamp %s (%s AT TIME ZONE 'UTC')", column->actual, operator, bound);
+	return psprintf("a.%s %s (%s AT TIME ZONE 'UTC')", column->actual, operator, bound);
 }
 
-/* What the view takes of the activity source: one row, w, for each user. */
+/* What the view takes of the activity source: one row for each user, of w, n and l. */
 static char *
 activity_join(AttachTable *users, AttachTable *activity)
 {
 	const char *now = "reputation.computation_time()";
+	AttachColumn *time = attach_column(activity, "created_at");
 	char	   *of_user = psprintf("%s a WHERE a.%s = u.%s", activity->qualified,
 								   attach_column(activity, "user_id")->actual,
 								   attach_column(users, "id")->actual);
-	char	   *time = time_of(activity, "created_at", "a");
 
-	return psprintf(" CROSS JOIN LATERAL (SELECT count(*) AS events, min(%2$s) AS oldest "
+	return psprintf(" CROSS JOIN LATERAL (SELECT count(*) AS events, min(a.%2$s) AS oldest "
 					"FROM %1$s AND %3$s AND %4$s) w "
-					"CROSS JOIN LATERAL (SELECT min(%2$s) AS next FROM %1$s AND %5$s) n "
-					"CROSS JOIN LATERAL (SELECT max(%2$s) AS last FROM %1$s AND %4$s) l",
-					of_user, time,
-					event_time_is(activity, ">",
-								  "reputation.window_start('trust', 'activity_days')"),
-					event_time_is(activity, "<=", now), event_time_is(activity, ">", now));
+					"CROSS JOIN LATERAL (SELECT min(a.%2$s) AS next FROM %1$s AND %5$s) n "
+					"CROSS JOIN LATERAL (SELECT max(a.%2$s) AS last FROM %1$s AND %4$s) l",
+					of_user, time->actual,
+					event_time_is(time, ">", "reputation.window_start('trust', 'activity_days')"),
+					event_time_is(time, "<=", now), event_time_is(time, ">", now));
+}
+
+/* A column of activity_join() as a timestamptz; null without an activity source. */
+static char *
+event_time(AttachTable *activity, const char *expression)
+{
+	return activity == NULL ? "NULL::timestamptz" :
+		as_time(activity, attach_column(activity, "created_at"), expression);
 }
 
 /*
@@ -153,7 +202,7 @@ trust_signals_query(AttachTable *users, AttachTable *activity)
 		"email_verified", "phone_verified", "photo_verified", "id_verified"
 	};
 	StringInfoData sql;
-	char	   *last_active = time_of(users, "last_active_at", "u");
+	char	   *last_active = time_of(users, "last_active_at");
 
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "SELECT u.%s AS user_id, %s AS photo, %s AS bio, %s AS interests, "
@@ -165,14 +214,14 @@ trust_signals_query(AttachTable *users, AttachTable *activity)
 	for (int i = 0; i < lengthof(verifications); i++)
 		appendStringInfo(&sql, ", %s AS %s", verified(users, verifications[i]), verifications[i]);
 	appendStringInfo(&sql, ", %s AS activity, %s AS activity_oldest, %s AS activity_next, "
-					 "%s AS last_active_at, %s AS created_at, %s AS activity_tracked "
+					 "%s AS last_active_at, %s AS created_at, %s AS last_active_tracked "
 					 "FROM %s u%s",
 					 activity ? "w.events" : "NULL::bigint",
-					 activity ? "w.oldest" : "NULL::timestamptz",
-					 activity ? "n.next" : "NULL::timestamptz",
-					 activity ? psprintf("greatest(%s, l.last)", last_active) : last_active,
-					 time_of(users, "created_at", "u"),
-					 activity || attach_column(users, "last_active_at")->actual ? "true" : "false",
+					 event_time(activity, "w.oldest"), event_time(activity, "n.next"),
+					 activity ? psprintf("greatest(%s, %s)", last_active,
+										 event_time(activity, "l.last")) : last_active,
+					 time_of(users, "created_at"),
+					 attach_column(users, "last_active_at")->actual ? "true" : "false",
 					 users->qualified,
 					 activity ? activity_join(users, activity) : "");
 	return sql.data;

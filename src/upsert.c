@@ -1,57 +1,64 @@
 /*
  * upsert.c
- *		upsert_user() and upsert_user_and_wait(): a JSON document becomes a row of
- *		the users table that the trust engine is attached to.
+ *		upsert_user(): a JSON document becomes a row of the users table that the
+ *		trust engine is attached to.
  *
  * The row is written with the caller's privileges, search_path and all; the
  * triggers capture it like any other write. The values are converted first, so
  * that what is wrong with one can be told with its key, and what the write
- * itself raises stays as it is.
+ * itself raises stays as it is. They are then parameters of plain statements,
+ * which take no more privileges than those on the columns given, and SELECT on
+ * the id.
  *
- * The waiting procedure commits, and then looks again and again, each time in a
- * transaction of its own. What it finds deferred to the end of the debounce
- * window it queues once more, due now: a claim takes all jobs of the user.
+ * A row that is there is updated by UPDATE: an INSERT ... ON CONFLICT checks what
+ * it would insert first, and a document of some columns fails that. The row is
+ * locked before, so that an UPDATE of no row means that a trigger refused it. If
+ * it is not there it is inserted; somebody may insert it at the same time, and
+ * the ON CONFLICT, which waits for that, then updates it. (What it checks first
+ * may fail then: as if this user had come before the other.)
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/table.h"
-#include "access/transam.h"
 #include "api.h"
-#include "capture.h"
 #include "catalog/pg_attribute.h"
 #include "catalog/pg_type.h"
-#include "clock.h"
-#include "miscadmin.h"
-#include "pending.h"
-#include "pgstat.h"
-#include "queue.h"
+#include "funcapi.h"
+#include "parser/parse_coerce.h"
 #include "spi.h"
-#include "storage/latch.h"
 #include "subxact.h"
+#include "upsert.h"
 #include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/portal.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(reputation_upsert_user);
-PG_FUNCTION_INFO_V1(reputation_upsert_user_and_wait);
 
-#define ENGINE "trust"
-
-/* How often upsert_user_and_wait() looks (ms). */
-#define WAIT_INTERVAL	2
+/* The document's keys, what they mean, and the values once they are converted. */
+typedef struct Fields
+{
+	int			count;
+	char	  **keys;
+	char	  **columns;		/* of the users table, not quoted */
+	Oid		   *types;
+	int32	   *typmods;
+	Datum	   *values;
+	bool	   *nulls;
+} Fields;
 
 typedef struct Upsert
 {
-	Engine	   *engine;
+	Oid			users;			/* the users table, its name and its key, both quoted */
+	char	   *users_name;
+	char	   *users_key;
 	Jsonb	   *inputs;			/* the engine's names -> columns of the users table */
 	Jsonb	   *doc;
-	char	  **keys;			/* of the document */
-	char	  **columns;		/* what they mean */
-	int			count;
-	char	   *id;				/* the document's, as text; NULL: it has none */
+	Fields		fields;
+	int			key;			/* which of the fields is the user's id; -1: none */
+	bool		overriding;		/* an id that the table would generate itself */
 } Upsert;
 
 /* A string of a JSON object, NULL when it has none of that name. */
@@ -66,11 +73,20 @@ json_string(Jsonb *object, const char *name)
 	return pnstrdup(value.val.string.val, value.val.string.len);
 }
 
-/* The columns of the users table that can be written, as a list of names. */
-static List *
-writable_columns(const Engine *engine)
+static bool
+is_users_key(const Upsert *upsert, const char *column)
 {
-	Relation	users = table_open(engine->users, AccessShareLock);
+	return strcmp(quote_identifier(column), upsert->users_key) == 0;
+}
+
+/*
+ * The columns of the users table that can be written, as a list of names. Ids
+ * may be GENERATED ALWAYS AS IDENTITY, other columns not.
+ */
+static List *
+writable_columns(const Upsert *upsert)
+{
+	Relation	users = table_open(upsert->users, AccessShareLock);
 	TupleDesc	desc = RelationGetDescr(users);
 	List	   *names = NIL;
 
@@ -78,7 +94,9 @@ writable_columns(const Engine *engine)
 	{
 		Form_pg_attribute attribute = TupleDescAttr(desc, i);
 
-		if (!attribute->attisdropped && attribute->attgenerated == '\0')
+		if (!attribute->attisdropped && attribute->attgenerated == '\0' &&
+			(attribute->attidentity != ATTRIBUTE_IDENTITY_ALWAYS ||
+			 is_users_key(upsert, NameStr(attribute->attname))))
 			names = lappend(names, pstrdup(NameStr(attribute->attname)));
 	}
 	table_close(users, AccessShareLock);
@@ -112,15 +130,17 @@ accepted_keys(const Upsert *upsert, List *columns)
 	initStringInfo(&list);
 	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
 	{
-		char	   *text;
+		char	   *name;
+		char	   *column;
 
-		if (token != WJB_KEY && token != WJB_VALUE)
+		if (token != WJB_KEY)
 			continue;
-		text = pnstrdup(value.val.string.val, value.val.string.len);
-		if (token == WJB_VALUE)
-			meant = lappend(meant, text);
-		else
-			appendStringInfo(&list, "%s%s", list.len > 0 ? ", " : "", text);
+		name = pnstrdup(value.val.string.val, value.val.string.len);
+		column = json_string(upsert->inputs, name);
+		if (column == NULL || !is_listed(columns, column))
+			continue;
+		meant = lappend(meant, column);
+		appendStringInfo(&list, "%s%s", list.len > 0 ? ", " : "", name);
 	}
 	foreach(cell, columns)
 	{
@@ -140,11 +160,60 @@ bad_keys(const Upsert *upsert, List *columns, const char *message)
 			 errhint("The keys are: %s.", accepted_keys(upsert, columns))));
 }
 
-/* Finds the columns that the document's keys mean; 22023 naming all that mean none. */
+static void
+fields_init(Fields *fields, int room)
+{
+	*fields = (Fields)
+	{
+		.keys = palloc(sizeof(char *) * room),
+			.columns = palloc(sizeof(char *) * room),
+			.types = palloc(sizeof(Oid) * room),
+			.typmods = palloc(sizeof(int32) * room),
+			.values = palloc(sizeof(Datum) * room),
+			.nulls = palloc(sizeof(bool) * room)
+	};
+}
+
+/* Adds a field; 22023 when its column has one. */
+static void
+add_field(Upsert *upsert, List *columns, char *key, char *column)
+{
+	Fields	   *fields = &upsert->fields;
+	AttrNumber	attnum = get_attnum(upsert->users, column);
+	Oid			collation;
+	int			n = fields->count;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (strcmp(fields->columns[i], column) == 0)
+			bad_keys(upsert, columns, psprintf("the keys \"%s\" and \"%s\" are the same column",
+											   fields->keys[i], key));
+	}
+	fields->keys[n] = key;
+	fields->columns[n] = column;
+	get_atttypetypmodcoll(upsert->users, attnum, &fields->types[n], &fields->typmods[n],
+						  &collation);
+	if (is_users_key(upsert, column))
+	{
+		HeapTuple	tuple = SearchSysCacheAttNum(upsert->users, attnum);
+
+		upsert->key = n;
+		upsert->overriding = HeapTupleIsValid(tuple) &&
+			((Form_pg_attribute) GETSTRUCT(tuple))->attidentity == ATTRIBUTE_IDENTITY_ALWAYS;
+		if (HeapTupleIsValid(tuple))
+			ReleaseSysCache(tuple);
+	}
+	fields->count++;
+}
+
+/*
+ * Finds the columns that the document's keys mean; 22023 naming all that mean
+ * none, or one that nobody can write.
+ */
 static void
 resolve_keys(Upsert *upsert)
 {
-	List	   *columns = writable_columns(upsert->engine);
+	List	   *columns = writable_columns(upsert);
 	JsonbIterator *iterator;
 	JsonbIteratorToken token;
 	JsonbValue	value;
@@ -153,8 +222,8 @@ resolve_keys(Upsert *upsert)
 	if (!JB_ROOT_IS_OBJECT(upsert->doc) || JB_ROOT_COUNT(upsert->doc) == 0)
 		bad_keys(upsert, columns, "the document must be an object with a user's columns");
 	initStringInfo(&unknown);
-	upsert->keys = palloc(sizeof(char *) * JB_ROOT_COUNT(upsert->doc));
-	upsert->columns = palloc(sizeof(char *) * JB_ROOT_COUNT(upsert->doc));
+	fields_init(&upsert->fields, JB_ROOT_COUNT(upsert->doc));
+	upsert->key = -1;
 	iterator = JsonbIteratorInit(&upsert->doc->root);
 	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
 	{
@@ -165,144 +234,267 @@ resolve_keys(Upsert *upsert)
 			continue;
 		key = pnstrdup(value.val.string.val, value.val.string.len);
 		column = json_string(upsert->inputs, key);
-		if (column == NULL && is_listed(columns, key))
-			column = key;
 		if (column == NULL)
-		{
+			column = key;
+		if (is_listed(columns, column))
+			add_field(upsert, columns, key, column);
+		else if (get_attnum(upsert->users, column) > 0)
+			bad_keys(upsert, columns, psprintf("key \"%s\": the column %s is generated", key,
+											   quote_identifier(column)));
+		else
 			appendStringInfo(&unknown, "%s\"%s\"", unknown.len > 0 ? ", " : "", key);
-			continue;
-		}
-		for (int i = 0; i < upsert->count; i++)
-		{
-			if (strcmp(upsert->columns[i], column) == 0)
-				bad_keys(upsert, columns, psprintf("the keys \"%s\" and \"%s\" are the same column",
-												   upsert->keys[i], key));
-		}
-		upsert->keys[upsert->count] = key;
-		upsert->columns[upsert->count++] = column;
 	}
 	if (unknown.len > 0)
 		bad_keys(upsert, columns, psprintf("unknown key %s", unknown.data));
 }
 
-/* The document as a row r of the users table; for a FROM. */
-static char *
-converted_row(const Upsert *upsert)
-{
-	return psprintf("pg_catalog.jsonb_populate_record(NULL::%s, "
-					"(SELECT pg_catalog.jsonb_object_agg(m.c, $1 OPERATOR(pg_catalog.->) m.k) "
-					"FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3)) AS m(k, c))) r",
-					upsert->engine->users_name);
-}
-
-/* Runs a statement over the row, made of some of the keys. */
-static uint64
-run(const Upsert *upsert, const char *sql, int first, int count)
-{
-	Oid			types[] = {JSONBOID, TEXTARRAYOID, TEXTARRAYOID};
-	Datum		values[] = {JsonbPGetDatum(upsert->doc), text_array(upsert->keys + first, count),
-	text_array(upsert->columns + first, count)};
-
-	return spi_once(sql, 3, types, values);
-}
-
 typedef struct Conversion
 {
 	Upsert	   *upsert;
-	int			first;
+	int			first;			/* of the fields */
 	int			count;
 } Conversion;
 
+/*
+ * Converts the values of some fields: makes a record of them alone, under the
+ * document's keys, so that a domain's constraints are asked about no other column.
+ */
 static void
 convert(void *arg)
 {
 	Conversion *this = arg;
+	const Fields *fields = &this->upsert->fields;
+	TupleDesc	desc = CreateTemplateTupleDesc(this->count);
+	Oid			types[] = {RECORDOID, JSONBOID};
+	Datum		arguments[2];
+	bool		isnull;
+	HeapTupleHeader header;
+	HeapTupleData tuple = {0};
 
-	run(this->upsert, psprintf("SELECT r.%s::pg_catalog.text, r::pg_catalog.text FROM %s",
-							   this->upsert->engine->users_key, converted_row(this->upsert)),
-		this->first, this->count);
-	this->upsert->id = spi_text(0, 1);
+	for (int i = 0; i < this->count; i++)
+	{
+		int			n = this->first + i;
+
+		TupleDescInitEntry(desc, (AttrNumber) (i + 1), fields->keys[n], fields->types[n],
+						   fields->typmods[n], 0);
+		fields->nulls[n] = true;
+		fields->values[n] = (Datum) 0;
+	}
+	desc = BlessTupleDesc(desc);
+	arguments[0] = HeapTupleGetDatum(heap_form_tuple(desc, fields->values + this->first,
+													 fields->nulls + this->first));
+	arguments[1] = JsonbPGetDatum(this->upsert->doc);
+	spi_exec("SELECT pg_catalog.jsonb_populate_record($1, $2)", 2, types, arguments, NULL);
+	header = DatumGetHeapTupleHeader(spi_datum(0, 1, &isnull));
+	tuple.t_len = HeapTupleHeaderGetDatumLength(header);
+	tuple.t_data = header;
+	heap_deform_tuple(&tuple, desc, fields->values + this->first, fields->nulls + this->first);
 }
 
-/* Converts the values; 22P02 naming the key whose value is not of its column's type. */
+/* Raises what is wrong with a field's value, with its key. */
 static void
-check_values(Upsert *upsert)
+bad_value(const Upsert *upsert, int n, int sqlstate, const char *message)
 {
-	Conversion	all = {upsert, 0, upsert->count};
-	ErrorData  *error = subxact_try(convert, &all);
+	ereport(ERROR,
+			(errcode(sqlstate),
+			 errmsg("key \"%s\": %s", upsert->fields.keys[n], message),
+			 errdetail("The column %s of %s is of type %s.", upsert->fields.columns[n],
+					   upsert->users_name, format_type_be(upsert->fields.types[n]))));
+}
 
+/* 22P02 when a text is to be what JSON would make a text of, but nobody meant as one. */
+static void
+check_texts(const Upsert *upsert)
+{
+	for (int i = 0; i < upsert->fields.count; i++)
+	{
+		const char *key = upsert->fields.keys[i];
+		Oid			type = getBaseType(upsert->fields.types[i]);
+		JsonbValue	value;
+
+		if (type != BYTEAOID && TypeCategory(type) != TYPCATEGORY_STRING)
+			continue;
+		if (getKeyJsonValueFromContainer(&upsert->doc->root, key, strlen(key), &value) != NULL &&
+			(value.type == jbvBool || value.type == jbvBinary))
+			bad_value(upsert, i, ERRCODE_INVALID_TEXT_REPRESENTATION,
+					  value.type == jbvBool ? "a boolean is no text" :
+					  "an array or object is no text");
+	}
+}
+
+/*
+ * Converts the values; 22P02 naming the key whose value is not of its column's
+ * type, and what a domain's constraint raises, with the key, too.
+ */
+static void
+convert_values(Upsert *upsert)
+{
+	Conversion	all = {upsert, 0, upsert->fields.count};
+	ErrorData  *error;
+
+	check_texts(upsert);
+	error = subxact_try(convert, &all);
 	if (error == NULL)
 		return;
-	for (int i = 0; i < upsert->count; i++)
+	for (int i = 0; i < upsert->fields.count; i++)
 	{
 		Conversion	one = {upsert, i, 1};
 		ErrorData  *its = subxact_try(convert, &one);
+		int			category = its == NULL ? 0 : ERRCODE_TO_CATEGORY(its->sqlerrcode);
 
-		if (its != NULL && (ERRCODE_TO_CATEGORY(its->sqlerrcode) == ERRCODE_DATA_EXCEPTION ||
-							its->sqlerrcode == ERRCODE_INVALID_TEXT_REPRESENTATION))
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
-					 errmsg("key \"%s\": %s", upsert->keys[i], its->message),
-					 errdetail("The column %s of %s is of type %s.", upsert->columns[i],
-							   upsert->engine->users_name,
-							   format_type_be(get_atttype(upsert->engine->users,
-														  get_attnum(upsert->engine->users,
-																	 upsert->columns[i]))))));
+		if (category == ERRCODE_DATA_EXCEPTION)
+			bad_value(upsert, i, ERRCODE_INVALID_TEXT_REPRESENTATION, its->message);
+		if (category == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION)
+			bad_value(upsert, i, its->sqlerrcode, its->message);
 	}
 	ReThrowError(error);
 }
 
-/* Writes the row; returns the user's id as text. */
+/* Runs a statement in which $n is the nth field. */
+static uint64
+run(const Upsert *upsert, const char *sql)
+{
+	const Fields *fields = &upsert->fields;
+	char	   *nulls = palloc(fields->count);
+
+	for (int i = 0; i < fields->count; i++)
+		nulls[i] = fields->nulls[i] ? 'n' : ' ';
+	return spi_once(sql, fields->count, fields->types, fields->values, nulls);
+}
+
+/* "column = $n, ..." of all fields but the id. */
 static char *
-write_row(const Upsert *upsert)
+assignments(const Upsert *upsert)
+{
+	StringInfoData sets;
+
+	initStringInfo(&sets);
+	for (int i = 0; i < upsert->fields.count; i++)
+	{
+		if (i != upsert->key)
+			appendStringInfo(&sets, "%s%s = $%d", sets.len > 0 ? ", " : "",
+							 quote_identifier(upsert->fields.columns[i]), i + 1);
+	}
+	return sets.data;
+}
+
+/* " WHERE id = $n". */
+static char *
+where_id(const Upsert *upsert)
+{
+	return psprintf(" WHERE %s OPERATOR(pg_catalog.=) $%d", upsert->users_key,
+					upsert->key + 1);
+}
+
+/* Is the user's row there? If so it is locked, when there is something to write to it. */
+static bool
+find_row(const Upsert *upsert, bool lock)
+{
+	return run(upsert, psprintf("SELECT 1 FROM %s%s%s", upsert->users_name,
+								where_id(upsert), lock ? " FOR NO KEY UPDATE" : "")) > 0;
+}
+
+/* Updates the row; the id, or NULL when a trigger kept it as it was. */
+static char *
+update_row(const Upsert *upsert, const char *sets)
+{
+	if (run(upsert, psprintf("UPDATE %s SET %s%s RETURNING %s::pg_catalog.text",
+							 upsert->users_name, sets, where_id(upsert),
+							 upsert->users_key)) == 0)
+		return NULL;
+	return spi_text(0, 1);
+}
+
+/*
+ * Inserts the row, or updates the one that was inserted meanwhile; the id, or
+ * NULL when a trigger kept it away or there was nothing to update.
+ */
+static char *
+insert_row(const Upsert *upsert, const char *sets, bool has_id)
 {
 	StringInfoData names;
 	StringInfoData values;
-	StringInfoData sets;
 	char	   *conflict = "";
 
 	initStringInfo(&names);
 	initStringInfo(&values);
-	initStringInfo(&sets);
-	for (int i = 0; i < upsert->count; i++)
+	for (int i = 0; i < upsert->fields.count; i++)
 	{
-		const char *name = quote_identifier(upsert->columns[i]);
-
-		appendStringInfo(&names, "%s%s", i > 0 ? ", " : "", name);
-		appendStringInfo(&values, "%sr.%s", i > 0 ? ", " : "", name);
-		if (strcmp(name, upsert->engine->users_key) != 0)
-			appendStringInfo(&sets, "%s%s = excluded.%s", sets.len > 0 ? ", " : "", name, name);
+		appendStringInfo(&names, "%s%s", i > 0 ? ", " : "",
+						 quote_identifier(upsert->fields.columns[i]));
+		appendStringInfo(&values, "%s$%d", i > 0 ? ", " : "", i + 1);
 	}
-	if (upsert->id != NULL)
-		conflict = psprintf(" ON CONFLICT (%s) DO %s%s", upsert->engine->users_key,
-							sets.len > 0 ? "UPDATE SET " : "NOTHING", sets.data);
-	if (run(upsert, psprintf("INSERT INTO %s (%s) SELECT %s FROM %s%s RETURNING %s::pg_catalog.text",
-							 upsert->engine->users_name, names.data, values.data,
-							 converted_row(upsert), conflict, upsert->engine->users_key),
-			0, upsert->count) > 0)
-		return spi_text(0, 1);
-	return upsert->id;
+	if (has_id)
+		conflict = psprintf(" ON CONFLICT (%s) DO %s%s", upsert->users_key,
+							*sets != '\0' ? "UPDATE SET " : "NOTHING", sets);
+	if (run(upsert, psprintf("INSERT INTO %s (%s)%s VALUES (%s)%s RETURNING %s::pg_catalog.text",
+							 upsert->users_name, names.data,
+							 upsert->overriding ? " OVERRIDING SYSTEM VALUE" : "", values.data,
+							 conflict, upsert->users_key)) == 0)
+		return NULL;
+	return spi_text(0, 1);
 }
 
-/* Writes a document; returns the user's id as text, in the memory context given. */
+/* The document's id as text; NULL when it has none. */
 static char *
-upsert_user(FunctionCallInfo fcinfo, Jsonb *doc, MemoryContext context)
+document_id(const Upsert *upsert)
+{
+	Oid			output;
+	bool		varlena;
+
+	if (upsert->key < 0 || upsert->fields.nulls[upsert->key])
+		return NULL;
+	getTypeOutputInfo(upsert->fields.types[upsert->key], &output, &varlena);
+	return OidOutputFunctionCall(output, upsert->fields.values[upsert->key]);
+}
+
+/*
+ * Writes the row; returns the user's id as text, NULL when a trigger kept it from
+ * being written.
+ */
+static char *
+write_row(const Upsert *upsert)
+{
+	char	   *id = document_id(upsert);
+	char	   *sets = assignments(upsert);
+	bool		writes = *sets != '\0';
+	char	   *written;
+
+	if (id != NULL && find_row(upsert, writes))
+		return writes ? update_row(upsert, sets) : id;
+	written = insert_row(upsert, sets, id != NULL);
+	if (written == NULL && id != NULL && !writes && find_row(upsert, false))
+		return id;
+	return written;
+}
+
+/*
+ * upsert_write -- writes a document; returns the user's id as text, in the memory
+ * context given, NULL when a trigger kept the row away.
+ */
+char *
+upsert_write(FunctionCallInfo fcinfo, Jsonb *doc, MemoryContext context)
 {
 	Upsert		upsert = {.doc = doc};
 	Oid			types[] = {TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(ENGINE)};
+	Datum		values[] = {CStringGetTextDatum(UPSERT_ENGINE)};
 	EngineContext caller;
+	Engine	   *engine;
 	bool		isnull;
 	char	   *id;
 
 	spi_begin();
 	owner_enter(fcinfo, &caller);
-	upsert.engine = engine_cached(ENGINE);
+	/* What the write calls may have the cached one freed. */
+	engine = engine_cached(UPSERT_ENGINE);
+	upsert.users = engine->users;
+	upsert.users_name = pstrdup(engine->users_name);
+	upsert.users_key = pstrdup(engine->users_key);
 	spi_exec("SELECT inputs FROM reputation.engine WHERE name = $1", 1, types, values, NULL);
 	upsert.inputs = DatumGetJsonbPCopy(spi_datum(0, 1, &isnull));
 	owner_leave(&caller);
 	resolve_keys(&upsert);
-	check_values(&upsert);
+	convert_values(&upsert);
 	id = write_row(&upsert);
 	id = id == NULL ? NULL : MemoryContextStrdup(context, id);
 	spi_end();
@@ -315,96 +507,9 @@ upsert_user(FunctionCallInfo fcinfo, Jsonb *doc, MemoryContext context)
 Datum
 reputation_upsert_user(PG_FUNCTION_ARGS)
 {
-	char	   *id = upsert_user(fcinfo, PG_GETARG_JSONB_P(0), CurrentMemoryContext);
+	char	   *id = upsert_write(fcinfo, PG_GETARG_JSONB_P(0), CurrentMemoryContext);
 
 	if (id == NULL)
 		PG_RETURN_NULL();
 	PG_RETURN_TEXT_P(cstring_to_text(id));
-}
-
-/* Has a user who only waits for the debounce window computed now. */
-static void
-hurry(const Engine *engine, char *key)
-{
-	Oid			types[] = {INT4OID, TEXTOID, TIMESTAMPTZOID};
-	Datum		values[] = {Int32GetDatum(engine->descriptor->id), CStringGetTextDatum(key),
-	TimestampTzGetDatum(clock_now())};
-
-	if (spi_exec("SELECT 1 FROM reputation.job WHERE engine = $1 AND kind = 0 AND key = $2 "
-				 "HAVING count(*) > 0 AND bool_and(due_at > $3 AND attempt = 0)", 3, types, values,
-				 NULL) == 0)
-		return;
-	queue_enqueue(engine, &key, 1, PRIORITY_HIGH);
-	capture_wake_at_commit();
-}
-
-/* One look at what is pending of the user, in a transaction: NULL when nothing is. */
-static char *
-look_and_hurry(FunctionCallInfo fcinfo, PendingLook *look, char *key)
-{
-	EngineContext caller;
-	Engine	   *engine;
-	char	   *what;
-
-	spi_begin();
-	owner_enter(fcinfo, &caller);
-	engine = engine_get(ENGINE);
-	what = pending_look_once(look, engine, key);
-	if (what != NULL)
-	{
-		what = MemoryContextStrdup(PortalContext, what);
-		hurry(engine, key);
-	}
-	owner_leave(&caller);
-	spi_end();
-	return what;
-}
-
-/*
- * upsert_user_and_wait(doc, timeout) -- see sql/31-trust.sql.
- */
-Datum
-reputation_upsert_user_and_wait(PG_FUNCTION_ARGS)
-{
-	CallContext *call = (CallContext *) fcinfo->context;
-	PendingLook look = {.changes_only = true};
-	TimestampTz give_up;
-	char	   *key;
-	char	   *what;
-
-	if (call == NULL || !IsA(call, CallContext) || call->atomic)
-		ereport(ERROR,
-				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-				 errmsg("upsert_user_and_wait() cannot run inside a transaction block"),
-				 errhint("Workers see the user only after a commit. CALL it on its own, or use "
-						 "upsert_user() and, after the COMMIT, reputation_wait().")));
-	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("argument \"doc\" must not be null")));
-	give_up = PG_ARGISNULL(1) ? DT_NOEND :
-		DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
-												TimestampTzGetDatum(GetCurrentTimestamp()),
-												PG_GETARG_DATUM(1)));
-
-	if (SPI_connect_ext(SPI_OPT_NONATOMIC) != SPI_OK_CONNECT)
-		elog(ERROR, "SPI_connect failed");
-	key = upsert_user(fcinfo, PG_GETARG_JSONB_P(0), PortalContext);
-	SPI_commit();
-	SPI_start_transaction();
-	look.horizon = ReadNextTransactionId();
-	while (key != NULL && (what = look_and_hurry(fcinfo, &look, key)) != NULL)
-	{
-		if (GetCurrentTimestamp() >= give_up)
-			pending_timed_out(ENGINE, key, what);
-		pfree(what);
-		SPI_commit();
-		SPI_start_transaction();
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, WAIT_INTERVAL,
-						 PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
-	}
-	SPI_finish();
-	PG_RETURN_VOID();
 }

@@ -4,8 +4,8 @@
  *
  * A unit is one transaction: it folds the inbox and works on a batch of one
  * engine, or, when there is nothing, feeds a sweep, or else looks how long it may
- * sleep. Ranks are written when there is nothing else to do, and under a backlog
- * that lasts a batch a second (worker_units.c). After a crash it works carefully for a while
+ * sleep. Ranks are written, and old audit rows removed, when there is nothing else to
+ * do, and under a backlog that lasts a batch a second (worker_units.c). After a crash it works carefully for a while
  * (worker_careful.c).
  *
  * Sleeping. Before each unit the latch is reset and the slot's "asleep"
@@ -135,6 +135,11 @@ cycle(Worker *worker, UnitStatus *status)
 		worked |= worker->fed;
 		/* If it could not: somebody has the run's row or the users table. */
 		worker->sleep_ms = Min(worker->sleep_ms, ERROR_SLEEP);
+	}
+	if (worker->prune && *status == UNIT_OK)
+	{
+		*status = unit_run(worker, unit_prune);
+		worked |= worker->fed;
 	}
 	if (worker->boards && *status == UNIT_OK)
 		*status = unit_run(worker, unit_boards);

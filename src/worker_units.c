@@ -43,6 +43,8 @@
 #define RESTORE_SLEEP		1000	/* ms, while a restore is on */
 #define SCHEDULE_INTERVAL	USECS_PER_SEC	/* between looks at the schedule, and refreshed tops,
 											 * under load */
+#define PRUNE_INTERVAL	USECS_PER_DAY	/* between two passes over the audit */
+#define PRUNE_RETRY		USECS_PER_MINUTE	/* when a pass failed */
 
 /* Takes the extension's lock and compares versions, inside a transaction. */
 static UnitStatus
@@ -209,8 +211,8 @@ clock_was_set(const Worker *worker)
 }
 
 /*
- * Is there a run of a scheduled job that writes ranks, and when is the next job
- * due? DT_NOEND when there is none, or it is for another to start. One that is
+ * Is there a run of a scheduled job that writes ranks, or an audit to be pruned,
+ * and when is the next job due? DT_NOEND when there is none, or it is for another to start. One that is
  * due is left to unit_clock().
  */
 static TimestampTz
@@ -223,6 +225,7 @@ look_at_schedule(Worker *worker)
 
 	worker->schedule_seen = steady_us();
 	worker->ranks = rank_run_is_on();
+	worker->prune = worker->number == 0 && worker->schedule_seen >= worker->prune_at;
 	if (worker->number != 0)
 		return DT_NOEND;
 	worker->clock_due |= triggers_want_healing();
@@ -290,16 +293,17 @@ feed_due(Worker *worker, List *engines)
 /*
  * unit_drain -- the unit of all days: folds, works on a batch of one engine (the
  * next unit begins with the next one), or feeds a sweep, or looks ahead. What
- * goes by the clock, and the ranks, are looked at under load, too.
+ * goes by the clock, the ranks and the audit are looked at under load, too.
  */
 void
 unit_drain(Worker *worker, List *engines)
 {
 	DrainScope	scope = unit_scope(worker);
 	int			nengines = list_length(engines);
+	ListCell   *cell;
 	bool		foreign;
 
-	worker->ranks = worker->boards = false;
+	worker->ranks = worker->prune = worker->boards = false;
 	if (!queue_try())
 	{
 		worker->sleep_ms = unit_poll(worker);
@@ -311,6 +315,8 @@ unit_drain(Worker *worker, List *engines)
 	sweep_where_reshaped(engines, false);
 	if (!worker->locked_out)
 		sweep_where_lost(engines);
+	foreach(cell, engines)
+		due_watch(lfirst(cell));
 	if (unit_held_off(worker) == 0 && !worker->locked_out)
 	{
 		int			keys = fold_inbox(&scope, engines);
@@ -349,10 +355,8 @@ unit_clock(Worker *worker, List *engines)
 	if (clock_was_set(worker))
 	{
 		foreach(cell, engines)
-		{
 			queue_rebase(lfirst(cell));
-			due_rebase(lfirst(cell));
-		}
+		worker->prune_at = 0;
 	}
 	if (worker->number == 0)
 	{
@@ -388,6 +392,38 @@ void
 unit_ranks(Worker *worker, List *engines)
 {
 	worker->fed = rank_step(engines, false);
+}
+
+/*
+ * unit_prune -- removes a portion of the audit's old rows; a unit of its own, so
+ * that it holds up no fold. Once a pass is over the next one is due in a day.
+ */
+void
+unit_prune(Worker *worker, List *engines)
+{
+	ListCell   *cell;
+
+	worker->prune_at = steady_us() + PRUNE_RETRY;	/* unless this succeeds */
+	foreach(cell, engines)
+	{
+		const Engine *engine = lfirst(cell);
+		int			id = engine->descriptor->id;
+		int64		last;
+
+		if (id < worker->prune_engine)
+			continue;
+		last = prune_step(engine, id == worker->prune_engine ? worker->prune_after : 0);
+		if (last > 0)
+		{
+			worker->prune_engine = id;
+			worker->prune_after = last;
+			worker->prune_at = 0;
+			worker->fed = true;
+			return;
+		}
+	}
+	worker->prune_engine = 0;
+	worker->prune_at = steady_us() + PRUNE_INTERVAL;
 }
 
 /*

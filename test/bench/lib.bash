@@ -6,7 +6,7 @@
 # attached to one of them. A measuring function takes the side it is to measure
 # and leaves the number in $measured.
 
-declare -A defaults=([BENCH]="commits both update drain full latency pinned ranks"
+declare -A defaults=([BENCH]="commits both update drain full latency pinned uncached cache ranks"
     [BENCH_SCALE]=1 [BENCH_SECONDS]=20 [BENCH_ROUNDS]=3 [BENCH_EVENTS]=2000000)
 for name in "${!defaults[@]}"; do
     declare "$name=${!name:-${defaults[$name]}}"

@@ -42,13 +42,18 @@ BEGIN
 	IF EXISTS (SELECT FROM reputation.engine WHERE name = 'points') THEN
 		PERFORM points_detach();
 	END IF;
+	IF EXISTS (SELECT FROM reputation.engine WHERE name = 'session') THEN
+		PERFORM session_reputation_detach();
+	END IF;
 	EXECUTE format('DROP SCHEMA IF EXISTS %I CASCADE', schema);
 	DROP VIEW IF EXISTS reputation.builder_signals CASCADE;
 	DROP VIEW IF EXISTS reputation.trust_signals CASCADE;
+	DROP VIEW IF EXISTS reputation.session_signals CASCADE;
 	DROP VIEW IF EXISTS reputation.points_signals CASCADE;
 	DELETE FROM reputation.builder_scores;
 	DELETE FROM reputation.trust_scores;
 	DELETE FROM reputation.trust_score_audit;
+	DELETE FROM reputation.session_scores;
 	DELETE FROM reputation.points_scores;
 	TRUNCATE reputation.point_ledger, reputation.leaderboard_cache;
 	DELETE FROM reputation.job_runs;
@@ -70,6 +75,23 @@ BEGIN
 	EXECUTE format('CREATE TABLE users (id %s PRIMARY KEY, name text, photo text, bio text, interests text[], birthdate date, location text, job text, email_verified boolean, phone_verified boolean, photo_verified boolean, id_verified timestamptz, last_active_at timestamptz, created_at timestamptz, note text)', id_type);
 	EXECUTE format('CREATE TABLE activity (user_id %s REFERENCES users ON UPDATE CASCADE ON DELETE CASCADE, created_at timestamptz NOT NULL)', id_type);
 	CREATE INDEX ON activity (user_id, created_at);
+	RESET ROLE;
+END
+$$;
+
+-- Users, their matches and the matches' sessions, under their default names and with the indexes they need.
+CREATE PROCEDURE test.make_session_tables(schema text, id_type text DEFAULT 'int', match_type text DEFAULT 'int')
+LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE format('CREATE SCHEMA %I AUTHORIZATION regress_app', schema);
+	PERFORM set_config('search_path', quote_ident(schema) || ', public', false);
+	SET LOCAL ROLE regress_app;
+	EXECUTE format('CREATE TABLE users (id %s PRIMARY KEY, name text)', id_type);
+	EXECUTE format('CREATE TABLE wingman_matches (id %s PRIMARY KEY, user1_id %s REFERENCES users ON UPDATE CASCADE ON DELETE CASCADE, user2_id %2$s REFERENCES users ON UPDATE CASCADE ON DELETE CASCADE, note text)', match_type, id_type);
+	EXECUTE format('CREATE TABLE wingman_sessions (id int PRIMARY KEY, match_id %s REFERENCES wingman_matches ON UPDATE CASCADE ON DELETE CASCADE, status text, user1_completed_confirmed_by_user2 boolean, user2_completed_confirmed_by_user1 boolean, no_show_user_id %s, cancelled_by %2$s, note text)', match_type, id_type);
+	CREATE INDEX ON wingman_matches (user1_id, id);
+	CREATE INDEX ON wingman_matches (user2_id, id, user1_id);
+	CREATE INDEX ON wingman_sessions (match_id) INCLUDE (status, user1_completed_confirmed_by_user2, user2_completed_confirmed_by_user1, no_show_user_id, cancelled_by);
 	RESET ROLE;
 END
 $$;

@@ -300,7 +300,7 @@ DELETE FROM reputation.builder_scores;
 
 -- A missing index is pointed out.
 SET ROLE regress_app;
-CREATE TABLE n_users (id int);
+CREATE TABLE n_users (id int PRIMARY KEY);
 CREATE TABLE n_projects (id int, owner_id int, status text, impact int);
 CREATE TABLE n_people (project_id int, user_id int, status text);
 CREATE INDEX ON n_people (project_id, user_id);

@@ -91,6 +91,15 @@ SELECT count(*) FROM reputation.job;
 SELECT key, attempts, error FROM reputation.dead_letter ORDER BY key;
 SELECT * FROM reputation_verify() ORDER BY user_id, item;
 DROP TRIGGER protect ON users;
+-- Who waits is told. With the next event 5 is computed, and given up no longer.
+SELECT reputation_wait(5, 'builder', '0');
+\echo SQLSTATE :SQLSTATE
+UPDATE projects SET impact = 2 WHERE id = 5;
+SELECT reputation_process();
+SELECT key FROM reputation.dead_letter;
+SELECT reputation_wait(5, 'builder', '0'), reputation_wait(1, 'builder', '0');
+SELECT reputation_wait(6, 'builder', '0');
+\echo SQLSTATE :SQLSTATE
 SELECT reputation_retry();
 SELECT reputation_process();
 SELECT * FROM reputation_verify();

@@ -126,10 +126,19 @@ SET reputation.audit_retention = 0;
 CALL reputation_run('nightly');
 SELECT count(*) FILTER (WHERE computed_at < '2027-01-01') > 20 AS all_kept FROM reputation.trust_score_audit;
 SET reputation.audit_retention = 30;
+-- A portion at a time.
+SET reputation.batch_size = 5;
+SELECT count(*) AS before FROM reputation.trust_score_audit \gset
+SELECT reputation.prune_audit('trust', 0) > 0 AS goes_on;
+SELECT :before - count(*) BETWEEN 1 AND 5 AS removed FROM reputation.trust_score_audit;
+SELECT * FROM test.audit_differs;
 CALL reputation_run('nightly');
 SELECT count(*) FILTER (WHERE computed_at < '2027-05-01') AS old, count(DISTINCT user_id) AS users FROM reputation.trust_score_audit;
 SELECT * FROM test.audit_differs;
+SELECT reputation.prune_audit('trust', (SELECT max(id) FROM reputation.trust_score_audit)) IS NULL AS over, reputation.prune_audit('builder', 0) IS NULL AS not_attached;
+\echo SQLSTATE :SQLSTATE
 RESET reputation.audit_retention;
+RESET reputation.batch_size;
 
 -- Unknown users and malformed ids.
 SELECT trust_score(4711);

@@ -158,7 +158,7 @@ SELECT id, bio FROM users ORDER BY id;
 -- With the caller's rights.
 CREATE ROLE regress_writer NOLOGIN;
 GRANT USAGE ON SCHEMA upsert TO regress_writer;
-GRANT reputation_reader TO regress_writer;
+GRANT reputation_writer TO regress_writer;
 SET ROLE regress_writer;
 SELECT upsert_user('{"id": 3}');
 \echo SQLSTATE :SQLSTATE

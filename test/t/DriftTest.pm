@@ -1,4 +1,4 @@
-# The randomised drift test of both engines at the same users: clients write in every way the product has to
+# The randomised drift test of all engines at the same users: clients write in every way the product has to
 # follow, the server is shaken meanwhile, and in the end every cached score must
 # equal a recomputation from the source, by the extension and by SQL of our own.
 #
@@ -16,6 +16,7 @@ package DriftTest;
 use strict;
 use warnings;
 
+use DriftSessions;
 use IO::Select;
 use IPC::Run ();
 use POSIX ();
@@ -52,12 +53,14 @@ my %expected = map { $_ => 1 } (
 # The schemas: each has its database. A key is an integer, a bigint or a text.
 my %variants = (
 	plain => {
+		name     => 'plain',
 		clients  => 4,
 		debounce => '50 ms',
 		uid      => sub { $_[0] },
 		copy_uid => sub { $_[0] },
 		tables   => q{
-			CREATE TABLE users (id int PRIMARY KEY, name text, photo text, last_active_at timestamptz);
+			CREATE TABLE users (id int PRIMARY KEY, name text, photo text, bio text,
+				email_verified boolean, last_active_at timestamptz, created_at timestamptz);
 			CREATE TABLE activity (user_id int REFERENCES users ON UPDATE CASCADE ON DELETE CASCADE, created_at timestamptz);
 			CREATE TABLE projects (id int PRIMARY KEY,
 				owner_id int REFERENCES users ON UPDATE CASCADE ON DELETE SET NULL,
@@ -69,12 +72,14 @@ my %variants = (
 	},
 	# Rows move between partitions when their id changes.
 	partitioned => {
+		name     => 'partitioned',
 		clients  => 2,
 		debounce => '0',
 		uid      => sub { $_[0] },
 		copy_uid => sub { $_[0] },
 		tables   => q{
-			CREATE TABLE users (id bigint PRIMARY KEY, name text, photo text, last_active_at timestamptz) PARTITION BY HASH (id);
+			CREATE TABLE users (id bigint PRIMARY KEY, name text, photo text, bio text,
+				email_verified boolean, last_active_at timestamptz, created_at timestamptz) PARTITION BY HASH (id);
 			CREATE TABLE users_0 PARTITION OF users FOR VALUES WITH (MODULUS 2, REMAINDER 0);
 			CREATE TABLE users_1 PARTITION OF users FOR VALUES WITH (MODULUS 2, REMAINDER 1);
 			CREATE TABLE activity (user_id bigint REFERENCES users ON UPDATE CASCADE ON DELETE CASCADE, created_at timestamptz);
@@ -92,12 +97,14 @@ my %variants = (
 	# No foreign keys: rows are left dangling. Partitions by what the score
 	# depends on.
 	loose => {
+		name     => 'loose',
 		clients  => 2,
 		debounce => '200 ms',
 		uid      => sub { "'u$_[0]'" },
 		copy_uid => sub { "u$_[0]" },
 		tables   => q{
-			CREATE TABLE users (id text PRIMARY KEY, name text, photo text, last_active_at timestamptz);
+			CREATE TABLE users (id text PRIMARY KEY, name text, photo text, bio text,
+				email_verified boolean, last_active_at timestamptz, created_at timestamptz);
 			CREATE TABLE activity (user_id text, created_at timestamp);
 			CREATE TABLE projects (id int, owner_id text, status text, impact float8)
 				PARTITION BY LIST (status);
@@ -132,10 +139,12 @@ my $recomputed = q{
 		+ greatest(v - 10, 0) + least(50, round(10 * log(1 + impact))) AS score
 	FROM signals};
 
-# The same for trust, as of now; there is nothing to verify in these tables.
+# The same for trust, as of now.
 my $recomputed_trust = q{
-	SELECT u.id, s.score AS stored, round(
-		(0.40 * (CASE WHEN u.photo <> '' THEN 25 ELSE 0 END + CASE WHEN u.name <> '' THEN 10 ELSE 0 END)
+	SELECT u.id, s.score AS stored, 'new' = ANY (s.badges) AS stored_new, coalesce(u.created_at > now() - interval '168 hours', false) AS new, round(
+		(0.40 * (CASE WHEN u.photo <> '' THEN 25 ELSE 0 END + CASE WHEN u.name <> '' THEN 10 ELSE 0 END
+			+ 20 * least(1, coalesce(length(btrim(u.bio)), 0) / 50.0))
+		 + 0.35 * CASE WHEN u.email_verified THEN 25 ELSE 0 END
 		 + 25 * least(1, ln(1 + a.events::numeric) / ln(51::numeric)))
 		* CASE WHEN i.days > 7 THEN greatest(0.5, power(0.5, (i.days - 7) / 30)) ELSE 1 END) AS score
 	FROM users u LEFT JOIN reputation.trust_scores s ON s.user_id = u.id::text
@@ -185,6 +194,8 @@ my @statements = (
 	sub { my $u = shift; sprintf 'UPDATE users SET builder_score = builder_score + 1 WHERE id IN (%s, %s);', $u->(user()), $u->(user()) },
 	(sub { my $u = shift; sprintf 'UPDATE users SET photo = %s WHERE id = %s;', pick('NULL', '$$$$', '$$a$$', '$$b$$'), $u->(user()) }) x 2,
 	(sub { my $u = shift; sprintf 'UPDATE users SET last_active_at = %s WHERE id = %s;', past(), $u->(user()) }) x 2,
+	sub { my $u = shift; sprintf 'UPDATE users SET bio = repeat($$x$$, %d) || $$  $$, created_at = %s WHERE id = %s;', rand(70), pick('NULL', past(), past()), $u->(user()) },
+	sub { my $u = shift; sprintf 'UPDATE users SET email_verified = %s WHERE id = %s;', pick('NULL', 'true', 'true', 'false'), $u->(user()) },
 	sub { my $u = shift; sprintf 'UPDATE users SET photo = $$c$$, builder_score = %d WHERE id = %s;', number(99), $u->(user()) },
 	(sub {
 		my $u = shift;
@@ -232,10 +243,21 @@ my @statements = (
 	(sub { my $u = shift; sprintf 'DELETE FROM project_collaborators WHERE user_id = %s;', $u->(user()) }) x 2,
 	sub { sprintf 'DELETE FROM project_collaborators WHERE project_id %s;', range() });
 
-sub statement { return pick(@statements)->($_[0]->{uid}); }
+sub statement
+{
+	my $u = $_[0]->{uid};
+
+	return DriftSessions::statement($_[0]->{name}, sub { $u->(user()) })
+	  if rand(@statements + DriftSessions::statements()) < DriftSessions::statements();
+	return pick(@statements)->($u);
+}
+
 sub statements { my $variant = shift; return map { statement($variant) } 1 .. number(4); }
 
-sub recalc { return sprintf 'SELECT %s_score_recalc(%s);', pick('builder', 'trust'), $_[0]->{uid}->(user()); }
+sub recalc
+{
+	return sprintf 'SELECT %s_recalc(%s);', pick('builder_score', 'trust_score', 'session_reputation'), $_[0]->{uid}->(user());
+}
 
 my $prepared = 0;
 
@@ -244,6 +266,8 @@ my @sweeps = (
 	q{SELECT reputation.run_job('nightly', 'manual');},
 	'SELECT builder_score_recalc_all();',
 	'SELECT trust_score_recalc_all();',
+	'SELECT session_reputation_recalc_all();',
+	'TRUNCATE wingman_sessions;',
 	'TRUNCATE activity;',
 	q{SELECT algorithm_activate('trust', 1);},
 	'SELECT reputation_repair();',
@@ -299,7 +323,8 @@ sub populate
 			sprintf 'INSERT INTO projects SELECT %d, u.id, %s, %s FROM users u WHERE u.id = %s
 				AND NOT EXISTS (SELECT FROM projects p WHERE p.id = %1$d);',
 			  $_, status(), impact(), $u->($user + $_ % 10)
-		} $project .. $project + 8));
+		} $project .. $project + 8),
+		(map { DriftSessions::populate($u->($_), $u->($_ + 1)) } $user, $user + 5));
 }
 
 sub script
@@ -482,6 +507,7 @@ sub start_server
 			SET timezone = 'UTC';
 			SELECT builder_score_attach();
 			SELECT trust_score_attach(activity => 'activity');
+			@{[DriftSessions::setup($database)]}
 			UPDATE reputation.algorithm
 			SET parameters = parameters || '{"debounce": "$variants{$database}->{debounce}"}';});
 	}
@@ -569,7 +595,7 @@ sub unexpected_errors
 			my ($level, $code, $message) = ($1, $2, $3);
 
 			next if $level eq 'WARNING' && $code !~ /^(XX|53)/ && $message !~ /reputation/;
-			next if $expected{$code} && $message !~ /reputation|inbox|builder_scores|trust_score/;
+			next if $expected{$code} && $message !~ /reputation|inbox|builder_scores|trust_score|session_scores/;
 			push @lines, $line;
 		}
 	}
@@ -611,8 +637,12 @@ sub check
 	  or diag $node->safe_psql($database, 'SELECT * FROM reputation.job LIMIT 20; SELECT * FROM reputation.job_runs ORDER BY id DESC LIMIT 5');
 
 	is_none($node, $database, q{SELECT * FROM reputation_verify()}, "$when: verify finds nothing");
-	is_none($node, $database, "SET timezone = 'UTC'; SELECT * FROM ($recomputed_trust) r WHERE stored IS DISTINCT FROM score",
+	is_none($node, $database, "SET timezone = 'UTC'; SELECT * FROM ($recomputed_trust) r WHERE (stored, stored_new) IS DISTINCT FROM (score, new)",
 		"$when: every trust score is the recomputed one");
+	is_none($node, $database, "SELECT * FROM (@{[DriftSessions::recomputed($database)]}) r WHERE expected IS DISTINCT FROM stored
+			OR expected IS DISTINCT FROM told", "$when: every session reputation is the recomputed one");
+	is_none($node, $database, q{SELECT user_id FROM reputation.session_scores WHERE user_id NOT IN (SELECT id::text FROM users)},
+		"$when: and nobody's is left");
 	is_none($node, $database, q{SELECT s.user_id, s.score, a.new_score, a.cause FROM reputation.trust_scores s FULL JOIN
 		(SELECT DISTINCT ON (user_id) * FROM reputation.trust_score_audit ORDER BY user_id, id DESC) a USING (user_id)
 		WHERE (s.score, s.breakdown, s.badges, s.algorithm_version, s.computed_at)
@@ -632,6 +662,9 @@ sub check
 	is_none($node, $database, 'SELECT * FROM reputation.broken_capture()', "$when: the triggers are there");
 	cmp_ok($node->safe_psql($database, 'SELECT count(*) FROM users WHERE builder_score > 0'), '>', 5,
 		"$when: there are scores to be wrong about");
+	cmp_ok($node->safe_psql($database, q{SELECT least(count(*) FILTER (WHERE completed_sessions > 0), count(*) FILTER (WHERE no_shows > 0))
+			FROM reputation.session_scores}), '>', 3,
+		"$when: and sessions");
 	return;
 }
 

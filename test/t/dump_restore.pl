@@ -13,6 +13,8 @@ use Test::More;
 my $node = start_server('main');
 
 set_up_app($node, 'app', 2000);
+$node->safe_psql('app', q{SET client_min_messages = warning; SELECT trust_score_attach()});
+all_computed($node, 'app', 'trust is attached, too');
 my $dump = $node->basedir . '/app.dump';
 
 sub command
@@ -31,18 +33,22 @@ sub restored
 	my ($database, $name) = @_;
 
 	wait_for_worker($node, $database, "$name: there is a worker");
-	wait_until($node, $database, q{SELECT EXISTS (SELECT FROM reputation.job_runs
-		WHERE trigger = 'resync' AND status = 'succeeded' AND done = 2000)}, "$name: everybody is computed");
+	wait_until($node, $database, q{SELECT count(DISTINCT scope) = 2 FROM reputation.job_runs
+		WHERE trigger = 'resync' AND status = 'succeeded' AND done = 2000}, "$name: everybody is computed");
 	all_computed($node, $database, $name);
 	is($node->safe_psql($database, q{
-		SELECT name, role, users, cached_column, home = reputation.home() FROM reputation.engine}),
-		'builder|app|users|builder_score|t', "$name: the engine is attached");
+		SELECT name, role, users, cached_column, home = reputation.home() FROM reputation.engine ORDER BY id}),
+		"builder|app|users|builder_score|t\ntrust|app|users||t", "$name: the engines are attached");
 	is($node->safe_psql($database, q{SELECT status FROM reputation_status() WHERE check_name = 'capture'}),
 		'OK', "$name: the triggers are there");
 	is($node->safe_psql($database, q{SELECT count(*) FROM reputation.builder_scores}), '2000',
 		"$name: the score rows are there");
+	is($node->safe_psql($database, q{SELECT count(*), min(score) FROM reputation.trust_scores}), '2000|4',
+		"$name: so are those of trust");
+	is($node->safe_psql($database, q{SELECT count(*), count(DISTINCT user_id), min(new_score) FROM reputation.trust_score_audit}),
+		'2000|2000|4', "$name: and its audit, to which a recomputation adds nothing");
 	is($node->safe_psql($database, q{
-		SELECT count(*) FROM reputation.job_runs WHERE job_name = 'backfill' AND status = 'succeeded'}), '1',
+		SELECT count(*) FROM reputation.job_runs WHERE job_name = 'backfill' AND status = 'succeeded'}), '2',
 		"$name: the history is there");
 
 	# Capture works as the application.
@@ -50,8 +56,11 @@ sub restored
 		SET SESSION AUTHORIZATION app;
 		UPDATE projects SET status = 'draft' WHERE id = 5;
 		DELETE FROM users WHERE id = 10;
-		INSERT INTO users VALUES (3000, 'new')});
+		INSERT INTO users VALUES (3000, 'new');
+		UPDATE users SET name = '' WHERE id = 6});
 	all_computed($node, $database, "$name: after changes");
+	is($node->safe_psql($database, 'SELECT trust_score(6), (SELECT count(*) FROM get_audit_rows(6))'), '0|2',
+		"$name: trust follows, and so does its audit");
 	$node->safe_psql($database, 'SELECT builder_score_attach()');
 	all_computed($node, $database, "$name: attached once more");
 	return;
@@ -95,7 +104,7 @@ $node->safe_psql('one', 'ALTER TABLE users DISABLE TRIGGER reputation_capture');
 command('pg_dump with a disabled trigger', 'pg_dump', '-Fc', '-f', $dump, $node->connstr('one'));
 $node->safe_psql('postgres', 'CREATE DATABASE five OWNER app');
 command('pg_restore of that', 'pg_restore', '-d', $node->connstr('five'), $dump);
-wait_until($node, 'five', q{SELECT count(*) = 2 FROM reputation.job_runs
+wait_until($node, 'five', q{SELECT count(*) = 4 FROM reputation.job_runs
 	WHERE trigger = 'resync' AND status = 'succeeded'}, 'a disabled trigger: everybody is computed');
 all_computed($node, 'five', 'a disabled trigger');
 is($node->safe_psql('five', q{SELECT status, detail FROM reputation_status() WHERE check_name = 'capture'}),

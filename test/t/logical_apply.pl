@@ -10,7 +10,9 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 
 my $tables = q{
-	CREATE TABLE users (id int PRIMARY KEY);
+	CREATE TABLE users (id int PRIMARY KEY, photo text);
+	CREATE TABLE activity (id int PRIMARY KEY, user_id int, created_at timestamptz);
+	CREATE INDEX ON activity (user_id, created_at);
 	CREATE TABLE projects (id int PRIMARY KEY, owner_id int, status text, impact int)
 		PARTITION BY RANGE (id);
 	CREATE TABLE projects_low PARTITION OF projects FOR VALUES FROM (0) TO (10);
@@ -33,7 +35,8 @@ $subscriber->append_conf('postgresql.conf', q{
 	reputation.debounce = 0});
 $subscriber->start;
 $subscriber->safe_psql('postgres', "SET client_min_messages = error; CREATE EXTENSION reputation; $tables
-	SELECT builder_score_attach(fire => 'always');");
+	SELECT builder_score_attach(fire => 'always');
+	SELECT trust_score_attach(activity => 'activity', fire => 'always');");
 
 # The partitions themselves are published and truncated, as is the default.
 $publisher->safe_psql('postgres', 'CREATE PUBLICATION everything FOR ALL TABLES');
@@ -66,6 +69,15 @@ sub scores_are
 	return;
 }
 
+sub trust_is
+{
+	my ($scores, $name) = @_;
+
+	is($subscriber->safe_psql('postgres',
+		q{SELECT string_agg(user_id || ':' || score, ' ' ORDER BY user_id) FROM reputation.trust_scores}), $scores, "$name: trust");
+	return;
+}
+
 $publisher->safe_psql('postgres', q{
 	INSERT INTO users VALUES (1), (2);
 	INSERT INTO projects VALUES (1, 1, 'shipped', 9), (2, 2, 'draft', 0);
@@ -79,6 +91,15 @@ $publisher->safe_psql('postgres', q{UPDATE projects SET id = 20 WHERE id = 1;
 	UPDATE project_collaborators SET project_id = 20, user_id = 1});
 scores_are('1:11 2:25', 'a row moved to another partition');
 
+# 25 points of the profile, 40 %; the events 25 % of 100 * ln(4) / ln(51).
+$publisher->safe_psql('postgres', q{UPDATE users SET photo = 'a.jpg' WHERE id = 1;
+	INSERT INTO activity SELECT i, 2, now() FROM generate_series(1, 3) i});
+scores_are('1:11 2:25', 'what concerns trust alone');
+trust_is('1:10 2:9', 'a photo, events');
+$publisher->safe_psql('postgres', 'TRUNCATE activity');
+scores_are('1:11 2:25', 'truncated events');
+trust_is('1:10 2:0', 'truncated events');
+
 $publisher->safe_psql('postgres', 'TRUNCATE projects_high');
 drain_here();
 scores_are('1:0 2:0', 'a truncated partition');
@@ -90,7 +111,8 @@ drain_here();
 scores_are('1:0 2:0', 'a truncated table');
 
 # With 'origin' the replica takes over what it is sent, and nothing is captured.
-$subscriber->safe_psql('postgres', q{SET client_min_messages = error; SELECT builder_score_attach(fire => 'origin')});
+$subscriber->safe_psql('postgres', q{SET client_min_messages = error; SELECT builder_score_attach(fire => 'origin');
+	SELECT trust_score_attach(activity => 'activity')});
 scores_are('1:0 2:0', 'attached again');
 $publisher->safe_psql('postgres', q{INSERT INTO projects VALUES (4, 1, 'shipped', 0)});
 $publisher->wait_for_catchup('everything');

@@ -12,6 +12,8 @@ use Test::More;
 my $primary = start_server('primary');
 
 set_up_app($primary, 'app', 300);
+$primary->safe_psql('app', q{SET client_min_messages = warning; SELECT trust_score_attach()});
+all_computed($primary, 'app', 'trust is attached, too');
 make_gate($primary, 'app');
 
 # A base backup in the middle of a batch.
@@ -46,6 +48,8 @@ is($standby->safe_psql('app', 'SELECT builder_score(1)'), $primary->safe_psql('a
 is($standby->safe_psql('app', 'SELECT sum(builder_score) FROM users'),
 	$primary->safe_psql('app', 'SELECT sum(builder_score) FROM users'), 'all are the same');
 is($standby->safe_psql('app', 'SELECT count(*) FROM reputation_verify()'), '0', 'verify runs on the standby');
+is($standby->safe_psql('app', q{SELECT trust_score(1), (get_trust_score(1)).score, (SELECT count(*) FROM get_audit_rows(1)),
+	trust_score_explain(1) ->> 'cached'}), '4|4|1|4', 'trust is read on the standby');
 is(worker_pid($standby, 'app'), '', 'there is no worker on the standby');
 is($standby->safe_psql('app', q{SELECT status FROM reputation_status() WHERE check_name = 'capture'}), 'OK',
 	'the status can be asked for');
@@ -55,10 +59,10 @@ is($standby->safe_psql('app', "SELECT builder_score_explain(1) ->> 'cached'"),
 reload_with($primary, 'reputation.workers' => 0);
 wait_until($primary, 'app', 'SELECT count(*) = 0 FROM reputation.workers()', 'the worker has left');
 $primary->safe_psql('app', 'UPDATE projects SET impact = impact + 50 WHERE id > 100');
-$primary->safe_psql('app', 'DELETE FROM users WHERE id = 200');
+$primary->safe_psql('app', q{DELETE FROM users WHERE id = 200; UPDATE users SET name = '' WHERE id = 201});
 cmp_ok($primary->safe_psql('app', "SELECT @{[work_left()]}"), '>', 0, 'work is pending');
 $primary->wait_for_catchup($standby);
-for my $call ('builder_score_recalc(150)', 'builder_score_recalc_all()', 'reputation_process()', 'reputation_repair()')
+for my $call ('builder_score_recalc(150)', 'trust_score_recalc(150)', 'builder_score_recalc_all()', 'reputation_process()', 'reputation_repair()')
 {
 	my ($status, undef, $error) = $standby->psql('app', "SELECT $call");
 	like($error, qr/ERROR:.*(read-only transaction|during recovery)/, "$call on the standby is refused");
@@ -69,6 +73,7 @@ $primary->stop('immediate');
 $standby->promote;
 wait_for_worker($standby, 'app', 'the promoted standby has a worker');
 all_computed($standby, 'app', 'it did what was pending');
+is($standby->safe_psql('app', 'SELECT trust_score(201)'), '0', 'of trust, too');
 $standby->safe_psql('app', "UPDATE projects SET status = 'draft' WHERE id = 7");
 all_computed($standby, 'app', 'and goes on');
 is($standby->safe_psql('app', q{SELECT count(*) FROM reputation.job_runs WHERE trigger = 'resync'}), '0',

@@ -50,6 +50,17 @@ is($node->safe_psql('app', $computed), $before + 15, 'by one computation each');
 wait_computed($node, 'app', 'nothing is left');
 is($node->safe_psql('app', 'SELECT * FROM reputation_verify()'), '', 'nothing differs');
 
+# Old audit rows go, but for each user's last, without any run over everybody.
+my $old = q{FROM reputation.trust_score_audit a WHERE computed_at < '2026-12-02'
+	AND EXISTS (SELECT FROM reputation.trust_score_audit b WHERE b.user_id = a.user_id AND b.id > a.id)};
+cmp_ok($node->safe_psql('app', "SELECT count(*) $old"), '>', 10, 'there are old audit rows');
+reload_with($node, 'reputation.audit_retention' => 30, 'reputation.batch_size' => 4, 'reputation.clock' => '2027-01-01 00:10:00+00');
+$node->safe_psql('app', 'SELECT reputation.wake()');
+wait_until($node, 'app', "SELECT NOT EXISTS (SELECT $old)", 'a worker removes them');
+is($node->safe_psql('app', 'SELECT count(DISTINCT user_id) FROM reputation.trust_score_audit'), '2000', 'each user has its last');
+is($node->safe_psql('app', 'SELECT DISTINCT job_name FROM reputation.job_runs'), 'backfill', 'there was no run for that');
+reload_with($node, 'reputation.audit_retention' => 0, 'reputation.batch_size' => 1000);
+
 # The clock is set back: scores of the future are computed again, by a worker that notices.
 reload_with($node, 'reputation.clock' => '2026-01-03 00:00:00+00');
 $node->safe_psql('app', 'SELECT reputation.wake()');
@@ -114,6 +125,30 @@ $node->safe_psql('app', 'DELETE FROM app.poison; SELECT reputation_retry()');
 wait_until($node, 'app', q{SELECT count(*) = 0 FROM reputation.trust_scores WHERE next_due_at <= '2026-01-08 00:00:00+00'},
 	'and it, when that is mended');
 wait_computed($node, 'app', 'nothing is left in the end');
+
+# A user whose computation fails for good: who waits is told, until it succeeds.
+reload_with($node, 'reputation.max_attempts' => 1);
+$node->safe_psql('app', q{
+	CREATE OR REPLACE FUNCTION app.bite(uid int) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
+	BEGIN
+		IF EXISTS (SELECT FROM app.poison p WHERE p.id = uid) THEN
+			RAISE 'user % is odd', uid;
+		END IF;
+		RETURN true;
+	END $$;
+	INSERT INTO app.poison VALUES (9)});
+for my $wait (q{CALL upsert_user_and_wait('{"id": 9, "photo": "x"}', '60 s')}, q{SELECT reputation_wait(9, 'trust', '60 s')})
+{
+	($status, undef, $error) = $node->psql('app', "\\set VERBOSITY verbose\n$wait");
+	like($error, qr/55000: the engine "trust" gave up user "9"\nDETAIL:  Attempts: 1; the last error: user 9 is odd/,
+		"$wait tells that the user was given up");
+}
+is($node->safe_psql('app', 'SELECT photo FROM users WHERE id = 9'), 'x', 'the user was written for all that');
+$node->safe_psql('app', 'DELETE FROM app.poison');
+$node->safe_psql('app', q{CALL upsert_user_and_wait('{"id": 9, "photo": "y"}', '60 s')});
+is($node->safe_psql('app', 'SELECT trust_score(9), count(*) FROM reputation.dead_letter'), '14|0',
+	'it is mended: computed, and given up no longer');
+wait_computed($node, 'app', 'nothing is left after that, too');
 is($node->safe_psql('app', 'SELECT * FROM reputation_verify()'), '', 'nothing differs in the end');
 
 $node->stop;

@@ -109,7 +109,7 @@ CREATE FUNCTION @extschema@.points_explain(uid anycompatible) RETURNS jsonb
 LANGUAGE C VOLATILE STRICT SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'points_explain';
 COMMENT ON FUNCTION @extschema@.points_explain(anycompatible) IS
-'How a user''s points come about: {user_id, score, cached, signals {last_at, weekly_first_at, daily_first_at, next_at}, terms {all_time, weekly, daily}, next_change, algorithm_version, computed_at, age_seconds, pending, due_at}. P0002 unknown user; 22P02 malformed id; 55000 not attached.';
+'How a user''s points come about: {user_id, score, cached, signals {last_at, weekly_first_at, daily_first_at, next_at}, terms {all_time, weekly, daily}, next_change {at, all_time, weekly, daily}, algorithm_version, computed_at, age_seconds, pending, due_at}. P0002 unknown user; 22P02 malformed id; 55000 not attached.';
 
 CREATE FUNCTION @extschema@.award_points(uid anycompatible, points bigint, reason text DEFAULT NULL, source_key text DEFAULT NULL) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

@@ -1,5 +1,5 @@
 /*
- * test_builder.c
+ * builder.c
  *		The builder score's formula, term by term and at its bounds.
  */
 #include <setjmp.h>

@@ -1,0 +1,212 @@
+/*
+ * attach_advice.c
+ *		Indexes that an attach would like to find.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "attach_steps.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_index.h"
+#include "catalog/pg_type.h"
+#include "parser/parse_coerce.h"
+#include "spi.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+/* Has the table a usable index that begins with the column and has all of the others? */
+static bool
+has_index_with(Oid table, const char *column, const int16 *others, int nothers)
+{
+	Oid			types[] = {OIDOID, INT2OID, INT2ARRAYOID};
+	Datum		values[] = {ObjectIdGetDatum(table), Int16GetDatum(get_attnum(table, column)),
+	smallint_array(others, nothers)};
+
+	return spi_exec("SELECT 1 FROM pg_catalog.pg_index i "
+					"WHERE i.indrelid = $1 AND i.indkey[0] = $2 AND i.indisvalid "
+					"AND i.indpred IS NULL AND i.indkey::int2[] @> $3", 3, types, values, NULL) > 0;
+}
+
+/*
+ * attach_has_index -- has the table a usable index that begins with the column?
+ */
+bool
+attach_has_index(Oid table, const char *column)
+{
+	return has_index_with(table, column, NULL, 0);
+}
+
+/* An index that would be missed; a partitioned table's cannot be built concurrently. */
+static const char *
+create_index(const AttachTable *table)
+{
+	return get_rel_relkind(table->oid) == RELKIND_PARTITIONED_TABLE ? "CREATE INDEX" :
+		"CREATE INDEX CONCURRENTLY";
+}
+
+/*
+ * attach_advise_covering_index -- warns when recomputing a user would read the
+ * whole table, and says which index would spare looking at its rows at all; the
+ * other columns end with a NULL, and those the table lacks do not count. After
+ * attach_install().
+ */
+void
+attach_advise_covering_index(AttachTable *table, const char *name, const char *const *others)
+{
+	AttachColumn *column = attach_column(table, name);
+	int16		attnums[MAX_ATTACH_COLUMNS];
+	int			nattnums = 0;
+	StringInfoData include;
+	int			settings;
+	bool		found;
+	bool		covers;
+
+	initStringInfo(&include);
+	for (; *others != NULL; others++)
+	{
+		AttachColumn *other = attach_column(table, *others);
+
+		if (other->actual == NULL)
+			continue;
+		attnums[nattnums++] = get_attnum(table->oid, other->raw);
+		attach_add_name(&include, other->actual);
+	}
+	spi_begin();
+	settings = spi_settings_begin();
+	spi_set("search_path", "pg_catalog, pg_temp");
+	found = attach_has_index(table->oid, column->raw);
+	covers = has_index_with(table->oid, column->raw, attnums, nattnums);
+	spi_settings_end(settings);
+	spi_end();
+	if (covers)
+		return;
+	ereport(found ? NOTICE : WARNING,
+			(found ? errmsg("no index on %s (%s) has all that the engine reads there: users with a "
+							"long history take longer", table->qualified, column->actual) :
+			 errmsg("no index on %s (%s): every computation reads the whole table",
+					table->qualified, column->actual),
+			 include.len > 0 ?
+			 errhint("%s ON %s (%s) INCLUDE (%s);", create_index(table), table->qualified,
+					 column->actual, include.data) :
+			 errhint("%s ON %s (%s);", create_index(table), table->qualified, column->actual)));
+}
+
+/* Has the table a usable index that begins with the two columns? */
+static bool
+has_index_on_both(Oid table, const char *column, const char *next)
+{
+	Oid			types[] = {OIDOID, INT2OID, INT2OID};
+	Datum		values[] = {ObjectIdGetDatum(table), Int16GetDatum(get_attnum(table, column)),
+	Int16GetDatum(get_attnum(table, next))};
+
+	return spi_exec("SELECT 1 FROM pg_catalog.pg_index i "
+					"WHERE i.indrelid = $1 AND i.indkey[0] = $2 AND i.indkey[1] = $3 "
+					"AND i.indnkeyatts > 1 AND i.indisvalid AND i.indpred IS NULL",
+					3, types, values, NULL) > 0;
+}
+
+/*
+ * attach_advise_index -- warns when recomputing a user would read the whole
+ * table. After attach_install().
+ */
+void
+attach_advise_index(AttachTable *table, const char *name)
+{
+	static const char *const others[] = {NULL};
+
+	attach_advise_covering_index(table, name, others);
+}
+
+/*
+ * attach_advise_ordered_index -- warns, too, when it would read all of the user's
+ * rows where a few in the order of a second column are wanted.
+ */
+void
+attach_advise_ordered_index(AttachTable *table, const char *name, const char *next_name)
+{
+	AttachColumn *column = attach_column(table, name);
+	AttachColumn *next = attach_column(table, next_name);
+	char	   *list = psprintf("%s, %s", column->actual, next->actual);
+	int			settings;
+	bool		found;
+	bool		found_both;
+
+	spi_begin();
+	settings = spi_settings_begin();
+	spi_set("search_path", "pg_catalog, pg_temp");
+	found = attach_has_index(table->oid, column->raw);
+	found_both = has_index_on_both(table->oid, column->raw, next->raw);
+	spi_settings_end(settings);
+	spi_end();
+	if (found_both)
+		return;
+	ereport(WARNING,
+			(found ? errmsg("no index on %s (%s): every computation reads all rows of the user",
+							table->qualified, list) :
+			 errmsg("no index on %s (%s): every computation reads the whole table",
+					table->qualified, column->actual),
+			 errhint("%s ON %s (%s);", create_index(table), table->qualified, list)));
+}
+
+/* Is the expression the column, converted to the type? */
+static bool
+is_conversion(Node *expression, AttrNumber attnum, Oid type)
+{
+	FuncExpr   *call = (FuncExpr *) expression;
+	Var		   *argument;
+	Oid			function;
+
+	if (!IsA(expression, FuncExpr) || list_length(call->args) != 1)
+		return false;
+	argument = linitial(call->args);
+	return IsA(argument, Var) && argument->varattno == attnum &&
+		find_coercion_pathway(type, argument->vartype, COERCION_EXPLICIT, &function) ==
+		COERCION_PATH_FUNC && function == call->funcid;
+}
+
+/* Has the table a usable index that begins with the column converted to the type? */
+static bool
+has_index_as(Oid table, const char *column, Oid type)
+{
+	Relation	relation = table_open(table, AccessShareLock);
+	AttrNumber	attnum = get_attnum(table, column);
+	bool		found = false;
+	ListCell   *cell;
+
+	foreach(cell, RelationGetIndexList(relation))
+	{
+		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
+
+		if (index->rd_index->indisvalid && index->rd_index->indkey.values[0] == 0 &&
+			heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL))
+			found |= is_conversion(linitial(RelationGetIndexExpressions(index)), attnum, type);
+		index_close(index, AccessShareLock);
+	}
+	table_close(relation, AccessShareLock);
+	return found;
+}
+
+/*
+ * attach_advise_index_as -- warns when looking for a value of the type in the
+ * column would read the whole table, since they are of two types. After
+ * attach_install().
+ */
+void
+attach_advise_index_as(AttachTable *table, const char *name, Oid type)
+{
+	AttachColumn *column = attach_column(table, name);
+	const char *type_name = format_type_be_qualified(type);
+
+	if (!attach_converts(column, type) || has_index_as(table->oid, column->raw, type))
+		return;
+	ereport(WARNING,
+			(errmsg("no index on %s ((%s::%s)): every change that leads there reads the whole table",
+					table->qualified, column->actual, type_name),
+			 errdetail("The column is of type %s and compared with one of type %s.",
+					   format_type_be(column->type), type_name),
+			 errhint("Let both columns have one type, or %s ON %s ((%s::%s));",
+					 create_index(table), table->qualified, column->actual, type_name)));
+}

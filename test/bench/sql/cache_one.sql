@@ -1,0 +1,3 @@
+-- pgbench: nothing, with the same work for the client.
+\set id random(1, 1000)
+SELECT 1;
