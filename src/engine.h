@@ -222,6 +222,7 @@ extern void engine_check_list(const EngineDescriptor *descriptor, Jsonb *paramet
 							  const char *name);
 extern char *engine_string(const EngineDescriptor *descriptor, Jsonb *parameters,
 						   const char *name);
+
 /* board_engine.c */
 extern const EngineDescriptor *board_descriptor(int id, const char *name);
 extern const EngineDescriptor *board_descriptor_named(const char *name);
