@@ -99,77 +99,6 @@ reputation_home(PG_FUNCTION_ARGS)
 											  MyDatabaseId)));
 }
 
-/* The debounce window of an engine: its parameter, else the setting. */
-static int
-debounce_of(Jsonb *parameters)
-{
-	JsonbValue	value;
-	Interval   *interval;
-	char	   *text;
-
-	if (getKeyJsonValueFromContainer(&parameters->root, "debounce", 8, &value) == NULL ||
-		value.type == jbvNull)
-		return guc_debounce;
-	if (value.type != jbvString)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("parameter \"debounce\" must be a string with an interval")));
-	text = pnstrdup(value.val.string.val, value.val.string.len);
-	interval = DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(text),
-													 ObjectIdGetDatum(InvalidOid),
-													 Int32GetDatum(-1)));
-	if (interval->month != 0 || interval->day < 0 || interval->time < 0 ||
-		interval->time + interval->day * USECS_PER_DAY > USECS_PER_DAY)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("parameter \"debounce\" must be an interval from 0 to 1 day, not \"%s\"",
-						text)));
-	return (int) ((interval->time + interval->day * USECS_PER_DAY) / 1000);
-}
-
-/* Appends the keys of an object that are not among another's; of all when that is NULL. */
-static char *
-names_but(Jsonb *object, Jsonb *known)
-{
-	StringInfoData list;
-	JsonbIterator *iterator = JsonbIteratorInit(&object->root);
-	JsonbIteratorToken token;
-	JsonbValue	value;
-
-	initStringInfo(&list);
-	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
-	{
-		if (token == WJB_KEY && (known == NULL ||
-								 findJsonbValueFromContainer(&known->root, JB_FOBJECT,
-															 &value) == NULL))
-			appendStringInfo(&list, "%s%.*s", list.len > 0 ? ", " : "", value.val.string.len,
-							 value.val.string.val);
-	}
-	return list.data;
-}
-
-/*
- * engine_parse_parameters -- the weights of parameters that somebody writes or
- * tries out: an object. 22023 on a bad value, and naming all that the engine does
- * not have.
- */
-void *
-engine_parse_parameters(const EngineDescriptor *descriptor, Jsonb *parameters)
-{
-	Datum		own = DirectFunctionCall1(jsonb_in, CStringGetDatum(descriptor->default_parameters));
-	Datum		common = DirectFunctionCall1(jsonb_in, CStringGetDatum("{\"debounce\": null}"));
-	Jsonb	   *known = DatumGetJsonbP(DirectFunctionCall2(jsonb_concat, own, common));
-	char	   *unknown = names_but(parameters, known);
-
-	if (*unknown != '\0')
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the engine \"%s\" has no such parameters: %s", descriptor->name, unknown),
-				 errhint("Its parameters are: %s.", names_but(known, NULL))));
-	(void) debounce_of(parameters);
-	return descriptor->parse(parameters);
-}
-
 static void
 set_key_type(Engine *engine, Oid type)
 {
@@ -219,7 +148,7 @@ engine_from_row(uint64 row)
 	{
 		engine->parameters = DatumGetJsonbPCopy(datum);
 		engine->weights = engine->descriptor->parse(engine->parameters);
-		engine->debounce = debounce_of(engine->parameters);
+		engine->debounce = engine_debounce(engine->parameters);
 	}
 	else
 		engine->debounce = guc_debounce;

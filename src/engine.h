@@ -168,8 +168,6 @@ extern void engine_require_algorithm(const Engine *engine);
 extern void engine_not_attached(const EngineDescriptor *descriptor);
 extern void engine_forget_cached(void);
 
-extern void *engine_parse_parameters(const EngineDescriptor *descriptor, Jsonb *parameters);
-
 extern char *engine_key_from_argument(FunctionCallInfo fcinfo, int argno, const Engine *engine);
 extern Datum engine_key_datum(const Engine *engine, const char *key);
 extern void engine_append_json_key(StringInfo json, const Engine *engine, const char *key);
@@ -214,6 +212,8 @@ extern bool score_changed(const Engine *engine, const Score *score);
 extern bool score_differs(const Engine *engine, const Score *score);
 
 /* engine_parameters.c */
+extern void *engine_parse_parameters(const EngineDescriptor *descriptor, Jsonb *parameters);
+extern int	engine_debounce(Jsonb *parameters);
 extern double engine_number(const EngineDescriptor *descriptor, Jsonb *parameters,
 							const char *name, double otherwise);
 extern double engine_signed_number(const EngineDescriptor *descriptor, Jsonb *parameters,

@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "engine.h"
+#include "guc.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/numeric.h"
@@ -100,4 +101,78 @@ engine_string(const EngineDescriptor *descriptor, Jsonb *parameters, const char 
 	if (value.type != jbvString)
 		bad_parameter(descriptor, name, "be a string");
 	return pnstrdup(value.val.string.val, value.val.string.len);
+}
+
+/*
+ * engine_debounce -- the debounce window in ms: the parameter, else the setting.
+ * 22023 unless that is a string with an interval from 0 to 1 day, 22007 when it is none.
+ */
+int
+engine_debounce(Jsonb *parameters)
+{
+	JsonbValue	value;
+	Interval   *interval;
+	char	   *text;
+
+	if (getKeyJsonValueFromContainer(&parameters->root, "debounce", 8, &value) == NULL ||
+		value.type == jbvNull)
+		return guc_debounce;
+	if (value.type != jbvString)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("parameter \"debounce\" must be a string with an interval")));
+	text = pnstrdup(value.val.string.val, value.val.string.len);
+	interval = DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(text),
+													 ObjectIdGetDatum(InvalidOid),
+													 Int32GetDatum(-1)));
+	if (interval->month != 0 || interval->day < 0 || interval->time < 0 ||
+		interval->time + interval->day * USECS_PER_DAY > USECS_PER_DAY)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("parameter \"debounce\" must be an interval from 0 to 1 day, not \"%s\"",
+						text)));
+	return (int) ((interval->time + interval->day * USECS_PER_DAY) / 1000);
+}
+
+/* Appends the keys of an object that are not among another's; of all when that is NULL. */
+static char *
+names_but(Jsonb *object, Jsonb *known)
+{
+	StringInfoData list;
+	JsonbIterator *iterator = JsonbIteratorInit(&object->root);
+	JsonbIteratorToken token;
+	JsonbValue	value;
+
+	initStringInfo(&list);
+	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
+	{
+		if (token == WJB_KEY && (known == NULL ||
+								 findJsonbValueFromContainer(&known->root, JB_FOBJECT,
+															 &value) == NULL))
+			appendStringInfo(&list, "%s%.*s", list.len > 0 ? ", " : "", value.val.string.len,
+							 value.val.string.val);
+	}
+	return list.data;
+}
+
+/*
+ * engine_parse_parameters -- the weights of parameters that somebody writes or
+ * tries out: an object. 22023 on a bad value, and naming all that the engine does
+ * not have.
+ */
+void *
+engine_parse_parameters(const EngineDescriptor *descriptor, Jsonb *parameters)
+{
+	Datum		own = DirectFunctionCall1(jsonb_in, CStringGetDatum(descriptor->default_parameters));
+	Datum		common = DirectFunctionCall1(jsonb_in, CStringGetDatum("{\"debounce\": null}"));
+	Jsonb	   *known = DatumGetJsonbP(DirectFunctionCall2(jsonb_concat, own, common));
+	char	   *unknown = names_but(parameters, known);
+
+	if (*unknown != '\0')
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the engine \"%s\" has no such parameters: %s", descriptor->name, unknown),
+				 errhint("Its parameters are: %s.", names_but(known, NULL))));
+	(void) engine_debounce(parameters);
+	return descriptor->parse(parameters);
 }
