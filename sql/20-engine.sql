@@ -77,6 +77,11 @@ LANGUAGE C STABLE STRICT AS 'MODULE_PATHNAME', 'reputation_user_key';
 COMMENT ON FUNCTION reputation.user_key(text, anycompatible) IS
 'A user id as the engine''s tables have it. P0002 unknown user; 22P02 malformed id; 55000 not attached.';
 
+CREATE FUNCTION reputation.hold_user(engine text, uid anycompatible) RETURNS text
+LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'reputation_hold_user';
+COMMENT ON FUNCTION reputation.hold_user(text, anycompatible) IS
+'The same as reputation.user_key(), and keeps the user from being deleted or given another id until the transaction ends (FOR KEY SHARE).';
+
 CREATE FUNCTION reputation.wake() RETURNS void
 LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'reputation_wake';
 COMMENT ON FUNCTION reputation.wake() IS

@@ -73,6 +73,20 @@ $$;
 COMMENT ON FUNCTION reputation.ledger_forget(text, text) IS
 'Removes a user''s ledger rows, or leaves them to an alias without reason and source_key; returns how many.';
 
+CREATE FUNCTION reputation.ledger_move(user_id text, new_id text) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	PERFORM set_config('reputation_ledger.forgets', ledger_move.user_id, true);
+	-- Where somebody of the new id was paid for the same before, both payments stay.
+	UPDATE reputation.point_ledger l SET user_id = new_id,
+		source_key = CASE WHEN NOT EXISTS (SELECT FROM reputation.point_ledger o WHERE o.user_id = new_id AND o.source_key = l.source_key) THEN l.source_key END
+	WHERE l.user_id = ledger_move.user_id;
+	PERFORM set_config('reputation_ledger.forgets', '', true);
+END
+$$;
+COMMENT ON FUNCTION reputation.ledger_move(text, text) IS
+'Gives a user''s ledger rows to the user''s new id.';
+
 CREATE FUNCTION reputation.period_after(engine text, period text) RETURNS timestamptz
 LANGUAGE C STABLE STRICT AS 'MODULE_PATHNAME', 'reputation_period_after';
 COMMENT ON FUNCTION reputation.period_after(text, text) IS
@@ -115,9 +129,11 @@ CREATE FUNCTION @extschema@.award_points(uid anycompatible, points bigint, reaso
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
-	key text := reputation.user_key('points', uid);
+	key text := reputation.hold_user('points', uid);
 BEGIN
-	IF points IS NULL OR abs(points) > 1000000000000 THEN
+	IF key IS NULL THEN
+		RAISE EXCEPTION 'argument "uid" must not be null' USING ERRCODE = 'null_value_not_allowed';
+	ELSIF points IS NULL OR points NOT BETWEEN -1000000000000 AND 1000000000000 THEN
 		RAISE EXCEPTION 'argument "points" must be a number from -1000000000000 to 1000000000000'
 			USING ERRCODE = 'invalid_parameter_value';
 	END IF;
@@ -128,15 +144,18 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION @extschema@.award_points(anycompatible, bigint, text, text) IS
-'Gives a user points (negative: takes some), and says whether it did: for the same user and source_key only the first call does; without a source_key every one. P0002 unknown user; 22P02 malformed id; 22023 too many points; 55000 not attached.';
+'Gives a user points (negative: takes some), and says whether it did: for the same user and source_key only the first call does; without a source_key every one. A user who is deleted meanwhile is waited for. P0002 unknown user; 22P02 malformed id; 22004 null id; 22023 too many points; 55000 not attached.';
 
 CREATE FUNCTION @extschema@.revoke_points(uid anycompatible, source_key text, reason text DEFAULT NULL) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
 DECLARE
-	key text := reputation.user_key('points', uid);
+	key text := reputation.hold_user('points', uid);
 	award reputation.point_ledger;
 BEGIN
+	IF key IS NULL OR source_key IS NULL THEN
+		RAISE EXCEPTION 'arguments "uid" and "source_key" must not be null' USING ERRCODE = 'null_value_not_allowed';
+	END IF;
 	SELECT l.* INTO award FROM reputation.point_ledger l WHERE l.user_id = key AND l.source_key = source_key;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'user "%" was not awarded points for "%"', key, source_key
@@ -149,7 +168,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION @extschema@.revoke_points(anycompatible, text, text) IS
-'Takes the points back that a user was awarded for a source_key, by a row that counts from the same moment on, and says whether it did: only the first call does. P0002 unknown user, or no such award; 22P02 malformed id; 55000 not attached.';
+'Takes the points back that a user was awarded for a source_key, by a row that counts from the same moment on, and says whether it did: only the first call does. P0002 unknown user, or no such award; 22P02 malformed id; 22004 null argument; 55000 not attached.';
 
 CREATE FUNCTION @extschema@.total_points(uid anycompatible) RETURNS bigint
 LANGUAGE sql STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$

@@ -29,6 +29,7 @@
 PG_FUNCTION_INFO_V1(reputation_process);
 PG_FUNCTION_INFO_V1(reputation_forget);
 PG_FUNCTION_INFO_V1(reputation_user_key);
+PG_FUNCTION_INFO_V1(reputation_hold_user);
 
 /*
  * api_unknown_user -- raises P0002.
@@ -101,16 +102,14 @@ api_score(FunctionCallInfo fcinfo, const char *name)
 	PG_RETURN_DATUM(score);
 }
 
-/*
- * reputation.user_key(engine, uid) -- a user id as the engine's tables have it.
- * P0002 when there is no such user.
- */
-Datum
-reputation_user_key(PG_FUNCTION_ARGS)
+/* The user id of a function (engine, uid), of a user that exists; hold: and stays. */
+static Datum
+user_key(FunctionCallInfo fcinfo, bool hold)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	Engine	   *engine;
 	char	   *key;
+	char	   *sql;
 	Oid			type;
 	Datum		id;
 
@@ -119,12 +118,33 @@ reputation_user_key(PG_FUNCTION_ARGS)
 	key = engine_key_from_argument(fcinfo, 1, engine);
 	type = engine->key_type;
 	id = engine_key_datum(engine, key);
-	if (engine_read(engine, psprintf("SELECT 1 FROM %s WHERE %s = $1", engine->users_name,
-									 engine->users_key), 1, &type, &id) == 0)
+	sql = psprintf("SELECT 1 FROM %s t WHERE t.%s = $1", engine->users_name, engine->users_key);
+	if ((hold ? engine_exec(engine, false, psprintf("%s FOR KEY SHARE", sql), 1, &type, &id) :
+		 engine_read(engine, sql, 1, &type, &id)) == 0)
 		api_unknown_user(engine, key);
 	key = MemoryContextStrdup(caller, key);
 	spi_end();
 	PG_RETURN_TEXT_P(cstring_to_text(key));
+}
+
+/*
+ * reputation.user_key(engine, uid) -- a user id as the engine's tables have it.
+ * P0002 when there is no such user.
+ */
+Datum
+reputation_user_key(PG_FUNCTION_ARGS)
+{
+	return user_key(fcinfo, false);
+}
+
+/*
+ * reputation.hold_user(engine, uid) -- the same; keeps the user from being deleted
+ * until the transaction ends.
+ */
+Datum
+reputation_hold_user(PG_FUNCTION_ARGS)
+{
+	return user_key(fcinfo, true);
 }
 
 /* Computes and stores a user by hand. */

@@ -43,7 +43,6 @@ board_descriptor(int id, const char *name)
 	descriptor->signals_view = psprintf("board_%s_signals", name);
 	descriptor->score_table = psprintf("board_%s_scores", name);
 	descriptor->attach_function = "leaderboard_create";
-	descriptor->ledger = NULL;
 	made = lappend(made, descriptor);
 	MemoryContextSwitchTo(before);
 	return descriptor;

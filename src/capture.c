@@ -7,7 +7,9 @@
  * into a set in its own memory, and for one multi-insert into an inbox segment
  * before its commit. Nothing here can wait for anybody: no query is run, no
  * row another transaction could want is touched, and the lock on the segment
- * is only tried (inbox.c).
+ * is only tried (inbox.c). The one exception is a user that is deleted, or gets
+ * another id, while the points engine is attached: its ledger rows go along
+ * (ledger.c).
  *
  * Why no change is missed. The set lives in TopTransactionContext and is only
  * ever added to, so it holds at least the keys of everything that commits; a
@@ -37,12 +39,14 @@
 #include "catalog/pg_type.h"
 #include "commands/async.h"
 #include "commands/trigger.h"
+#include "engines.h"
 #include "executor/tuptable.h"
 #include "fmgr.h"
 #include "guc.h"
 #include "inbox.h"
 #include "invalidate.h"
 #include "keyset.h"
+#include "ledger.h"
 #include "miscadmin.h"
 #include "shmem.h"
 #include "utils/builtins.h"
@@ -86,6 +90,7 @@ typedef struct TriggerPlan
 	bool		unsure;			/* another one is: take every update for a change */
 	int32		source;
 	uint32		engines;		/* all that watch something */
+	int			ledger;			/* the column of ids that the ledger has, or -1 */
 	int			ncolumns;
 	TriggerColumn columns[MAX_TRIGGER_COLUMNS];
 } TriggerPlan;
@@ -208,6 +213,31 @@ mark_everyone(void)
 	everyone_captured = true;
 }
 
+/* A key as a text, in the buffer if it is a number; gives its length. */
+static const char *
+key_text(TriggerColumn *key, Datum value, char number[MAXINT8LEN + 1], int *length)
+{
+	const char *text = number;
+
+	switch (key->type)
+	{
+		case INT2OID:
+			*length = pg_lltoa(DatumGetInt16(value), number);
+			break;
+		case INT4OID:
+			*length = pg_lltoa(DatumGetInt32(value), number);
+			break;
+		case INT8OID:
+			*length = pg_lltoa(DatumGetInt64(value), number);
+			break;
+		default:
+			text = OutputFunctionCall(&key->output, value);
+			*length = strlen(text);
+			break;
+	}
+	return text;
+}
+
 /* Adds one key; a null is no key, an oversized one marks everybody. */
 static void
 add_key(int32 source, TriggerColumn *key, Datum value, bool isnull)
@@ -219,26 +249,7 @@ add_key(int32 source, TriggerColumn *key, Datum value, bool isnull)
 	if (isnull)
 		return;
 
-	switch (key->type)
-	{
-		case INT2OID:
-			text = number;
-			length = pg_lltoa(DatumGetInt16(value), number);
-			break;
-		case INT4OID:
-			text = number;
-			length = pg_lltoa(DatumGetInt32(value), number);
-			break;
-		case INT8OID:
-			text = number;
-			length = pg_lltoa(DatumGetInt64(value), number);
-			break;
-		default:
-			text = OutputFunctionCall(&key->output, value);
-			length = strlen(text);
-			break;
-	}
-
+	text = key_text(key, value, number, &length);
 	if (length > MAX_KEY_LENGTH)
 		capture_everyone(source);
 	else if (!everyone_captured || !keyset_has(captured_keys(), source, KEY_EVERYONE, "", 0))
@@ -328,6 +339,7 @@ plan_columns(TriggerPlan *plan, const char *argument, Relation relation)
 
 	plan->broken = plan->unsure = false;
 	plan->engines = 0;
+	plan->ledger = -1;
 	plan->ncolumns = 0;
 	foreach(cell, descriptions)
 	{
@@ -335,6 +347,8 @@ plan_columns(TriggerPlan *plan, const char *argument, Relation relation)
 
 		if (plan_column(column, lfirst(cell), relation))
 		{
+			if (column->mode == 'o' && (column->engines & (1 << points_engine.id)) != 0)
+				plan->ledger = plan->ncolumns;
 			plan->ncolumns++;
 			plan->engines |= column->engines;
 		}
@@ -463,6 +477,34 @@ capture_row(TriggerPlan *plan, uint32 engines, TupleTableSlot *old_row, TupleTab
 	}
 }
 
+/* When the row of a user that may have ledger rows goes, or gets another id. */
+static void
+follow_user(FunctionCallInfo fcinfo, TriggerPlan *plan, TupleTableSlot *old_row,
+			TupleTableSlot *new_row)
+{
+	TriggerColumn *column = &plan->columns[plan->ledger];
+	TriggerData *data = (TriggerData *) fcinfo->context;
+	char		old_number[MAXINT8LEN + 1];
+	char		new_number[MAXINT8LEN + 1];
+	const char *new_key = NULL;
+	bool		isnull;
+	int			length;
+	Datum		value;
+
+	if (new_row != NULL)
+	{
+		if (!column_changed(column, old_row, new_row))
+			return;
+		value = slot_getattr(new_row, column->attnum, &isnull);
+		if (!isnull)
+			new_key = key_text(column, value, new_number, &length);
+	}
+	value = slot_getattr(old_row, column->attnum, &isnull);
+	if (!isnull)
+		ledger_follow(fcinfo, key_text(column, value, old_number, &length), new_key,
+					  data->tg_relation->rd_rel->relispartition);
+}
+
 /*
  * reputation.capture() -- the trigger function. 39P01 when it is not called as
  * an AFTER ... FOR EACH ROW trigger or an AFTER TRUNCATE trigger.
@@ -494,6 +536,10 @@ reputation_capture(PG_FUNCTION_ARGS)
 	else if ((engines = engines_concerned(plan, data->tg_trigslot, data->tg_newslot)) != 0)
 		capture_row(plan, engines, data->tg_trigslot, data->tg_newslot);
 
+	if (plan->ledger >= 0 && (TRIGGER_FIRED_BY_DELETE(data->tg_event) ||
+							  TRIGGER_FIRED_BY_UPDATE(data->tg_event)))
+		follow_user(fcinfo, plan, data->tg_trigslot,
+					TRIGGER_FIRED_BY_UPDATE(data->tg_event) ? data->tg_newslot : NULL);
 	return PointerGetDatum(NULL);
 }
 

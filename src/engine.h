@@ -78,7 +78,6 @@ typedef struct EngineDescriptor
 	const ScoreColumn *columns;
 	int			ncolumns;
 	bool		times;			/* one of them is a timestamptz */
-	const char *ledger;			/* a table of the extension's that it reads, or NULL */
 	bool		windows;		/* has a column for each of BOARD_PERIODS; else score alone */
 	const char *reached;		/* the column that says since when the score is what it is */
 } EngineDescriptor;

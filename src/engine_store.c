@@ -348,8 +348,8 @@ engine_row_is_free(Engine *engine, const char *key)
 }
 
 /*
- * engine_remove_users -- removes what is kept about users that are gone. Ledger rows
- * of a user that never had a score are of one who may still come: they stay.
+ * engine_remove_users -- removes what is kept about users that are gone, and can be
+ * computed again; of the ledger see ledger.c.
  */
 void
 engine_remove_users(Engine *engine, char **keys, int count)
@@ -358,10 +358,6 @@ engine_remove_users(Engine *engine, char **keys, int count)
 	Datum		values[] = {Int32GetDatum(engine->descriptor->id), text_array(keys, count),
 	CStringGetTextDatum(engine->descriptor->name)};
 
-	if (engine->descriptor->ledger != NULL)
-		spi_exec(psprintf("SELECT reputation.ledger_forget(user_id, NULL::text) FROM reputation.%s "
-						  "WHERE user_id = ANY ($1)", engine->descriptor->score_table),
-				 1, &types[1], &values[1], NULL);
 	spi_exec(psprintf("DELETE FROM reputation.%s WHERE user_id = ANY ($1)",
 					  engine->descriptor->score_table), 1, &types[1], &values[1], NULL);
 	if (engine->descriptor->audit_table != NULL)

@@ -276,7 +276,6 @@ const EngineDescriptor points_engine = {
 	.columns = columns,
 	.ncolumns = lengthof(columns),
 	.times = true,
-	.ledger = "point_ledger",
 	.windows = true,
 	.reached = "reached_at"
 };

@@ -131,6 +131,10 @@ SELECT count(*) FILTER (WHERE user_id LIKE 'anonymous-%' AND reason IS NULL AND 
 SELECT reputation_process();
 SELECT all_time FROM reputation.points_scores WHERE user_id = '2';
 SELECT reputation_forget(3);
+BEGIN;
+DELETE FROM users WHERE id = 4;
+SELECT count(*) FROM reputation.point_ledger WHERE user_id = '4';
+ROLLBACK;
 DELETE FROM users WHERE id = 4;
 SELECT pending, drift FROM test.concerned();
 SELECT count(*) FROM reputation.point_ledger WHERE user_id IN ('3', '4');
@@ -146,6 +150,43 @@ INSERT INTO users VALUES (11, 'late');
 SELECT users, pending, drift FROM test.concerned();
 SELECT all_time FROM reputation.points_scores WHERE user_id = '11';
 SELECT count(*) FROM reputation.point_ledger;
+
+-- A changed id takes the ledger along; a payment that the new id had for the same thing stays, too.
+SELECT award_points(5, 10, 'a', 'once'), award_points(5, 20, 'b', 'other');
+INSERT INTO reputation.point_ledger (user_id, points, source_key) VALUES ('505', 1, 'once');
+UPDATE users SET id = 505 WHERE id = 5;
+SELECT user_id, points, reason, source_key FROM reputation.point_ledger WHERE user_id IN ('5', '505') ORDER BY id;
+SELECT users, pending, drift FROM test.concerned();
+SELECT user_id, all_time FROM reputation.points_scores WHERE user_id IN ('5', '505');
+UPDATE users SET id = 5 WHERE id = 505;
+SELECT pending, drift FROM test.concerned();
+
+-- But who is only not to be seen keeps it: in a view, after a TRUNCATE.
+SELECT award_points(6, 7);
+\o /dev/null
+SELECT rtrim(pg_get_viewdef('reputation.points_signals'), ';') AS signals \gset
+\o
+\set ECHO none
+SELECT format('CREATE OR REPLACE VIEW reputation.points_signals AS SELECT * FROM (%s) s WHERE user_id <> 6', :'signals') \gexec
+\set ECHO all
+SELECT pending FROM test.concerned();
+SELECT count(*) FROM reputation.points_scores WHERE user_id = '6';
+SELECT total_points(6);
+\set ECHO none
+SELECT format('CREATE OR REPLACE VIEW reputation.points_signals AS %s', :'signals') \gexec
+\set ECHO all
+CREATE TABLE saved AS SELECT * FROM users;
+TRUNCATE users CASCADE;
+SELECT reputation_process();
+INSERT INTO users SELECT * FROM saved;
+SELECT pending, drift FROM test.concerned();
+SELECT total_points(6);
+DROP TABLE saved;
+
+-- Bad arguments.
+SELECT award_points(NULL::int, 1);
+SELECT award_points(6, -9223372036854775808);
+SELECT revoke_points(6, NULL);
 
 -- Detached and attached again.
 SELECT has_table_privilege('regress_app', 'reputation.point_ledger', 'SELECT');
