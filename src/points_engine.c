@@ -92,15 +92,38 @@ parse(Jsonb *parameters)
 	return weights;
 }
 
-/* The beginning of the calendar's period that a time is in. */
+/* The zone's date of a time, and how far it is west of Greenwich. 22008. */
+static int
+local_date(const PointsWeights *weights, TimestampTz time, int *west)
+{
+	struct pg_tm tm;
+	fsec_t		fsec;
+
+	if (timestamp2tm(time, west, &tm, &fsec, NULL, pg_tzset(weights->zone)) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				 errmsg("timestamp out of range")));
+	return date2j(tm.tm_year, tm.tm_mon, tm.tm_mday);
+}
+
+/*
+ * The beginning of the calendar's period that a time is in. Where a clock goes back
+ * over midnight there are two of them, and date_trunc() takes the second one, though
+ * the date began with the first.
+ */
 static TimestampTz
 calendar_start(const PointsWeights *weights, int window, TimestampTz time)
 {
 	Datum		unit = CStringGetTextDatum(calendar_units[window]);
+	TimestampTz start = DatumGetTimestampTz(DirectFunctionCall3(timestamptz_trunc_zone, unit,
+																TimestampTzGetDatum(time),
+																CStringGetTextDatum(weights->zone)));
+	int			west;
+	int			west_before;
 
-	return DatumGetTimestampTz(DirectFunctionCall3(timestamptz_trunc_zone, unit,
-												   TimestampTzGetDatum(time),
-												   CStringGetTextDatum(weights->zone)));
+	if (local_date(weights, start - 1, &west_before) == local_date(weights, start, &west))
+		start -= (west - west_before) * USECS_PER_SEC;
+	return start;
 }
 
 /* Its end: a period and a half after its beginning is the middle of the next one. */

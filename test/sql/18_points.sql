@@ -116,6 +116,41 @@ SELECT reputation_process();
 SELECT all_time, weekly, daily, next_due_at FROM reputation.points_scores WHERE user_id = '7';
 SELECT * FROM reputation_verify();
 
+-- In the Azores Sunday begins twice, at 00:00 and an hour later; in Santiago it begins at 01:00 on 6 September.
+UPDATE reputation.algorithm SET parameters = parameters || '{"zone": "Atlantic/Azores"}' WHERE engine = 'points' AND active;
+SET reputation.clock = '2026-10-24 23:30:00+00';
+SELECT award_points(9, 1);
+SET reputation.clock = '2026-10-25 00:30:00+00';
+SELECT award_points(9, 2);
+SELECT reputation_process() > 0 AS computed;
+SELECT weekly, daily, next_due_at FROM reputation.points_scores WHERE user_id = '9';
+SET reputation.clock = '2026-10-25 01:30:00+00';
+SELECT award_points(9, 4);
+SELECT reputation_process();
+SELECT weekly, daily, next_due_at FROM reputation.points_scores WHERE user_id = '9';
+SET reputation.clock = '2026-10-26 01:00:00+00';
+SELECT reputation_process();
+SELECT weekly, daily, next_due_at FROM reputation.points_scores WHERE user_id = '9';
+UPDATE reputation.algorithm SET parameters = parameters || '{"zone": "America/Santiago"}' WHERE engine = 'points' AND active;
+SET reputation.clock = '2026-09-06 03:59:59+00';
+INSERT INTO reputation.point_ledger (user_id, points, created_at) VALUES ('8', 1, '2026-09-06 03:59:59+00'), ('8', 2, '2026-09-06 04:00:00+00'), ('8', 4, '2026-09-07 02:59:59+00'), ('8', 8, '2026-09-07 03:00:00+00');
+SELECT reputation_process() > 0 AS computed;
+SELECT weekly, daily, next_due_at FROM reputation.points_scores WHERE user_id = '8';
+SET reputation.clock = '2026-09-06 04:00:00+00';
+SELECT reputation_process() > 0 AS computed;
+SELECT weekly, daily, next_due_at FROM reputation.points_scores WHERE user_id = '8';
+SET reputation.clock = '2026-09-07 02:59:59+00';
+SELECT reputation_process() > 0 AS computed;
+SELECT weekly, daily, next_due_at FROM reputation.points_scores WHERE user_id = '8';
+SET reputation.clock = '2026-09-07 03:00:00+00';
+SELECT reputation_process() > 0 AS computed;
+SELECT weekly, daily, next_due_at FROM reputation.points_scores WHERE user_id = '8';
+UPDATE reputation.algorithm SET parameters = parameters || '{"zone": "Europe/Berlin"}' WHERE engine = 'points' AND active;
+SET reputation.clock = '2026-10-26 12:00:00+00';
+CALL reputation_run('nightly');
+SELECT reputation_process() >= 0 AS computed;
+SELECT * FROM reputation_verify();
+
 -- Whatever the session's settings are.
 SET timezone = 'Asia/Kolkata';
 SET datestyle = 'German';
