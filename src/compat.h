@@ -25,6 +25,13 @@
 #include "varatt.h"
 #endif
 
+/* PostgreSQL 16 calls what says where a relation is stored a locator. */
+#if PG_VERSION_NUM >= 160000
+#define relation_file(relation) ((relation)->rd_locator)
+#else
+#define relation_file(relation) ((relation)->rd_node)
+#endif
+
 /* PostgreSQL 16 replaced the ownership checks by kind of object by one. */
 #if PG_VERSION_NUM >= 160000
 #define object_ownercheck_class(relid, roleid) \

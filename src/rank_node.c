@@ -6,11 +6,17 @@
  * primary key (tree, level, prefix). One more row of each tree, above all levels, has
  * the top once more, with its level and prefix, so that a reader need not look for
  * it. A row of rank_delta is a change that is not in the nodes yet. All are reached
- * without the executor: a rank is a few index lookups.
+ * without the executor. Here they are changed, and read one after the other; a rank is
+ * read by rank_fetch.c.
  *
  * Whose rows are read is said by the snapshot: a reader's is its statement's, a
  * writer's (who has the tree's lock) is SnapshotSelf for the nodes: all that was
  * committed, for who changed a node had the lock before, and what it wrote itself.
+ *
+ * Nearly always there are no deltas, and their table is empty: then its length says so,
+ * and no index is looked at. What a snapshot shows was in the file before the snapshot
+ * was taken, and only what nobody sees any more is cut off. (SERIALIZABLE has to note
+ * what it did not find, so it asks the index.)
  */
 #include "postgres.h"
 
@@ -24,28 +30,26 @@
 #include "compat.h"
 #include "executor/tuptable.h"
 #include "rank_tree.h"
+#include "relations.h"
+#include "storage/bufmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-/* The columns of reputation.rank_node. */
-#define NODE_TREE		1
-#define NODE_LEVEL		2
-#define NODE_PREFIX		3
-#define NODE_COUNTS		4
 #define NODE_COLUMNS	4
-
-/* The row with the top: the level, the prefix, and the node. */
-#define TOP_ROW			RANK_LEVELS
-#define TOP_HEADER		(1 + sizeof(uint64))
 
 /* The columns of reputation.rank_delta. */
 #define DELTA_TREE		1
 #define DELTA_SCORE		2
 #define DELTA_USERS		3
 #define DELTA_COLUMNS	3
+
+static OwnRelation rank_node = {"rank_node"};
+static OwnRelation rank_node_pkey = {"rank_node_pkey"};
+static OwnRelation rank_delta = {"rank_delta"};
+static OwnRelation rank_delta_tree = {"rank_delta_tree"};
 
 struct RankNodes
 {
@@ -56,9 +60,6 @@ struct RankNodes
 	TupleTableSlot *slot;
 	LOCKMODE	mode;
 	RankStorage storage;
-	/* the top, while the slot has its row */
-	int			top;			/* -1: it does not */
-	uint64		top_prefix;
 	/* the node that was fetched last */
 	bool		found;
 	int			level;
@@ -66,28 +67,35 @@ struct RankNodes
 	ItemPointerData tid;
 };
 
-static Oid
-own_relation(const char *name)
+/*
+ * rank_node_table_open, rank_node_index_open -- the table of the nodes, NULL when there
+ * is none any more, and its primary key.
+ */
+Relation
+rank_node_table_open(LOCKMODE mode)
 {
-	Oid			schema = get_namespace_oid("reputation", true);
+	Oid			table = relation_own(&rank_node);
 
-	return OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
+	return OidIsValid(table) ? table_open(table, mode) : NULL;
 }
 
-/* Has the scan begin at a node. */
-static void
-seek(RankNodes *nodes, int level, uint64 prefix)
+Relation
+rank_node_index_open(void)
 {
-	ScanKeyData keys[3];
+	return index_open(relation_own(&rank_node_pkey), AccessShareLock);
+}
 
-	ScanKeyInit(&keys[0], NODE_TREE, BTEqualStrategyNumber, F_INT4EQ,
-				Int32GetDatum(nodes->tree));
+/*
+ * rank_node_keys -- the NODE_KEYS conditions that find a node by the primary key.
+ */
+void
+rank_node_keys(ScanKeyData *keys, int tree, int level, uint64 prefix)
+{
+	ScanKeyInit(&keys[0], NODE_TREE, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(tree));
 	ScanKeyInit(&keys[1], NODE_LEVEL, BTEqualStrategyNumber, F_INT2EQ,
 				Int16GetDatum((int16) level));
 	ScanKeyInit(&keys[2], NODE_PREFIX, BTEqualStrategyNumber, F_INT8EQ,
 				Int64GetDatum((int64) prefix));
-	nodes->top = -1;
-	index_rescan(nodes->scan, keys, 3, NULL, 0);
 }
 
 /* Has the scan go over the tree's nodes, but for the row with the top unless all. */
@@ -101,7 +109,6 @@ seek_all(RankNodes *nodes, bool all)
 	ScanKeyInit(&keys[1], NODE_LEVEL, BTLessEqualStrategyNumber, F_INT2LE,
 				Int16GetDatum((int16) (all ? TOP_ROW : TOP_ROW - 1)));
 	ScanKeyInit(&keys[2], NODE_PREFIX, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(0));
-	nodes->top = -1;
 	index_rescan(nodes->scan, keys, 3, NULL, 0);
 }
 
@@ -121,15 +128,10 @@ static const uint8 *
 fetch(void *arg, int level, uint64 prefix, size_t *length)
 {
 	RankNodes  *nodes = arg;
+	ScanKeyData keys[NODE_KEYS];
 
-	if (level == nodes->top && prefix == nodes->top_prefix && nodes->mode == AccessShareLock)
-	{
-		const uint8 *top = slot_counts(nodes, length);
-
-		*length -= TOP_HEADER;
-		return top + TOP_HEADER;
-	}
-	seek(nodes, level, prefix);
+	rank_node_keys(keys, nodes->tree, level, prefix);
+	index_rescan(nodes->scan, keys, NODE_KEYS, NULL, 0);
 	nodes->level = level;
 	nodes->prefix = prefix;
 	nodes->found = index_getnext_slot(nodes->scan, ForwardScanDirection, nodes->slot);
@@ -149,10 +151,8 @@ top(void *arg, uint64 *prefix)
 	row = fetch(nodes, TOP_ROW, 0, &length);
 	if (row == NULL || length < TOP_HEADER)
 		return -1;
-	nodes->top = row[0];
-	memcpy(&nodes->top_prefix, row + 1, sizeof(uint64));
-	*prefix = nodes->top_prefix;
-	return nodes->top;
+	memcpy(prefix, row + 1, sizeof(uint64));
+	return row[0];
 }
 
 static void
@@ -205,21 +205,20 @@ store(void *arg, int level, uint64 prefix, const uint8 *bytes, size_t length)
 RankNodes *
 rank_nodes_open(int tree, Snapshot snapshot, bool write)
 {
-	Oid			heap = own_relation("rank_node");
-	Oid			index = own_relation("rank_node_pkey");
+	LOCKMODE	mode = write ? RowExclusiveLock : AccessShareLock;
+	Relation	heap = rank_node_table_open(mode);
 	RankNodes  *nodes;
 
-	if (!OidIsValid(heap) || !OidIsValid(index))
+	if (heap == NULL)
 		return NULL;
 	nodes = palloc0(sizeof(RankNodes));
 	nodes->tree = tree;
 	nodes->level = -1;
-	nodes->top = -1;
-	nodes->mode = write ? RowExclusiveLock : AccessShareLock;
-	nodes->heap = table_open(heap, nodes->mode);
-	nodes->index = index_open(index, AccessShareLock);
+	nodes->mode = mode;
+	nodes->heap = heap;
+	nodes->index = rank_node_index_open();
 	nodes->slot = table_slot_create(nodes->heap, NULL);
-	nodes->scan = index_begin(nodes->heap, nodes->index, snapshot, 3);
+	nodes->scan = index_begin(nodes->heap, nodes->index, snapshot, NODE_KEYS);
 	nodes->storage = (RankStorage)
 	{
 		fetch, store, top, nodes
@@ -329,7 +328,7 @@ rank_nodes_close(RankNodes *nodes)
 void
 rank_deltas_insert(int tree, const RankChange *changes, size_t count)
 {
-	Oid			oid = own_relation("rank_delta");
+	Oid			oid = relation_own(&rank_delta);
 	Relation	heap;
 
 	if (!OidIsValid(oid))
@@ -355,8 +354,7 @@ rank_deltas_insert(int tree, const RankChange *changes, size_t count)
 size_t
 rank_deltas_read(int tree, Snapshot snapshot, bool take, RankChange **changes)
 {
-	Oid			oid = own_relation("rank_delta");
-	Oid			index = own_relation("rank_delta_tree");
+	Oid			oid = relation_own(&rank_delta);
 	LOCKMODE	mode = take ? RowExclusiveLock : AccessShareLock;
 	size_t		count = 0;
 	size_t		room = 16;
@@ -366,11 +364,16 @@ rank_deltas_read(int tree, Snapshot snapshot, bool take, RankChange **changes)
 	HeapTuple	tuple;
 
 	*changes = NULL;
-	if (!OidIsValid(oid) || !OidIsValid(index))
+	if (!OidIsValid(oid))
 		return 0;
 	heap = table_open(oid, mode);
+	if (!IsolationIsSerializable() && RelationGetNumberOfBlocks(heap) == 0)
+	{
+		table_close(heap, mode);
+		return 0;
+	}
 	ScanKeyInit(&key, DELTA_TREE, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(tree));
-	scan = systable_beginscan(heap, index, true, snapshot, 1, &key);
+	scan = systable_beginscan(heap, relation_own(&rank_delta_tree), true, snapshot, 1, &key);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 	{
 		TupleDesc	desc = RelationGetDescr(heap);

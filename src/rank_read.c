@@ -1,221 +1,63 @@
 /*
  * rank_read.c
- *		Boards as they are read: a user's rank, a board's rows.
+ *		A user's rank.
  *
  * Everything is read with the calling statement's snapshot: the score row, the
- * tree, the deltas. A rank needs no executor: the user's score row by its primary
- * key, and a node for each byte of the score. What is known of a board is kept
- * until an engine or a board changes (engine_cached).
+ * tree, the deltas. So a rank is of one moment in every isolation level, on a standby
+ * and without the preload. It needs no executor: the user's score row by its primary
+ * key, and a node for each byte of the score (rank_fetch.c). What is known of a board
+ * is kept (board_lookup.c).
  */
 #include "postgres.h"
 
 #include "access/genam.h"
-#include "access/table.h"
-#include "access/tableam.h"
+#include "access/htup_details.h"
 #include "api.h"
 #include "board.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
-#include "compat.h"
-#include "executor/tuptable.h"
 #include "funcapi.h"
+#include "rank_fetch.h"
 #include "spi.h"
-#include "srf.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
 PG_FUNCTION_INFO_V1(reputation_calculate_user_rank);
 PG_FUNCTION_INFO_V1(reputation_board_place);
-PG_FUNCTION_INFO_V1(reputation_leaderboard);
-PG_FUNCTION_INFO_V1(reputation_leaderboard_around);
-
-/* Boards that were looked up. */
-typedef struct KnownBoard
-{
-	char	   *name;
-	char	   *engine;
-	BoardTies	ties;
-} KnownBoard;
-
-static MemoryContext known_context = NULL;
-static List *known_boards = NIL;
-static uint64 known_generation = 0;
-
-/* Where a user is on a board. */
-typedef struct Standing
-{
-	int64		score;
-	TimestampTz reached;
-	RankPlace	place;
-} Standing;
-
-/* The board of that name. 22023 when there is none. */
-static KnownBoard *
-load_board(const char *name)
-{
-	Oid			types[] = {TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(name)};
-	KnownBoard *board;
-	MemoryContext before;
-
-	if (spi_exec("SELECT engine, ties FROM reputation.board WHERE name = $1", 1, types, values,
-				 NULL) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("there is no board \"%s\"", name),
-				 errhint("The boards are in reputation.board; leaderboard_create() makes one.")));
-	if (known_context == NULL)
-		known_context = AllocSetContextCreate(CacheMemoryContext, "reputation boards",
-											  ALLOCSET_SMALL_SIZES);
-	before = MemoryContextSwitchTo(known_context);
-	board = palloc(sizeof(KnownBoard));
-	board->name = pstrdup(name);
-	board->engine = spi_text(0, 1);
-	board->ties = spi_text(0, 2)[0] == 'd' ? TIES_DENSE : spi_text(0, 2)[1] == 'a' ? TIES_RANK :
-		TIES_ROW;
-	known_boards = lappend(known_boards, board);
-	MemoryContextSwitchTo(before);
-	return board;
-}
-
-/* The same from what is known, if nothing changed since. */
-static KnownBoard *
-find_known(const char *name)
-{
-	ListCell   *cell;
-
-	if (known_generation != engine_cache_generation())
-	{
-		known_boards = NIL;
-		if (known_context != NULL)
-			MemoryContextReset(known_context);
-		known_generation = engine_cache_generation();
-	}
-	foreach(cell, known_boards)
-	{
-		KnownBoard *board = lfirst(cell);
-
-		if (strcmp(board->name, name) == 0)
-			return board;
-	}
-	return NULL;
-}
-
-/* 22023 unless the board has that period. */
-static int
-find_period(const EngineDescriptor *d, const char *board, const char *name)
-{
-	for (int i = 0; i < (d->windows ? BOARD_PERIODS : 1); i++)
-	{
-		if (strcmp(board_periods[i], name) == 0)
-			return i;
-	}
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("the board \"%s\" has no period \"%s\"", board, name),
-			 errhint("%s", d->windows ? "The periods are all_time, weekly and daily." :
-					 "It has all_time alone.")));
-}
-
-/*
- * board_find -- a period of a board by the arguments of a function. 22023 when there
- * is no such board or period, 55000 when its engine is not attached, 22004 when one
- * is null.
- */
-Board
-board_find(FunctionCallInfo fcinfo, int board_arg, int period_arg)
-{
-	Board		board;
-	KnownBoard *known;
-
-	if (PG_ARGISNULL(board_arg) || PG_ARGISNULL(period_arg))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("board and period must not be null")));
-	board.name = text_to_cstring(PG_GETARG_TEXT_PP(board_arg));
-	known = find_known(board.name);
-	board.engine = known == NULL ? NULL : engine_remembered(known->engine);
-	if (board.engine == NULL)
-	{
-		EngineContext outside;
-
-		spi_begin();
-		owner_enter(fcinfo, &outside);
-		if (known == NULL)
-			known = load_board(board.name);
-		board.engine = engine_cached(known->engine);
-		owner_leave(&outside);
-		spi_end();
-	}
-	board.ties = known->ties;
-	board.period = find_period(board.engine->descriptor, board.name,
-							   text_to_cstring(PG_GETARG_TEXT_PP(period_arg)));
-	board.source = rank_source(board.engine->descriptor, board.period);
-	return board;
-}
-
-/*
- * board_column -- the column of the score table that the board goes by.
- */
-const char *
-board_column(const Board *board)
-{
-	return board->engine->descriptor->windows ? board_periods[board->period] : "score";
-}
 
 /* Reads the user's score row; false when there is none, or it is not on the board. */
 static bool
 read_score(const Board *board, const char *key, Standing *standing)
 {
-	Relation	table = table_open(board->source.relation, AccessShareLock);
-	Relation	index = index_open(primary_key_index(table), AccessShareLock);
-	TupleTableSlot *slot = table_slot_create(table, NULL);
-	IndexScanDesc scan = index_begin(table, index, GetActiveSnapshot(), 1);
+	TupleDesc	desc = RelationGetDescr(board->table);
+	Relation	index = index_open(board->key_index, AccessShareLock);
 	ScanKeyData scan_key;
+	FetchedRow	row;
 	bool		found;
 	bool		isnull;
 
 	ScanKeyEntryInitialize(&scan_key, 0, 1, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID,
 						   F_TEXTEQ, CStringGetTextDatum(key));
-	index_rescan(scan, &scan_key, 1, NULL, 0);
-	found = index_getnext_slot(scan, ForwardScanDirection, slot);
+	found = rank_fetch_row(board->table, index, &scan_key, 1, GetActiveSnapshot(), &row);
 	if (found)
 	{
-		TupleDesc	desc = RelationGetDescr(table);
-		Oid			type = TupleDescAttr(desc, board->source.column - 1)->atttypid;
-		AttrNumber	reached = get_attnum(RelationGetRelid(table),
-										 board->engine->descriptor->reached);
-
-		standing->score = rank_value(slot_getattr(slot, board->source.column, &isnull), type);
-		standing->reached = DatumGetTimestampTz(slot_getattr(slot, reached, &isnull));
+		standing->score = rank_value(heap_getattr(&row.tuple, board->source.column, desc, &isnull),
+									 board->score_type);
+		standing->reached = DatumGetTimestampTz(heap_getattr(&row.tuple, board->reached, desc,
+															 &isnull));
 		found = standing->score > 0 || !board->source.positive;
+		rank_fetch_release(&row);
 	}
-	index_endscan(scan);
-	ExecDropSingleTupleTableSlot(slot);
 	index_close(index, AccessShareLock);
-	table_close(table, AccessShareLock);
 	return found;
-}
-
-/* 55000 unless the board's tree is kept. */
-static void
-require_tracked(const Board *board)
-{
-	if (!rank_is_tracked(board->source.relation))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the board \"%s\" has no ranks", board->name),
-				 errhint("Drop it and create it again.")));
 }
 
 /* Adds a change that the nodes do not have yet to the place of a score. */
 static void
-add_to_place(uint64 key, const RankChange *change, const RankStorage *storage, RankPlace *place)
+add_to_place(uint64 key, const RankChange *change, const RankStorage *storage, bool all,
+			 RankPlace *place)
 {
 	RankPlace	there;
 
@@ -225,29 +67,34 @@ add_to_place(uint64 key, const RankChange *change, const RankStorage *storage, R
 	if (change->key <= key)
 		return;
 	place->users_above += change->users;
-	if (rank_find(storage, change->key, &there))
+	if (all && rank_find(storage, change->key, false, &there))
 		place->scores_above += (there.users_same + change->users > 0) - (there.users_same > 0);
 }
 
-/* Where a score is on the board. XX001 when the tree cannot be read. */
-static RankPlace
-find_place(const Board *board, int64 score)
+/*
+ * rank_find_place -- where a score is on the board; all of it, or how many are above.
+ * XX001 when the tree cannot be read.
+ */
+RankPlace
+rank_find_place(const Board *board, int64 score, bool all)
 {
-	RankNodes  *nodes = rank_nodes_open(board->source.tree, GetActiveSnapshot(), false);
+	Snapshot	snapshot = GetActiveSnapshot();
 	uint64		key = rank_key(score);
+	RankReader	reader;
 	RankPlace	place;
 	RankChange *pending;
 	size_t		npending;
 
-	if (nodes == NULL || !rank_find(rank_nodes_storage(nodes), key, &place))
+	if (!rank_reader_open(&reader, board->source.tree, snapshot) ||
+		!rank_find(&reader.storage, key, all, &place))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("the ranks of the board \"%s\" cannot be read", board->name),
 				 errhint("reputation_repair() makes them anew.")));
-	npending = rank_pending(board->source.tree, GetActiveSnapshot(), &pending);
+	npending = rank_pending(board->source.tree, snapshot, &pending);
 	for (size_t i = 0; i < npending; i++)
-		add_to_place(key, &pending[i], rank_nodes_storage(nodes), &place);
-	rank_nodes_close(nodes);
+		add_to_place(key, &pending[i], &reader.storage, all, &place);
+	rank_reader_close(&reader);
 	return place;
 }
 
@@ -271,10 +118,13 @@ require_user(FunctionCallInfo fcinfo, const Board *board, const char *key)
 	spi_end();
 }
 
-/* How many with the same score reached it earlier, or have a smaller id. */
-static int64
-count_before(FunctionCallInfo fcinfo, const Board *board, const char *key,
-			 const Standing *standing)
+/*
+ * rank_count_before -- how many with the same score reached it earlier, or have a
+ * smaller id.
+ */
+int64
+rank_count_before(FunctionCallInfo fcinfo, const Board *board, const char *key,
+				  const Standing *standing)
 {
 	EngineContext outside;
 	Oid			types[] = {INT8OID, TIMESTAMPTZOID, TEXTOID};
@@ -295,9 +145,13 @@ count_before(FunctionCallInfo fcinfo, const Board *board, const char *key,
 	return before;
 }
 
-/* The user of the first argument and where it is; false when it is not on the board. */
-static bool
-find_user(FunctionCallInfo fcinfo, const Board *board, char **key, Standing *standing)
+/*
+ * rank_find_user -- the user of the first argument and where it is, all of that or how
+ * many are above; false when it is not on the board. 22004, 22P02, P0002.
+ */
+bool
+rank_find_user(FunctionCallInfo fcinfo, const Board *board, bool all, char **key,
+			   Standing *standing)
 {
 	if (PG_ARGISNULL(0))
 		ereport(ERROR,
@@ -309,8 +163,7 @@ find_user(FunctionCallInfo fcinfo, const Board *board, char **key, Standing *sta
 		require_user(fcinfo, board, *key);
 		return false;
 	}
-	require_tracked(board);
-	standing->place = find_place(board, standing->score);
+	standing->place = rank_find_place(board, standing->score, all);
 	return true;
 }
 
@@ -322,7 +175,7 @@ rank_of(FunctionCallInfo fcinfo, const Board *board, const char *key, const Stan
 		case TIES_DENSE:
 			return 1 + standing->place.scores_above;
 		case TIES_ROW:
-			return 1 + standing->place.users_above + count_before(fcinfo, board, key, standing);
+			return 1 + standing->place.users_above + rank_count_before(fcinfo, board, key, standing);
 		default:
 			return 1 + standing->place.users_above;
 	}
@@ -335,13 +188,20 @@ rank_of(FunctionCallInfo fcinfo, const Board *board, const char *key, const Stan
 Datum
 reputation_calculate_user_rank(PG_FUNCTION_ARGS)
 {
-	Board		board = board_find(fcinfo, 2, 1);
+	Board		board;
 	Standing	standing;
 	char	   *key;
+	bool		listed;
+	int64		rank = 0;
 
-	if (!find_user(fcinfo, &board, &key, &standing))
+	board_open(fcinfo, 2, 1, &board);
+	listed = rank_find_user(fcinfo, &board, board.ties == TIES_DENSE, &key, &standing);
+	if (listed)
+		rank = rank_of(fcinfo, &board, key, &standing);
+	board_close(&board);
+	if (!listed)
 		PG_RETURN_NULL();
-	PG_RETURN_INT64(rank_of(fcinfo, &board, key, &standing));
+	PG_RETURN_INT64(rank);
 }
 
 /*
@@ -351,205 +211,26 @@ reputation_calculate_user_rank(PG_FUNCTION_ARGS)
 Datum
 reputation_board_place(PG_FUNCTION_ARGS)
 {
-	Board		board = board_find(fcinfo, 2, 1);
+	Board		board;
 	Standing	standing;
 	char	   *key;
+	bool		listed;
 	TupleDesc	desc;
 	Datum		values[5];
 	bool		nulls[5] = {false};
 
-	if (!find_user(fcinfo, &board, &key, &standing))
+	board_open(fcinfo, 2, 1, &board);
+	listed = rank_find_user(fcinfo, &board, true, &key, &standing);
+	if (listed)
+		values[1] = Int64GetDatum(rank_of(fcinfo, &board, key, &standing));
+	board_close(&board);
+	if (!listed)
 		PG_RETURN_NULL();
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	values[0] = Int64GetDatum(standing.score);
-	values[1] = Int64GetDatum(rank_of(fcinfo, &board, key, &standing));
 	values[2] = Int64GetDatum(standing.place.users_above);
 	values[3] = Int64GetDatum(standing.place.users_same);
 	values[4] = Int64GetDatum(standing.place.users);
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
-}
-
-/* The order of a board, and its rows: part of a query; %s is a comparison. */
-static char *
-rows_query(const Board *board, const char *condition, bool backward)
-{
-	const EngineDescriptor *d = board->engine->descriptor;
-	const char *column = board_column(board);
-
-	return psprintf("SELECT user_id, %1$s::bigint, %2$s FROM reputation.%3$s WHERE %4$s%5$s "
-					"ORDER BY %1$s %6$s, %2$s %7$s, user_id %7$s", column, d->reached,
-					d->score_table, board->source.positive ? psprintf("%s > 0 AND ", column) : "",
-					condition, backward ? "ASC" : "DESC", backward ? "DESC" : "ASC");
-}
-
-/* Rows that are to be returned, with ranks that follow from the row before. */
-typedef struct BoardRows
-{
-	const Board *board;
-	Tuplestorestate *store;
-	TupleDesc	desc;
-	int64		position;		/* of the last row, from 1 */
-	int64		rank;
-	int64		score;
-	bool		any;
-} BoardRows;
-
-/* The first row's rank: of all with its score, since the position may be among them. */
-static void
-first_rank(BoardRows *rows, int64 score)
-{
-	RankPlace	place = find_place(rows->board, score);
-
-	rows->rank = rows->board->ties == TIES_DENSE ? 1 + place.scores_above :
-		rows->board->ties == TIES_RANK ? 1 + place.users_above : rows->position;
-}
-
-/* Adds the row of a query's result that follows. */
-static void
-add_row(BoardRows *rows, uint64 row)
-{
-	bool		isnull;
-	int64		score = spi_int(row, 2, NULL);
-	Datum		values[4];
-	bool		nulls[4] = {false};
-
-	rows->position++;
-	if (!rows->any)
-		first_rank(rows, score);
-	else if (rows->board->ties == TIES_ROW || score != rows->score)
-		rows->rank = rows->board->ties == TIES_DENSE ? rows->rank + 1 : rows->position;
-	rows->any = true;
-	rows->score = score;
-	values[0] = Int64GetDatum(rows->rank);
-	values[1] = spi_datum(row, 1, &isnull);
-	values[2] = Int64GetDatum(score);
-	values[3] = spi_datum(row, 3, &isnull);
-	tuplestore_putvalues(rows->store, rows->desc, values, nulls);
-}
-
-/* An argument that must not be negative. 22023. */
-static int64
-count_argument(FunctionCallInfo fcinfo, int argno, const char *name)
-{
-	int64		count = PG_ARGISNULL(argno) ? -1 : PG_GETARG_INT64(argno);
-
-	if (count < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("argument \"%s\" must be a number from 0 on", name)));
-	return count;
-}
-
-/*
- * leaderboard(board, period, limit, offset) -- a part of a board.
- */
-Datum
-reputation_leaderboard(PG_FUNCTION_ARGS)
-{
-	Board		board = board_find(fcinfo, 0, 1);
-	Oid			types[] = {INT8OID, INT8OID};
-	Datum		values[] = {Int64GetDatum(count_argument(fcinfo, 2, "limit")),
-	Int64GetDatum(count_argument(fcinfo, 3, "offset"))};
-	BoardRows	rows = {&board, NULL, NULL, PG_GETARG_INT64(3)};
-	EngineContext outside;
-	uint64		count;
-
-	require_tracked(&board);
-	rows.store = srf_begin(fcinfo, &rows.desc);
-	spi_begin();
-	owner_enter(fcinfo, &outside);
-	count = spi_read(psprintf("%s LIMIT $1 OFFSET $2", rows_query(&board, "true", false)), 2,
-					 types, values, NULL);
-	for (uint64 row = 0; row < count; row++)
-		add_row(&rows, row);
-	owner_leave(&outside);
-	spi_end();
-	return (Datum) 0;
-}
-
-/*
- * Rows of those with the user's score (same), or of those above it, or below; in the
- * order away from the user.
- */
-static uint64
-read_near(const Board *board, const char *key, const Standing *standing, bool same, bool above,
-		  int64 limit)
-{
-	Oid			types[] = {INT8OID, TIMESTAMPTZOID, TEXTOID, INT8OID};
-	Datum		values[] = {Int64GetDatum(standing->score),
-		TimestampTzGetDatum(standing->reached), CStringGetTextDatum(key),
-	Int64GetDatum(limit)};
-	const char *sign = above ? "<" : ">";
-	const char *column = board_column(board);
-	const char *type = board->engine->descriptor->windows ? "" : "::int";
-	char	   *condition = same ?
-	psprintf("%s = $1%s AND (%s, user_id) %s ($2, $3 COLLATE \"C\")", column, type,
-			 board->engine->descriptor->reached, sign) :
-	psprintf("%s %s $1%s", column, above ? ">" : "<", type);
-
-	return spi_read(psprintf("%s LIMIT $4", rows_query(board, condition, above)), 4, types, values,
-					NULL);
-}
-
-/* The rows above the user, the nearest last; returns how many. */
-static uint64
-read_above(const Board *board, const char *key, const Standing *standing, int64 n,
-		   SPITupleTable *tables[2], uint64 counts[2])
-{
-	counts[0] = read_near(board, key, standing, true, true, n);
-	tables[0] = SPI_tuptable;
-	counts[1] = read_near(board, key, standing, false, true, n - (int64) counts[0]);
-	tables[1] = SPI_tuptable;
-	return counts[0] + counts[1];
-}
-
-/* Adds the rows of a result, last one first when it is of those above. */
-static void
-add_rows(BoardRows *rows, SPITupleTable *table, uint64 count, bool backward)
-{
-	SPI_tuptable = table;
-	for (uint64 i = 0; i < count; i++)
-		add_row(rows, backward ? count - 1 - i : i);
-}
-
-/*
- * leaderboard_around(uid, n, period, board) -- the n before the user, the user, and
- * the n after; none when the user is not on the board.
- */
-Datum
-reputation_leaderboard_around(PG_FUNCTION_ARGS)
-{
-	Board		board = board_find(fcinfo, 3, 2);
-	int64		n = count_argument(fcinfo, 1, "n");
-	BoardRows	rows = {.board = &board};
-	EngineContext outside;
-	Standing	standing;
-	SPITupleTable *tables[2];
-	uint64		counts[2];
-	uint64		above;
-	char	   *key;
-	Oid			type = TEXTOID;
-	Datum		value;
-
-	rows.store = srf_begin(fcinfo, &rows.desc);
-	if (!find_user(fcinfo, &board, &key, &standing))
-		return (Datum) 0;
-	rows.position = standing.place.users_above + count_before(fcinfo, &board, key, &standing);
-	spi_begin();
-	owner_enter(fcinfo, &outside);
-	above = read_above(&board, key, &standing, n, tables, counts);
-	rows.position -= (int64) above;
-	add_rows(&rows, tables[1], counts[1], true);
-	add_rows(&rows, tables[0], counts[0], true);
-	value = CStringGetTextDatum(key);
-	above = spi_read(rows_query(&board, "user_id = $1", false), 1, &type, &value, NULL);
-	add_rows(&rows, SPI_tuptable, above, false);
-	counts[0] = read_near(&board, key, &standing, true, false, n);
-	add_rows(&rows, SPI_tuptable, counts[0], false);
-	counts[1] = read_near(&board, key, &standing, false, false, n - (int64) counts[0]);
-	add_rows(&rows, SPI_tuptable, counts[1], false);
-	owner_leave(&outside);
-	spi_end();
-	return (Datum) 0;
 }

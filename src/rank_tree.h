@@ -8,8 +8,10 @@
 #include "postgres.h"
 
 #include "access/attnum.h"
+#include "access/skey.h"
 #include "core/ranktree.h"
 #include "engine.h"
+#include "storage/lockdefs.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
 
@@ -37,8 +39,23 @@ extern void rank_top_is_known(int tree, int64 threshold);
 extern void rank_top_touched(int tree);
 extern void rank_request_fold(const RankSource *source);
 
+/* The columns of reputation.rank_node; the first ones are its key. */
+#define NODE_TREE		1
+#define NODE_LEVEL		2
+#define NODE_PREFIX		3
+#define NODE_KEYS		3
+#define NODE_COUNTS		4
+
+/* The row with the top: the level, the prefix, and the node. */
+#define TOP_ROW			RANK_LEVELS
+#define TOP_HEADER		(1 + sizeof(uint64))
+
 /* rank_node.c */
 typedef struct RankNodes RankNodes;
+
+extern Relation rank_node_table_open(LOCKMODE mode);
+extern Relation rank_node_index_open(void);
+extern void rank_node_keys(ScanKeyData *keys, int tree, int level, uint64 prefix);
 
 extern RankNodes *rank_nodes_open(int tree, Snapshot snapshot, bool write);
 extern const RankStorage *rank_nodes_storage(RankNodes *nodes);

@@ -14,6 +14,17 @@
  * some. The levels above the only node that has all users would have one child
  * each and are left out: the top is the lowest node that has everybody. It grows
  * with a score beyond its reach, and shrinks when a single child is left.
+ *
+ * A node is stored to be read in place: a reader looks for one child, and wants the
+ * sum of those above it. So its children come first, the highest first, and the
+ * counts of a kind follow each other, all as wide as the largest needs: what is to
+ * be added up is the beginning of an array. Sums instead of counts would be read
+ * faster still, but then each change would change half of the node, and its WAL.
+ *
+ *	byte 0	how wide the numbers are: of users, and (times 16) of scores; 0: each
+ *			of the children has one score
+ *	byte 1	how many children there are, less one
+ *	then	the children, a byte each; how many users; how many scores
  */
 #include "ranktree.h"
 
@@ -50,67 +61,138 @@ child_of(uint64_t key, int level)
 	return (unsigned) (key >> (8 * level)) & 255;
 }
 
-/* A number in 7 bits a byte, the low ones first; returns where it ends. */
+/* The width that has room for all of the numbers that were or-ed. */
+static unsigned
+width_of(uint64_t numbers)
+{
+	return numbers <= UINT8_MAX ? 1 : numbers <= UINT16_MAX ? 2 : numbers <= UINT32_MAX ? 4 : 8;
+}
+
+#define ADD_UP(type) \
+	for (size_t i = 0; i < count; i++) \
+	{ \
+		type		number; \
+		memcpy(&number, numbers + i * sizeof(type), sizeof(type)); \
+		total += number; \
+	}
+
+/* The sum of the first of these numbers; of a width of 0 each is 1. */
+static int64_t
+sum_of(const uint8_t *numbers, unsigned width, size_t count)
+{
+	uint64_t	total = 0;
+
+	switch (width)
+	{
+		case 0:
+			return (int64_t) count;
+		case 1:
+			ADD_UP(uint8_t);
+			break;
+		case 2:
+			ADD_UP(uint16_t);
+			break;
+		case 4:
+			ADD_UP(uint32_t);
+			break;
+		default:
+			ADD_UP(uint64_t);
+			break;
+	}
+	return (int64_t) total;
+}
+
 static uint8_t *
-put_number(uint8_t *to, uint64_t number)
+put_number(uint8_t *to, uint64_t number, unsigned width)
 {
-	while (number >= 128)
-	{
-		*to++ = (uint8_t) (number | 128);
-		number >>= 7;
-	}
-	*to++ = (uint8_t) number;
-	return to;
+	uint8_t		byte = (uint8_t) number;
+	uint16_t	two = (uint16_t) number;
+	uint32_t	four = (uint32_t) number;
+
+	memcpy(to, width == 1 ? (void *) &byte : width == 2 ? (void *) &two :
+		   width == 4 ? (void *) &four : (void *) &number, width);
+	return to + width;
 }
 
-/* Reads one; NULL when it does not end in time. */
-static const uint8_t *
-get_number(const uint8_t *from, const uint8_t *end, int64_t *number)
+/* A stored node, where it is. */
+typedef struct StoredNode
 {
-	uint64_t	value = 0;
+	size_t		count;
+	const uint8_t *children;
+	unsigned	users_width;
+	const uint8_t *users;
+	unsigned	scores_width;
+	const uint8_t *scores;
+} StoredNode;
 
-	for (int shift = 0; from < end && shift < 63; shift += 7)
-	{
-		value |= (uint64_t) (*from & 127) << shift;
-		if (!(*from++ & 128))
-		{
-			*number = (int64_t) value;
-			return from;
-		}
-	}
-	return NULL;
+static bool
+is_width(unsigned width)
+{
+	return width == 1 || width == 2 || width == 4 || width == 8;
 }
 
-/* Reads a child of a stored node; NULL when it is no node. */
-static const uint8_t *
-get_child(const uint8_t *from, const uint8_t *end, unsigned *child, int64_t *users,
-		  int64_t *scores)
+/* Finds the parts of a stored node; false when it is none. */
+static bool
+open_node(const uint8_t *bytes, size_t length, StoredNode *node)
 {
-	*child = *from++;
-	from = get_number(from, end, users);
-	return from == NULL ? NULL : get_number(from, end, scores);
+	if (length < 2)
+		return false;
+	node->users_width = bytes[0] & 15;
+	node->scores_width = bytes[0] >> 4;
+	node->count = (size_t) bytes[1] + 1;
+	node->children = bytes + 2;
+	node->users = node->children + node->count;
+	node->scores = node->users + node->count * node->users_width;
+	return is_width(node->users_width) &&
+		(node->scores_width == 0 || is_width(node->scores_width)) &&
+		length == 2 + node->count * (1 + node->users_width + node->scores_width);
+}
+
+/* How many of a stored node's children are above this one. */
+static size_t
+children_above(const StoredNode *node, unsigned child)
+{
+	size_t		first = 0;
+	size_t		end = node->count;
+
+	while (first < end)
+	{
+		size_t		middle = (first + end) / 2;
+
+		if (node->children[middle] > child)
+			first = middle + 1;
+		else
+			end = middle;
+	}
+	return first;
 }
 
 /*
- * rank_unpack -- a stored node in memory; false when it is none.
+ * rank_unpack -- a stored node in memory; false when it is none. Nothing at all is a
+ * node without children.
  */
 bool
 rank_unpack(const uint8_t *bytes, size_t length, RankNode *node)
 {
-	const uint8_t *end = bytes + length;
+	StoredNode	stored;
 
 	memset(node, 0, sizeof(RankNode));
-	while (bytes != NULL && bytes < end)
+	if (length == 0)
+		return true;
+	if (!open_node(bytes, length, &stored))
+		return false;
+	for (size_t i = 0; i < stored.count; i++)
 	{
-		unsigned	child;
-		int64_t		users;
-		int64_t		scores;
+		unsigned	child = stored.children[i];
 
-		bytes = get_child(bytes, end, &child, &users, &scores);
-		if (bytes == NULL)
+		if (i > 0 && child >= stored.children[i - 1])
 			return false;
-		node->users[child] = users;
-		node->scores[child] = scores;
+		node->users[child] = sum_of(stored.users + i * stored.users_width,
+									stored.users_width, 1);
+		node->scores[child] = sum_of(stored.scores + i * stored.scores_width,
+									 stored.scores_width, 1);
+		if (node->users[child] <= 0 || node->scores[child] <= 0)
+			return false;
 	}
 	return true;
 }
@@ -122,16 +204,32 @@ rank_unpack(const uint8_t *bytes, size_t length, RankNode *node)
 size_t
 rank_pack(const RankNode *node, uint8_t *bytes)
 {
-	uint8_t    *to = bytes;
+	unsigned	children[RANK_CHILDREN];
+	unsigned	count = 0;
+	uint64_t	users = 0;
+	uint64_t	scores = 0;
+	unsigned	scores_width;
+	uint8_t    *to = bytes + 2;
 
-	for (unsigned child = 0; child < RANK_CHILDREN; child++)
+	for (unsigned child = RANK_CHILDREN; child-- > 0;)
 	{
 		if (node->users[child] == 0)
 			continue;
-		*to++ = (uint8_t) child;
-		to = put_number(to, (uint64_t) node->users[child]);
-		to = put_number(to, (uint64_t) node->scores[child]);
+		children[count++] = child;
+		users |= (uint64_t) node->users[child];
+		scores |= (uint64_t) node->scores[child];
 	}
+	if (count == 0)
+		return 0;
+	scores_width = scores == 1 ? 0 : width_of(scores);
+	bytes[0] = (uint8_t) (width_of(users) | scores_width << 4);
+	bytes[1] = (uint8_t) (count - 1);
+	for (unsigned i = 0; i < count; i++)
+		*to++ = (uint8_t) children[i];
+	for (unsigned i = 0; i < count; i++)
+		to = put_number(to, (uint64_t) node->users[children[i]], width_of(users));
+	for (unsigned i = 0; i < count && scores_width > 0; i++)
+		to = put_number(to, (uint64_t) node->scores[children[i]], scores_width);
 	return (size_t) (to - bytes);
 }
 
@@ -316,60 +414,26 @@ rank_apply(const RankStorage *storage, RankChange *changes, size_t count)
 	return shrink(storage, top, rank_prefix(some_key, top));
 }
 
-/* Adds what a stored node has to the right of a child, and what that has, to the place. */
-static bool
-add_node(const uint8_t *bytes, size_t length, unsigned child, bool leaf, bool top,
-		 RankPlace *place)
+/* Adds what a stored node has above a child to the place; in a leaf, who is there. */
+static void
+add_node(const StoredNode *node, unsigned child, bool leaf, bool all, RankPlace *place)
 {
-	const uint8_t *end = bytes + length;
+	size_t		above = children_above(node, child);
 
-	while (bytes < end)
-	{
-		unsigned	present;
-		int64_t		users;
-		int64_t		scores;
-
-		bytes = get_child(bytes, end, &present, &users, &scores);
-		if (bytes == NULL)
-			return false;
-		if (top)
-			place->users += users;
-		if (present > child)
-		{
-			place->users_above += users;
-			place->scores_above += scores;
-		}
-		else if (present == child && leaf)
-			place->users_same = users;
-	}
-	return true;
-}
-
-/* The key is beyond the top's reach: all of it is above, or nothing. */
-static bool
-find_outside(const uint8_t *bytes, size_t length, bool above, RankPlace *place)
-{
-	RankNode	node;
-	RankChange	total;
-
-	if (!rank_unpack(bytes, length, &node))
-		return false;
-	total = node_total(&node);
-	place->users = total.users;
-	if (above)
-	{
-		place->users_above = total.users;
-		place->scores_above = total.scores;
-	}
-	return true;
+	place->users_above += sum_of(node->users, node->users_width, above);
+	if (all)
+		place->scores_above += sum_of(node->scores, node->scores_width, above);
+	if (leaf && above < node->count && node->children[above] == child)
+		place->users_same = sum_of(node->users + above * node->users_width,
+								   node->users_width, 1);
 }
 
 /*
- * rank_find -- where a score is, whether anybody has it or not. False when a node
- * cannot be read.
+ * rank_find -- where a score is, whether anybody has it or not; all: also among how
+ * many, and below how many other scores. False when a node cannot be read.
  */
 bool
-rank_find(const RankStorage *storage, uint64_t key, RankPlace *place)
+rank_find(const RankStorage *storage, uint64_t key, bool all, RankPlace *place)
 {
 	uint64_t	prefix;
 	int			top = storage->top(storage->arg, &prefix);
@@ -381,13 +445,25 @@ rank_find(const RankStorage *storage, uint64_t key, RankPlace *place)
 		uint64_t	wanted = rank_prefix(key, level);
 		const uint8_t *bytes = storage->fetch(storage->arg, level,
 											  level == top ? prefix : wanted, &length);
+		StoredNode	node;
 
 		if (bytes == NULL)
 			return level < top; /* nobody is near; the top is there */
-		if (level == top && wanted != prefix)
-			return find_outside(bytes, length, prefix > wanted, place);
-		if (!add_node(bytes, length, child_of(key, level), level == 0, level == top, place))
+		if (!open_node(bytes, length, &node))
 			return false;
+		if (level == top && all)
+			place->users = sum_of(node.users, node.users_width, node.count);
+		if (level < top || wanted == prefix)
+			add_node(&node, child_of(key, level), level == 0, all, place);
+		else
+		{
+			/* The key is beyond the top's reach: all of it is above, or nothing. */
+			size_t		above = prefix > wanted ? node.count : 0;
+
+			place->users_above = sum_of(node.users, node.users_width, above);
+			place->scores_above = sum_of(node.scores, node.scores_width, above);
+			return true;
+		}
 	}
 	return true;
 }

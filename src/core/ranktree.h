@@ -12,8 +12,8 @@
 #define RANK_LEVELS		8		/* of nodes; level 0 has the scores */
 #define RANK_CHILDREN	256
 
-/* A node as it is stored: for each child its number and two counts of up to 10 bytes. */
-#define RANK_NODE_BYTES	(RANK_CHILDREN * 21)
+/* A node as it is stored: two bytes, and for each child its number and two counts of up to 8 bytes. */
+#define RANK_NODE_BYTES	(2 + RANK_CHILDREN * 17)
 
 /* A node in memory: what is below each child. */
 typedef struct RankNode
@@ -34,8 +34,8 @@ typedef struct RankChange
 typedef struct RankPlace
 {
 	int64_t		users_above;
-	int64_t		scores_above;
 	int64_t		users_same;		/* with this score */
+	int64_t		scores_above;	/* different ones; these two when they are asked for */
 	int64_t		users;			/* all */
 } RankPlace;
 
@@ -59,6 +59,6 @@ extern uint64_t rank_prefix(uint64_t key, int level);
 extern bool rank_unpack(const uint8_t *bytes, size_t length, RankNode *node);
 extern size_t rank_pack(const RankNode *node, uint8_t *bytes);
 extern bool rank_apply(const RankStorage *storage, RankChange *changes, size_t count);
-extern bool rank_find(const RankStorage *storage, uint64_t key, RankPlace *place);
+extern bool rank_find(const RankStorage *storage, uint64_t key, bool all, RankPlace *place);
 
 #endif							/* REPUTATION_CORE_RANKTREE_H */

@@ -79,6 +79,27 @@ FROM unnest('{points,points_dense,points_row}'::text[]) b, unnest('{all_time,wee
 CROSS JOIN LATERAL (SELECT o.n FROM (SELECT user_id, row_number() OVER () AS n FROM leaderboard(b, p, 1000)) o WHERE o.user_id = u.id::text) me
 CROSS JOIN LATERAL (SELECT *, row_number() OVER () AS i FROM leaderboard_around(u.id, 4, p, b)) a
 LEFT JOIN LATERAL (SELECT * FROM leaderboard(b, p, 1, greatest(me.n - 5, 0) + a.i - 1)) l ON true GROUP BY 1, 2 ORDER BY 1, 2;
+-- However the list is read: from rows, from the index alone, by a sort; an index of some of the rows is none.
+CREATE VIEW test.lists AS SELECT p AS period, o, row_number() OVER (PARTITION BY p, o) AS n, l.*
+FROM unnest('{all_time,weekly,daily}'::text[]) p, unnest('{0,90}'::int[]) o, leaderboard('points', p, 80, o) l;
+CREATE TABLE test.list AS TABLE test.lists;
+SELECT period, o, count(*) FROM test.list GROUP BY 1, 2 ORDER BY 1, 2;
+VACUUM reputation.points_scores;
+SELECT count(*) AS wrong FROM ((TABLE test.list EXCEPT TABLE test.lists) UNION ALL (TABLE test.lists EXCEPT TABLE test.list)) x;
+BEGIN;
+DELETE FROM reputation.points_scores WHERE user_id = '9';
+SELECT rank, user_id FROM leaderboard("limit" => 2);
+ROLLBACK;
+SELECT rank, user_id FROM leaderboard("limit" => 2);
+BEGIN;
+DROP INDEX reputation.points_scores_all_time, reputation.points_scores_weekly, reputation.points_scores_daily;
+CREATE INDEX ON reputation.points_scores (all_time DESC, reached_at, user_id) WHERE all_time > 100;
+CREATE INDEX ON reputation.points_scores (weekly DESC, reached_at, user_id) WHERE weekly > 3;
+CREATE INDEX ON reputation.points_scores (daily DESC, reached_at);
+SELECT count(*) AS wrong FROM ((TABLE test.list EXCEPT TABLE test.lists) UNION ALL (TABLE test.lists EXCEPT TABLE test.list)) x;
+ROLLBACK;
+DROP VIEW test.lists;
+DROP TABLE test.list;
 SELECT * FROM leaderboard_around(1, 1, 'daily');
 SELECT * FROM leaderboard_around(1, -1);
 SELECT * FROM leaderboard_around(10);
@@ -193,6 +214,23 @@ SELECT * FROM test.triggers WHERE relation = 'likes'::regclass;
 SELECT relname FROM pg_class WHERE relnamespace = 'reputation'::regnamespace AND relname LIKE 'board\_%\_%';
 SELECT name, engine, ties FROM reputation.board ORDER BY 1;
 SELECT DISTINCT tree / 4 AS engine FROM reputation.rank_node;
+
+-- Nodes that moved, with others in their places, since this session saw them.
+CREATE TEMP TABLE nodes AS TABLE reputation.rank_node;
+DELETE FROM reputation.rank_node;
+VACUUM (TRUNCATE false) reputation.rank_node;
+INSERT INTO reputation.rank_node SELECT * FROM nodes ORDER BY tree, level, prefix;
+SELECT * FROM test.rank_drift();
+DELETE FROM reputation.rank_node;
+VACUUM (TRUNCATE false) reputation.rank_node;
+INSERT INTO reputation.rank_node SELECT * FROM nodes ORDER BY tree DESC, level DESC, prefix DESC;
+SELECT * FROM test.rank_drift();
+TRUNCATE reputation.rank_node;
+INSERT INTO reputation.rank_node TABLE nodes;
+SELECT * FROM test.rank_drift();
+VACUUM FULL reputation.rank_node;
+SELECT * FROM test.rank_drift();
+DROP TABLE nodes;
 
 -- A tree that was spoilt is found, and made anew; or when somebody comes across it.
 UPDATE reputation.rank_node SET counts = '\x0101' WHERE level = 0 AND tree = 16;

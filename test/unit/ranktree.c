@@ -158,7 +158,7 @@ expect_place(int64_t score)
 			counted = listed[j] && scores[j] == scores[i];
 		naive.scores_above += scores[i] > score && !counted;
 	}
-	assert_true(rank_find(&storage, rank_key(score), &place));
+	assert_true(rank_find(&storage, rank_key(score), true, &place));
 	assert_int_equal(place.users, naive.users);
 	assert_int_equal(place.users_above, naive.users_above);
 	assert_int_equal(place.scores_above, naive.scores_above);
@@ -224,7 +224,7 @@ top_grows_and_shrinks(void **state)
 	assert_int_equal(nnodes, 1);
 	assert_true(rank_apply(&storage, &far, 1));
 	assert_int_equal(nnodes, 15);
-	assert_true(rank_find(&storage, rank_key(-1), &place));
+	assert_true(rank_find(&storage, rank_key(-1), true, &place));
 	assert_int_equal(place.users_above, 3);
 	assert_int_equal(place.scores_above, 2);
 	far = (RankChange) {rank_key(-1), -1, 0};
@@ -246,7 +246,7 @@ reads_its_path(void **state)
 		assert_true(rank_apply(&storage, &change, 1));
 	}
 	fetched = 0;
-	assert_true(rank_find(&storage, rank_key(37 * 1000), &place));
+	assert_true(rank_find(&storage, rank_key(37 * 1000), true, &place));
 	assert_int_equal(place.users_above, 999);
 	assert_int_equal(fetched, 3);
 }
@@ -266,12 +266,75 @@ refuses_who_is_not_there(void **state)
 static void
 refuses_broken_nodes(void **state)
 {
-	uint8_t		bytes[] = {1, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255, 255};
+	/* two children, users of a byte, scores of two */
+	static const uint8_t good[] = {1 | 2 << 4, 1, 9, 5, 3, 200, 3, 0, 1, 0};
+	uint8_t		bytes[RANK_NODE_BYTES];
 	RankNode	node;
 
-	for (size_t length = 1; length <= sizeof(bytes); length++)
-		assert_false(rank_unpack(bytes, length, &node));
-	assert_true(rank_unpack(bytes, 0, &node));
+	for (size_t length = 1; length <= sizeof(good); length++)
+		assert_int_equal(rank_unpack(good, length, &node), length == sizeof(good));
+	assert_int_equal(node.users[5], 200);
+	assert_int_equal(node.scores[9], good[6] | good[7] << 8);
+	assert_true(rank_unpack(NULL, 0, &node));
+	for (unsigned header = 0; header < 256; header++)
+	{
+		memcpy(bytes, good, sizeof(good));
+		bytes[0] = (uint8_t) header;
+		assert_int_equal(rank_unpack(bytes, sizeof(good), &node), header == good[0]);
+	}
+	for (int byte = 2; byte < 6; byte++)
+	{
+		memcpy(bytes, good, sizeof(good));
+		bytes[byte] = byte == 2 ? 5 : byte == 3 ? 9 : 0;
+		assert_false(rank_unpack(bytes, sizeof(good), &node));
+	}
+}
+
+/* A reader of a broken node says so. */
+static void
+finds_nothing_in_broken_nodes(void **state)
+{
+	RankChange	change = {rank_key(3), 1, 0};
+	RankPlace	place;
+
+	nnodes = 0;
+	assert_true(rank_apply(&storage, &change, 1));
+	nodes[0].length--;
+	assert_false(rank_find(&storage, rank_key(3), false, &place));
+	nodes[0].length = 0;
+	assert_false(rank_find(&storage, rank_key(3), false, &place));
+}
+
+/* Numbers are as wide as they must be, and the same for the same counts. */
+static void
+numbers_of_all_widths(void **state)
+{
+	static const int64_t users[] = {1, 255, 256, 65535, 65536, UINT32_MAX, INT64_C(1) << 32, INT64_C(1) << 40};
+	static const size_t widths[] = {1, 1, 2, 2, 4, 4, 8, 8};
+	RankPlace	place;
+	RankNode	node;
+	uint8_t		bytes[RANK_NODE_BYTES];
+
+	for (int i = 0; i < 8; i++)
+	{
+		RankChange	changes[] = {{rank_key(1), users[i], 0}, {rank_key(3), 1, 0}, {rank_key(250), users[i], 0}};
+
+		nnodes = 0;
+		assert_true(rank_apply(&storage, changes, 3));
+		assert_int_equal(nodes[0].length, 2 + 3 * (1 + widths[i]));
+		assert_true(rank_find(&storage, rank_key(2), true, &place));
+		assert_int_equal(place.users_above, users[i] + 1);
+		assert_int_equal(place.users, 2 * users[i] + 1);
+		assert_int_equal(place.scores_above, 2);
+		assert_true(rank_find(&storage, rank_key(1), false, &place));
+		assert_int_equal(place.users_same, users[i]);
+		assert_true(rank_unpack(nodes[0].bytes, nodes[0].length, &node));
+		assert_int_equal(rank_pack(&node, bytes), nodes[0].length);
+		assert_memory_equal(bytes, nodes[0].bytes, nodes[0].length);
+	}
+	for (unsigned child = 0; child < RANK_CHILDREN; child++)
+		node.users[child] = node.scores[child] = INT64_MAX;
+	assert_int_equal(rank_pack(&node, bytes), RANK_NODE_BYTES);
 }
 
 static void
@@ -291,6 +354,8 @@ main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(keys_are_in_order),
 		cmocka_unit_test(refuses_broken_nodes),
+		cmocka_unit_test(finds_nothing_in_broken_nodes),
+		cmocka_unit_test(numbers_of_all_widths),
 		cmocka_unit_test(refuses_who_is_not_there),
 		cmocka_unit_test(top_grows_and_shrinks),
 		cmocka_unit_test(reads_its_path),

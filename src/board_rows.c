@@ -1,0 +1,329 @@
+/*
+ * board_rows.c
+ *		Rows of a board: leaderboard(), leaderboard_around().
+ *
+ * Everything is read with the calling statement's snapshot, so the list is exact and
+ * agrees with the ranks that the same statement asks for. It is not read from
+ * reputation.leaderboard_cache: a list in order is what the score table's index is, and
+ * to read a hundred entries of it costs no more than to read a hundred rows of a cache.
+ *
+ * leaderboard() walks that index without the executor. It has all that is returned, so
+ * a row itself is only looked at where its page is not known to be visible to all; as
+ * an index-only scan does, and right for the same reasons (the index page stays pinned
+ * meanwhile, and the visibility map is looked at after the entry). Where there is no
+ * such index, or it is younger than the snapshot's rows, the executor sorts.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/tableam.h"
+#include "access/visibilitymap.h"
+#include "board.h"
+#include "catalog/pg_type.h"
+#include "compat.h"
+#include "executor/tuptable.h"
+#include "miscadmin.h"
+#include "spi.h"
+#include "srf.h"
+#include "storage/bufmgr.h"
+#include "storage/predicate.h"
+#include "utils/builtins.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+PG_FUNCTION_INFO_V1(reputation_leaderboard);
+PG_FUNCTION_INFO_V1(reputation_leaderboard_around);
+
+/* The order of a board, and its rows: part of a query; %s is a comparison. */
+static char *
+rows_query(const Board *board, const char *condition, bool backward)
+{
+	const EngineDescriptor *d = board->engine->descriptor;
+	const char *column = board_column(board);
+
+	return psprintf("SELECT user_id, %1$s::bigint, %2$s FROM reputation.%3$s WHERE %4$s%5$s "
+					"ORDER BY %1$s %6$s, %2$s %7$s, user_id %7$s", column, d->reached,
+					d->score_table, board->source.positive ? psprintf("%s > 0 AND ", column) : "",
+					condition, backward ? "ASC" : "DESC", backward ? "DESC" : "ASC");
+}
+
+/* Rows that are to be returned, with ranks that follow from the row before. */
+typedef struct BoardRows
+{
+	const Board *board;
+	Tuplestorestate *store;
+	TupleDesc	desc;
+	int64		position;		/* of the last row, from 1 */
+	int64		rank;
+	int64		score;
+	bool		any;
+} BoardRows;
+
+/* The first row's rank: of all with its score, since the position may be among them. */
+static void
+first_rank(BoardRows *rows, int64 score)
+{
+	RankPlace	place = {0};
+
+	if (rows->position > 1)
+		place = rank_find_place(rows->board, score, rows->board->ties == TIES_DENSE);
+	rows->rank = rows->board->ties == TIES_DENSE ? 1 + place.scores_above :
+		rows->board->ties == TIES_RANK ? 1 + place.users_above : rows->position;
+}
+
+/* Adds the row that follows. */
+static void
+add_row(BoardRows *rows, Datum user, int64 score, Datum reached)
+{
+	Datum		values[4];
+	bool		nulls[4] = {false};
+
+	rows->position++;
+	if (!rows->any)
+		first_rank(rows, score);
+	else if (rows->board->ties == TIES_ROW || score != rows->score)
+		rows->rank = rows->board->ties == TIES_DENSE ? rows->rank + 1 : rows->position;
+	rows->any = true;
+	rows->score = score;
+	values[0] = Int64GetDatum(rows->rank);
+	values[1] = user;
+	values[2] = Int64GetDatum(score);
+	values[3] = reached;
+	tuplestore_putvalues(rows->store, rows->desc, values, nulls);
+}
+
+/* Adds a row of a query's result. */
+static void
+add_result(BoardRows *rows, uint64 row)
+{
+	bool		isnull;
+
+	add_row(rows, spi_datum(row, 1, &isnull), spi_int(row, 2, NULL), spi_datum(row, 3, &isnull));
+}
+
+/* An argument that must not be negative. 22023. */
+static int64
+count_argument(FunctionCallInfo fcinfo, int argno, const char *name)
+{
+	int64		count = PG_ARGISNULL(argno) ? -1 : PG_GETARG_INT64(argno);
+
+	if (count < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"%s\" must be a number from 0 on", name)));
+	return count;
+}
+
+/*
+ * The board's index, to be read by the snapshot of the statement; NULL when there is none
+ * that can be, since rows were changed before it was made that the snapshot shows.
+ */
+static Relation
+open_order_index(const Board *board)
+{
+	Relation	index;
+
+	if (!OidIsValid(board->order_index))
+		return NULL;
+	index = index_open(board->order_index, AccessShareLock);
+	if (!index->rd_index->indcheckxmin ||
+		TransactionIdPrecedes(HeapTupleHeaderGetXmin(index->rd_indextuple->t_data),
+							  TransactionXmin))
+		return index;
+	index_close(index, AccessShareLock);
+	return NULL;
+}
+
+/* Goes on to the next entry whose row the snapshot shows; false after the last. */
+static bool
+next_entry(IndexScanDesc scan, TupleTableSlot *slot, Buffer *map)
+{
+	ItemPointer tid;
+
+	while ((tid = index_getnext_tid(scan, ForwardScanDirection)) != NULL)
+	{
+		BlockNumber block = ItemPointerGetBlockNumber(tid);
+
+		CHECK_FOR_INTERRUPTS();
+		if (VM_ALL_VISIBLE(scan->heapRelation, block, map))
+		{
+			PredicateLockPage(scan->heapRelation, block, scan->xs_snapshot);
+			return true;
+		}
+		if (index_fetch_heap(scan, slot))
+		{
+			ExecClearTuple(slot);
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Adds the rows by the index. */
+static void
+list_by_index(BoardRows *rows, Relation index, int64 limit, int64 offset)
+{
+	const Board *board = rows->board;
+	IndexScanDesc scan = index_begin(board->table, index, GetActiveSnapshot(), 0);
+	TupleTableSlot *slot = table_slot_create(board->table, NULL);
+	Buffer		map = InvalidBuffer;
+
+	scan->xs_want_itup = true;
+	index_rescan(scan, NULL, 0, NULL, 0);
+	for (int64 row = 0; row - offset < limit && next_entry(scan, slot, &map); row++)
+	{
+		Datum		values[INDEX_MAX_KEYS];
+		bool		nulls[INDEX_MAX_KEYS];
+		int64		score;
+
+		if (row < offset)
+			continue;
+		index_deform_tuple(scan->xs_itup, scan->xs_itupdesc, values, nulls);
+		score = rank_value(values[0], board->score_type);
+		if (board->source.positive && score <= 0)
+			break;
+		add_row(rows, values[2], score, values[1]);
+	}
+	if (BufferIsValid(map))
+		ReleaseBuffer(map);
+	ExecDropSingleTupleTableSlot(slot);
+	index_endscan(scan);
+}
+
+/* Adds the rows by a query. */
+static void
+list_by_query(FunctionCallInfo fcinfo, BoardRows *rows, int64 limit, int64 offset)
+{
+	Oid			types[] = {INT8OID, INT8OID};
+	Datum		values[] = {Int64GetDatum(limit), Int64GetDatum(offset)};
+	EngineContext outside;
+	uint64		count;
+
+	spi_begin();
+	owner_enter(fcinfo, &outside);
+	count = spi_read(psprintf("%s LIMIT $1 OFFSET $2", rows_query(rows->board, "true", false)), 2,
+					 types, values, NULL);
+	for (uint64 row = 0; row < count; row++)
+		add_result(rows, row);
+	owner_leave(&outside);
+	spi_end();
+}
+
+/*
+ * leaderboard(board, period, limit, offset) -- a part of a board.
+ */
+Datum
+reputation_leaderboard(PG_FUNCTION_ARGS)
+{
+	Board		board;
+	int64		limit = count_argument(fcinfo, 2, "limit");
+	int64		offset = count_argument(fcinfo, 3, "offset");
+	BoardRows	rows = {.board = &board, .position = offset};
+	Relation	index;
+
+	board_open(fcinfo, 0, 1, &board);
+	rows.store = srf_begin(fcinfo, &rows.desc);
+	index = open_order_index(&board);
+	if (index != NULL)
+	{
+		list_by_index(&rows, index, limit, offset);
+		index_close(index, AccessShareLock);
+	}
+	else
+		list_by_query(fcinfo, &rows, limit, offset);
+	board_close(&board);
+	return (Datum) 0;
+}
+
+/*
+ * Rows of those with the user's score (same), or of those above it, or below; in the
+ * order away from the user.
+ */
+static uint64
+read_near(const Board *board, const char *key, const Standing *standing, bool same, bool above,
+		  int64 limit)
+{
+	Oid			types[] = {INT8OID, TIMESTAMPTZOID, TEXTOID, INT8OID};
+	Datum		values[] = {Int64GetDatum(standing->score),
+		TimestampTzGetDatum(standing->reached), CStringGetTextDatum(key),
+	Int64GetDatum(limit)};
+	const char *sign = above ? "<" : ">";
+	const char *column = board_column(board);
+	const char *type = board->engine->descriptor->windows ? "" : "::int";
+	char	   *condition = same ?
+	psprintf("%s = $1%s AND (%s, user_id) %s ($2, $3 COLLATE \"C\")", column, type,
+			 board->engine->descriptor->reached, sign) :
+	psprintf("%s %s $1%s", column, above ? ">" : "<", type);
+
+	return spi_read(psprintf("%s LIMIT $4", rows_query(board, condition, above)), 4, types, values,
+					NULL);
+}
+
+/* The rows above the user, the nearest last; returns how many. */
+static uint64
+read_above(const Board *board, const char *key, const Standing *standing, int64 n,
+		   SPITupleTable *tables[2], uint64 counts[2])
+{
+	counts[0] = read_near(board, key, standing, true, true, n);
+	tables[0] = SPI_tuptable;
+	counts[1] = read_near(board, key, standing, false, true, n - (int64) counts[0]);
+	tables[1] = SPI_tuptable;
+	return counts[0] + counts[1];
+}
+
+/* Adds the rows of a result, last one first when it is of those above. */
+static void
+add_rows(BoardRows *rows, SPITupleTable *table, uint64 count, bool backward)
+{
+	SPI_tuptable = table;
+	for (uint64 i = 0; i < count; i++)
+		add_result(rows, backward ? count - 1 - i : i);
+}
+
+/*
+ * leaderboard_around(uid, n, period, board) -- the n before the user, the user, and
+ * the n after; none when the user is not on the board.
+ */
+Datum
+reputation_leaderboard_around(PG_FUNCTION_ARGS)
+{
+	Board		board;
+	int64		n = count_argument(fcinfo, 1, "n");
+	BoardRows	rows = {.board = &board};
+	EngineContext outside;
+	Standing	standing;
+	SPITupleTable *tables[2];
+	uint64		counts[2];
+	uint64		above;
+	char	   *key;
+	Oid			type = TEXTOID;
+	Datum		value;
+
+	board_open(fcinfo, 3, 2, &board);
+	rows.store = srf_begin(fcinfo, &rows.desc);
+	if (!rank_find_user(fcinfo, &board, false, &key, &standing))
+	{
+		board_close(&board);
+		return (Datum) 0;
+	}
+	rows.position = standing.place.users_above +
+		rank_count_before(fcinfo, &board, key, &standing);
+	spi_begin();
+	owner_enter(fcinfo, &outside);
+	above = read_above(&board, key, &standing, n, tables, counts);
+	rows.position -= (int64) above;
+	add_rows(&rows, tables[1], counts[1], true);
+	add_rows(&rows, tables[0], counts[0], true);
+	value = CStringGetTextDatum(key);
+	above = spi_read(rows_query(&board, "user_id = $1", false), 1, &type, &value, NULL);
+	add_rows(&rows, SPI_tuptable, above, false);
+	counts[0] = read_near(&board, key, &standing, true, false, n);
+	add_rows(&rows, SPI_tuptable, counts[0], false);
+	counts[1] = read_near(&board, key, &standing, false, false, n - (int64) counts[0]);
+	add_rows(&rows, SPI_tuptable, counts[1], false);
+	owner_leave(&outside);
+	spi_end();
+	board_close(&board);
+	return (Datum) 0;
+}
