@@ -370,8 +370,16 @@ flush_notes(void)
 			next++;
 		flush_tree(&notes[first], next - first);
 	}
+	nnotes = 0;
+}
+
+/* The array goes with its transaction, also when a rollback emptied it before. */
+static void
+forget_notes(void)
+{
 	notes = NULL;
 	nnotes = 0;
+	room = 0;
 }
 
 static void
@@ -390,11 +398,11 @@ at_transaction_event(XactEvent event, void *arg)
 				touched[i] |= touching[i];
 				touching[i] = false;
 			}
+			forget_notes();
 			break;
 		case XACT_EVENT_ABORT:
 			memset(touching, 0, sizeof(touching));
-			notes = NULL;
-			nnotes = 0;
+			forget_notes();
 			break;
 		default:
 			break;
