@@ -55,6 +55,16 @@ LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'reputation_rank_rebuild';
 COMMENT ON FUNCTION reputation.rank_rebuild(text) IS
 'Has the rank trees of an engine made anew from its score table when the transaction commits. 22023 no such engine.';
 
+CREATE FUNCTION reputation.rank_make(engine text) RETURNS void
+LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'reputation_rank_make';
+COMMENT ON FUNCTION reputation.rank_make(text) IS
+'Makes the rank trees of an engine anew from its score table at once. 22023 no such engine.';
+
+CREATE FUNCTION reputation.rank_drop(engine_id int) RETURNS void
+LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'reputation_rank_drop';
+COMMENT ON FUNCTION reputation.rank_drop(int) IS
+'Removes the rank trees of an engine whose score table is gone, or is not tracked any more.';
+
 CREATE FUNCTION reputation.rank_attach(relation regclass, variadic arguments text[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -77,7 +87,7 @@ BEGIN
 	EXECUTE format('CREATE INDEX IF NOT EXISTS %I ON reputation.%I (score DESC, computed_at, user_id)', e.score_table || '_board', e.score_table);
 	IF NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = format('reputation.%I', e.score_table)::regclass AND t.tgname = 'rank_track') THEN
 		PERFORM reputation.rank_attach(format('reputation.%I', e.score_table)::regclass, e.id::text, 'score');
-		PERFORM reputation.rank_rebuild(board_track.engine);
+		PERFORM reputation.rank_make(board_track.engine);
 	END IF;
 END
 $$;
@@ -98,6 +108,8 @@ BEGIN
 	EXECUTE format('GRANT SELECT ON reputation.%I TO reputation_admin', scores);
 	EXECUTE format('COMMENT ON TABLE reputation.%I IS %L', scores, format('the sums of the board %s', name));
 	PERFORM reputation.rank_attach(format('reputation.%I', scores)::regclass, engine_id::text, 'all_time', 'weekly', 'daily');
+	-- What a board with the same id may have left would count.
+	PERFORM reputation.rank_drop(engine_id);
 	RETURN engine_id;
 END
 $$;
@@ -195,9 +207,8 @@ BEGIN
 		EXECUTE format('DROP TRIGGER rank_track_truncate ON reputation.%I', scores);
 		EXECUTE format('DROP INDEX reputation.%I', scores || '_board');
 	END IF;
-	-- Nobody writes the scores now, so nobody changes their trees.
-	DELETE FROM reputation.rank_node n WHERE n.tree / 4 = b.engine_id;
-	DELETE FROM reputation.rank_delta d WHERE d.tree / 4 = b.engine_id;
+	-- Nobody writes the scores now, but a worker may be moving deltas.
+	PERFORM reputation.rank_drop(b.engine_id);
 END
 $$;
 COMMENT ON FUNCTION reputation.board_unregister(text) IS
@@ -212,7 +223,7 @@ BEGIN
 		IF NOT EXISTS (SELECT FROM reputation.board b WHERE b.engine = of_engine AND (b.engine_id = 4 OR b.engine_id >= 16)) THEN
 			PERFORM reputation.board_track(of_engine);
 		END IF;
-		PERFORM reputation.rank_rebuild(of_engine);
+		PERFORM reputation.rank_make(of_engine);
 	END LOOP;
 END
 $$;

@@ -28,6 +28,8 @@
 PG_FUNCTION_INFO_V1(reputation_leaderboard_create);
 PG_FUNCTION_INFO_V1(reputation_leaderboard_drop);
 PG_FUNCTION_INFO_V1(reputation_rank_rebuild);
+PG_FUNCTION_INFO_V1(reputation_rank_make);
+PG_FUNCTION_INFO_V1(reputation_rank_drop);
 
 static int
 periods_of(const EngineDescriptor *d)
@@ -141,6 +143,34 @@ reputation_rank_rebuild(PG_FUNCTION_ARGS)
 
 		rank_request_rebuild(&source);
 	}
+	PG_RETURN_VOID();
+}
+
+/*
+ * reputation.rank_make(engine) -- makes the trees of an engine anew at once.
+ */
+Datum
+reputation_rank_make(PG_FUNCTION_ARGS)
+{
+	const EngineDescriptor *d = engine_descriptor(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+
+	for (int period = 0; period < periods_of(d); period++)
+	{
+		RankSource	source = rank_source(d, period);
+
+		rank_make(&source);
+	}
+	PG_RETURN_VOID();
+}
+
+/*
+ * reputation.rank_drop(engine_id) -- removes what there is of an engine's trees at once.
+ */
+Datum
+reputation_rank_drop(PG_FUNCTION_ARGS)
+{
+	for (int period = 0; period < RANK_TREES_OF_ENGINE; period++)
+		rank_drop(rank_tree_of(PG_GETARG_INT32(0), period));
 	PG_RETURN_VOID();
 }
 

@@ -229,7 +229,22 @@ add_to_place(uint64 key, const RankChange *change, const RankStorage *storage, R
 		place->scores_above += (there.users_same + change->users > 0) - (there.users_same > 0);
 }
 
-/* Where a score is on the board. XX001 when the tree cannot be read. */
+/* XX001: the tree is spoilt, or was not made yet after a restore. */
+static void
+cannot_read(const Board *board)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("the ranks of the board \"%s\" cannot be read", board->name),
+			 errdetail("The scores of \"%s\" are not all counted in reputation.rank_node.",
+					   board->engine->descriptor->score_table),
+			 errhint("reputation_repair() makes them anew; after a restore the first drain does.")));
+}
+
+/*
+ * Where a score that somebody has is on the board. XX001 when the tree cannot be
+ * read, or does not know the score.
+ */
 static RankPlace
 find_place(const Board *board, int64 score)
 {
@@ -240,14 +255,13 @@ find_place(const Board *board, int64 score)
 	size_t		npending;
 
 	if (nodes == NULL || !rank_find(rank_nodes_storage(nodes), key, &place))
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("the ranks of the board \"%s\" cannot be read", board->name),
-				 errhint("reputation_repair() makes them anew.")));
+		cannot_read(board);
 	npending = rank_pending(board->source.tree, GetActiveSnapshot(), &pending);
 	for (size_t i = 0; i < npending; i++)
 		add_to_place(key, &pending[i], rank_nodes_storage(nodes), &place);
 	rank_nodes_close(nodes);
+	if (place.users_same < 1)
+		cannot_read(board);
 	return place;
 }
 
