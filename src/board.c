@@ -100,13 +100,15 @@ board_refresh_caches(List *engines, bool all)
 
 /*
  * board_fold_deltas -- has changes that could not go into a tree's nodes moved there
- * at the end of this transaction; true if there are any.
+ * at the end of this transaction; true if there are any. Those of an engine that is
+ * not attached, or suspended, stay: readers add them.
  */
 bool
 board_fold_deltas(List *engines)
 {
 	uint64		count = spi_exec("SELECT DISTINCT tree FROM reputation.rank_delta", 0, NULL, NULL,
 								 NULL);
+	bool		any = false;
 
 	for (uint64 row = 0; row < count; row++)
 	{
@@ -116,16 +118,16 @@ board_fold_deltas(List *engines)
 		foreach(cell, engines)
 		{
 			const EngineDescriptor *d = ((const Engine *) lfirst(cell))->descriptor;
-
 			RankSource	source;
 
 			if (tree / RANK_TREES_OF_ENGINE != d->id)
 				continue;
 			source = rank_source(d, tree % RANK_TREES_OF_ENGINE);
 			rank_request_fold(&source);
+			any = true;
 		}
 	}
-	return count > 0;
+	return any;
 }
 
 /*
@@ -174,24 +176,42 @@ reputation_rank_drop(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* An argument that was given and is for a board over a table; NULL when there is none. */
+static const char *
+table_argument(FunctionCallInfo fcinfo)
+{
+	if (!PG_ARGISNULL(5))
+		return "zone";
+	if (!PG_ARGISNULL(6))
+		return "rank_column";
+	if (strcmp(attach_argument(fcinfo, 3, "users"), "users") != 0)
+		return "users";
+	if (!PG_ARGISNULL(2) && JB_ROOT_COUNT(PG_GETARG_JSONB_P(2)) > 0)
+		return "columns";
+	if (strcmp(attach_argument(fcinfo, 7, "fire"), "origin") != 0)
+		return "fire";
+	return NULL;
+}
+
 /* Registers a board, with the extension owner's rights; its engine's id. */
 static int
 register_board(FunctionCallInfo fcinfo)
 {
-	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID};
+	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID};
 	char	   *zone = api_text(fcinfo, 5);
+	const char *of_table = table_argument(fcinfo);
 	Datum		values[] = {CStringGetTextDatum(attach_argument(fcinfo, 0, "name")),
 		CStringGetTextDatum(attach_argument(fcinfo, 1, "source")),
 		CStringGetTextDatum(attach_argument(fcinfo, 4, "ties")),
-	zone ? CStringGetTextDatum(zone) : (Datum) 0};
+		zone ? CStringGetTextDatum(zone) : (Datum) 0,
+	of_table ? CStringGetTextDatum(of_table) : (Datum) 0};
+	const char	nulls[] = {' ', ' ', ' ', zone ? ' ' : 'n', of_table ? ' ' : 'n'};
 	EngineContext caller;
 	int			id;
 
 	spi_begin();
 	owner_enter(fcinfo, &caller);
-	(void) lock_engine(FIRST_BOARD_ENGINE, true, true);
-	spi_exec("SELECT reputation.board_register($1, $2, $3, $4)", 4, types, values,
-			 zone ? NULL : "   n");
+	spi_exec("SELECT reputation.board_register($1, $2, $3, $4, $5)", 5, types, values, nulls);
 	id = (int) spi_int(0, 1, NULL);
 	engine_forget_cached();
 	owner_leave(&caller);

@@ -245,7 +245,8 @@ rank_drop(int tree)
 }
 
 /*
- * rank_is_tracked -- has the score table the trigger that keeps its trees?
+ * rank_is_tracked -- has the score table the trigger that keeps its trees, also
+ * where session_replication_role has others not fire?
  */
 bool
 rank_is_tracked(Oid relation)
@@ -254,7 +255,8 @@ rank_is_tracked(Oid relation)
 	bool		found = false;
 
 	for (int i = 0; table->trigdesc != NULL && i < table->trigdesc->numtriggers && !found; i++)
-		found = strcmp(table->trigdesc->triggers[i].tgname, "rank_track") == 0;
+		found = strcmp(table->trigdesc->triggers[i].tgname, "rank_track") == 0 &&
+			table->trigdesc->triggers[i].tgenabled == TRIGGER_FIRES_ALWAYS;
 	relation_close(table, AccessShareLock);
 	return found;
 }

@@ -100,7 +100,62 @@ SELECT calculate_user_rank(5);
 SELECT * FROM leaderboard("limit" => 1);
 SELECT reputation.rank_make('points');
 SELECT calculate_user_rank(3), calculate_user_rank(2);
+
+-- The triggers fire on a replica, too; a board whose trigger does not says so.
+BEGIN;
+SET LOCAL session_replication_role = replica;
+INSERT INTO reputation.points_scores SELECT i::text, i, i, 0, 0, '-infinity', 1, '2026-01-01', NULL FROM generate_series(1001, 1009) i;
+COMMIT;
+SELECT * FROM test.wrong_ranks('points', 'reputation.points_scores');
+SELECT check_name FROM reputation_status() WHERE check_name LIKE 'rank%';
+ALTER TABLE reputation.points_scores ENABLE TRIGGER rank_track, DISABLE TRIGGER rank_track_truncate;
+SELECT * FROM reputation_status() WHERE check_name LIKE 'rank%';
+SELECT calculate_user_rank(3);
+DELETE FROM reputation.points_scores WHERE user_id > '1000' AND length(user_id) = 4;
+SELECT reputation.board_restore();
+SELECT calculate_user_rank(3);
+SELECT check_name FROM reputation_status() WHERE check_name LIKE 'rank%';
+SELECT * FROM test.wrong_ranks('points', 'reputation.points_scores');
+
+-- What is for a board over a table.
+SELECT leaderboard_create('more', 'builder', rank_column => 'nonsense');
+SELECT leaderboard_create('more', 'builder', users => 'nowhere');
+SELECT leaderboard_create('more', 'builder', columns => '{"x": 1}');
+SELECT leaderboard_create('more', 'builder', fire => 'bogus');
+SELECT leaderboard_create('more', 'builders', zone => 'UTC');
+SELECT leaderboard_create('more', 'likes', zone => 'CET');
+SELECT leaderboard_create('more', 'likes', zone => 'EST') > 0 AS created;
+SELECT leaderboard_drop('more');
+-- Another board for a source.
+SELECT leaderboard_create('more', 'builders', ties => 'dense');
+SELECT leaderboard_create('yet_more', 'more');
+SELECT name, engine, ties FROM reputation.board ORDER BY 1;
+SELECT leaderboard_drop('more'), leaderboard_drop('yet_more');
+
+-- The job of a board over scores; with it goes what nobody refreshes, whatever is attached.
+DELETE FROM reputation.schedule;
 SELECT leaderboard_drop('builders');
+SELECT leaderboard_create('builders', 'builder');
+SELECT job_name, every, started_by FROM reputation.schedule;
+SELECT DISTINCT board FROM reputation.leaderboard_cache ORDER BY 1;
+SELECT points_detach();
+SET reputation.clock = '2026-01-01 02:00:00+00';
+CALL reputation_run('leaderboards');
+SELECT DISTINCT board FROM reputation.leaderboard_cache ORDER BY 1;
+SELECT points_attach() IS NOT NULL AS attached;
+SELECT leaderboard_drop('builders');
+
+-- The application's role awards; a reader sees the cache.
+CREATE ROLE regress_writer NOLOGIN IN ROLE reputation_writer;
+CREATE ROLE regress_reader NOLOGIN IN ROLE reputation_reader;
+SET ROLE regress_writer;
+SELECT award_points(9, 1, 'w', 'w'), revoke_points(9, 'w');
+RESET ROLE;
+SET ROLE regress_reader;
+SELECT count(*) >= 0 AS seen FROM reputation.leaderboard_cache;
+SELECT award_points(9, 1);
+RESET ROLE;
+DROP ROLE regress_writer, regress_reader;
 DROP FUNCTION test.wrong_ranks;
 DROP TABLE likes;
 CALL test.clean('ranks');
