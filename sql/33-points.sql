@@ -196,6 +196,10 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@.award_points(anycompatible, bigint, text, text),
 	@extschema@.revoke_points(anycompatible, text, text)
 	TO reputation_admin;
+GRANT EXECUTE ON FUNCTION
+	@extschema@.award_points(anycompatible, bigint, text, text),
+	@extschema@.revoke_points(anycompatible, text, text)
+	TO reputation_writer;
 
 SELECT pg_catalog.pg_extension_config_dump('reputation.point_ledger', '');
 SELECT pg_catalog.pg_extension_config_dump('reputation.point_ledger_id_seq', '');

@@ -55,6 +55,16 @@ LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'reputation_rank_rebuild';
 COMMENT ON FUNCTION reputation.rank_rebuild(text) IS
 'Has the rank trees of an engine made anew from its score table when the transaction commits. 22023 no such engine.';
 
+CREATE FUNCTION reputation.rank_make(engine text) RETURNS void
+LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'reputation_rank_make';
+COMMENT ON FUNCTION reputation.rank_make(text) IS
+'Makes the rank trees of an engine anew from its score table at once. 22023 no such engine.';
+
+CREATE FUNCTION reputation.rank_drop(engine_id int) RETURNS void
+LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'reputation_rank_drop';
+COMMENT ON FUNCTION reputation.rank_drop(int) IS
+'Removes the rank trees of an engine whose score table is gone, or is not tracked any more.';
+
 CREATE FUNCTION reputation.rank_attach(relation regclass, variadic arguments text[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -62,11 +72,26 @@ DECLARE
 BEGIN
 	EXECUTE format('CREATE TRIGGER rank_track AFTER INSERT OR DELETE OR UPDATE ON %s FOR EACH ROW EXECUTE FUNCTION reputation.rank_track(%s)', relation, list);
 	EXECUTE format('CREATE TRIGGER rank_track_truncate AFTER TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION reputation.rank_track(%s)', relation, list);
+	-- Whoever writes a score, a replica's apply or a restore, changes ranks.
+	EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER rank_track, ENABLE ALWAYS TRIGGER rank_track_truncate', relation);
 END
 $$;
 COMMENT ON FUNCTION reputation.rank_attach(regclass, text[]) IS
 'Makes the triggers that keep the rank trees of a score table.';
 SELECT reputation.rank_attach('reputation.points_scores', '4', 'all_time', 'weekly', 'daily');
+
+CREATE FUNCTION reputation.rank_untracked(OUT engine text, OUT relation regclass, OUT trigger name, OUT missing boolean) RETURNS SETOF record
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT DISTINCT b.engine, c.oid::regclass, t.name::name, g.oid IS NULL
+	FROM reputation.board b JOIN reputation.engines() e ON e.name = b.engine
+	JOIN pg_class c ON c.relnamespace = 'reputation'::regnamespace AND c.relname = e.score_table
+	CROSS JOIN (VALUES ('rank_track'), ('rank_track_truncate')) AS t (name)
+	LEFT JOIN pg_trigger g ON g.tgrelid = c.oid AND g.tgname = t.name
+	WHERE g.tgenabled IS DISTINCT FROM 'A';
+END;
+COMMENT ON FUNCTION reputation.rank_untracked() IS
+'The triggers that keep the rank trees of boards and are missing, disabled, or do not always fire.';
 
 CREATE FUNCTION reputation.board_track(engine text) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -77,7 +102,7 @@ BEGIN
 	EXECUTE format('CREATE INDEX IF NOT EXISTS %I ON reputation.%I (score DESC, computed_at, user_id)', e.score_table || '_board', e.score_table);
 	IF NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = format('reputation.%I', e.score_table)::regclass AND t.tgname = 'rank_track') THEN
 		PERFORM reputation.rank_attach(format('reputation.%I', e.score_table)::regclass, e.id::text, 'score');
-		PERFORM reputation.rank_rebuild(board_track.engine);
+		PERFORM reputation.rank_make(board_track.engine);
 	END IF;
 END
 $$;
@@ -98,19 +123,25 @@ BEGIN
 	EXECUTE format('GRANT SELECT ON reputation.%I TO reputation_admin', scores);
 	EXECUTE format('COMMENT ON TABLE reputation.%I IS %L', scores, format('the sums of the board %s', name));
 	PERFORM reputation.rank_attach(format('reputation.%I', scores)::regclass, engine_id::text, 'all_time', 'weekly', 'daily');
+	-- What a board with the same id may have left would count.
+	PERFORM reputation.rank_drop(engine_id);
 	RETURN engine_id;
 END
 $$;
 COMMENT ON FUNCTION reputation.board_make_engine(text, text) IS
 'Makes the score table of a board over an application''s table; returns the id of its engine. 54000 too many.';
 
-CREATE FUNCTION reputation.board_register(name text, source text, ties text, zone text) RETURNS int
+CREATE FUNCTION reputation.board_register(name text, source text, ties text, zone text, of_table text) RETURNS int
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
-	of_engine text := (SELECT e.name FROM reputation.engines() e WHERE e.name = source);
+	of_engine text;
 	id int;
 BEGIN
+	-- One board at a time is made or dropped; no worker and no reader minds.
+	LOCK TABLE reputation.board IN SHARE ROW EXCLUSIVE MODE;
+	of_engine := coalesce((SELECT e.name FROM reputation.engines() e WHERE e.name = source),
+		(SELECT b.engine FROM reputation.board b WHERE b.name = source));
 	IF board_register.name !~ '^[a-z_][a-z0-9_]{0,39}$' THEN
 		RAISE EXCEPTION 'a board''s name has up to 40 lower-case letters, digits and underscores, not "%"', board_register.name
 			USING ERRCODE = 'invalid_parameter_value';
@@ -122,9 +153,11 @@ BEGIN
 			USING ERRCODE = 'duplicate_object', HINT = 'leaderboard_drop() removes it.';
 	END IF;
 	IF of_engine IS NOT NULL THEN
-		IF board_register.zone IS NOT NULL THEN
-			RAISE EXCEPTION 'argument "zone" is for a board over a table'
-				USING ERRCODE = 'invalid_parameter_value', HINT = 'It is a parameter of the engine''s algorithm: see reputation.algorithm and algorithm_activate().';
+		IF board_register.of_table IS NOT NULL THEN
+			RAISE EXCEPTION 'argument "%" is for a board over a table', board_register.of_table
+				USING ERRCODE = 'invalid_parameter_value', DETAIL = format('"%s" is the name of an engine or of a board.', source),
+				HINT = CASE board_register.of_table WHEN 'zone' THEN 'It is a parameter of the engine''s algorithm: see reputation.algorithm and algorithm_activate().'
+					ELSE 'It is an argument of the engine''s attach.' END || ' If a table is meant, qualify it with its schema.';
 		ELSIF NOT EXISTS (SELECT FROM reputation.engine e WHERE e.name = of_engine) THEN
 			RAISE EXCEPTION 'the engine "%" is not attached', of_engine
 				USING ERRCODE = 'object_not_in_prerequisite_state';
@@ -133,6 +166,10 @@ BEGIN
 		IF NOT EXISTS (SELECT FROM reputation.board b WHERE b.engine_id = id) THEN
 			PERFORM reputation.board_track(of_engine);
 		END IF;
+		-- What refreshes the cache should a change of the top have got lost.
+		INSERT INTO reputation.schedule (job_name, every, next_run_at, started_by)
+		VALUES ('leaderboards', '15 min', reputation.clock(), 'worker')
+		ON CONFLICT DO NOTHING;
 	ELSIF EXISTS (SELECT FROM reputation.engines() e WHERE e.name = board_register.name) THEN
 		RAISE EXCEPTION 'a board over a table must not be named like the engine "%"', board_register.name
 			USING ERRCODE = 'invalid_parameter_value';
@@ -149,14 +186,15 @@ BEGIN
 	RETURN 0;
 END
 $$;
-COMMENT ON FUNCTION reputation.board_register(text, text, text, text) IS
-'The part of leaderboard_create() that is done in the extension''s own tables; returns the id of an engine that is to be attached, 0 when there is none.';
+COMMENT ON FUNCTION reputation.board_register(text, text, text, text, text) IS
+'The part of leaderboard_create() that is done in the extension''s own tables; of_table: an argument that was given and is for a board over a table. Returns the id of an engine that is to be attached, 0 when there is none.';
 
 CREATE FUNCTION reputation.board_may_go(name text) RETURNS int
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	b reputation.board;
 BEGIN
+	LOCK TABLE reputation.board IN SHARE ROW EXCLUSIVE MODE;
 	SELECT * INTO b FROM reputation.board o WHERE o.name = board_may_go.name;
 	IF NOT FOUND OR b.name = 'points' THEN
 		RAISE EXCEPTION '%', CASE WHEN b.name = 'points' THEN 'the board "points" cannot be dropped'
@@ -195,9 +233,8 @@ BEGIN
 		EXECUTE format('DROP TRIGGER rank_track_truncate ON reputation.%I', scores);
 		EXECUTE format('DROP INDEX reputation.%I', scores || '_board');
 	END IF;
-	-- Nobody writes the scores now, so nobody changes their trees.
-	DELETE FROM reputation.rank_node n WHERE n.tree / 4 = b.engine_id;
-	DELETE FROM reputation.rank_delta d WHERE d.tree / 4 = b.engine_id;
+	-- Nobody writes the scores now, but a worker may be moving deltas.
+	PERFORM reputation.rank_drop(b.engine_id);
 END
 $$;
 COMMENT ON FUNCTION reputation.board_unregister(text) IS
@@ -207,12 +244,17 @@ CREATE FUNCTION reputation.board_restore() RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	of_engine text;
+	u record;
 BEGIN
-	FOR of_engine IN SELECT DISTINCT b.engine FROM reputation.board b JOIN reputation.engines() e ON e.name = b.engine LOOP
+	-- A restore with --disable-triggers leaves them enabled in the ordinary way.
+	FOR u IN SELECT * FROM reputation.rank_untracked() r WHERE NOT r.missing LOOP
+		EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', u.relation, u.trigger);
+	END LOOP;
+	FOR of_engine IN SELECT e.name FROM reputation.engines() e WHERE e.name IN (SELECT b.engine FROM reputation.board b) ORDER BY e.id LOOP
 		IF NOT EXISTS (SELECT FROM reputation.board b WHERE b.engine = of_engine AND (b.engine_id = 4 OR b.engine_id >= 16)) THEN
 			PERFORM reputation.board_track(of_engine);
 		END IF;
-		PERFORM reputation.rank_rebuild(of_engine);
+		PERFORM reputation.rank_make(of_engine);
 	END LOOP;
 END
 $$;
@@ -226,6 +268,15 @@ RETURNS SETOF record
 LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'reputation_leaderboard';
 COMMENT ON FUNCTION reputation.board_rows(text, text, bigint, bigint) IS
 'leaderboard(), for the extension''s own use.';
+
+CREATE FUNCTION reputation.board_clean_cache() RETURNS void
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	DELETE FROM reputation.leaderboard_cache c WHERE c.refreshed_at < reputation.clock() - interval '1 h'
+		AND c.board NOT IN (SELECT o.name FROM reputation.board o JOIN reputation.engine e ON e.name = o.engine);
+END;
+COMMENT ON FUNCTION reputation.board_clean_cache() IS
+'Removes the cached rows of boards that nobody refreshes any more: of a detached engine, or none, for an hour.';
 
 CREATE FUNCTION reputation.board_refresh(engine text, period text) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -246,8 +297,7 @@ BEGIN
 		SELECT c.score INTO lowest FROM reputation.leaderboard_cache c
 		WHERE c.board = b.name AND c.period = board_refresh.period AND c.position = 100;
 	END LOOP;
-	DELETE FROM reputation.leaderboard_cache c WHERE c.refreshed_at < reputation.clock() - interval '1 h'
-		AND c.board NOT IN (SELECT o.name FROM reputation.board o JOIN reputation.engine e ON e.name = o.engine);
+	PERFORM reputation.board_clean_cache();
 	RETURN lowest;
 END
 $$;
@@ -326,5 +376,7 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@.leaderboard_create(text, text, jsonb, text, text, text, text, text),
 	@extschema@.leaderboard_drop(text)
 	TO reputation_admin;
+
+GRANT SELECT ON reputation.leaderboard_cache TO reputation_reader;
 
 SELECT pg_catalog.pg_extension_config_dump('reputation.board', $$WHERE name <> 'points'$$);

@@ -35,6 +35,9 @@ BEGIN
 		RAISE EXCEPTION 'there is no job "%"', run_job.job_name
 			USING ERRCODE = 'invalid_parameter_value', HINT = 'The jobs are: nightly, leaderboards.';
 	END IF;
+	IF run_job.job_name = 'leaderboards' THEN
+		PERFORM reputation.board_clean_cache();
+	END IF;
 	FOR attached IN SELECT e.name FROM reputation.engine e ORDER BY e.id LOOP
 		IF run_job.job_name = 'nightly' THEN
 			PERFORM reputation.sweep_start(attached.name, 'nightly', run_job.trigger);

@@ -75,6 +75,10 @@ BEGIN
 		coalesce(t, 'all sources have their triggers'),
 		CASE WHEN t IS NOT NULL THEN 'Attach the engine again.' END;
 
+	RETURN QUERY SELECT 'ranks ' || u.engine, 'ERROR', format('triggers of %s that are missing or do not always fire: %s', u.relation, string_agg(u.trigger, ', ' ORDER BY u.trigger)),
+		CASE WHEN bool_or(u.missing) THEN 'Drop the boards and create them again.' ELSE 'SELECT reputation.board_restore(), as the extension''s owner.' END
+	FROM reputation.rank_untracked() u GROUP BY u.engine, u.relation ORDER BY 1;
+
 	SELECT count(*), min(due_at) INTO n, oldest FROM reputation.job WHERE due_at <= now;
 	age := now - oldest;
 	RETURN QUERY SELECT 'queue', CASE WHEN age > interval '10 min' THEN 'ERROR' WHEN age > interval '1 min' THEN 'WARN' ELSE 'OK' END,

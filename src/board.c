@@ -28,6 +28,8 @@
 PG_FUNCTION_INFO_V1(reputation_leaderboard_create);
 PG_FUNCTION_INFO_V1(reputation_leaderboard_drop);
 PG_FUNCTION_INFO_V1(reputation_rank_rebuild);
+PG_FUNCTION_INFO_V1(reputation_rank_make);
+PG_FUNCTION_INFO_V1(reputation_rank_drop);
 
 static int
 periods_of(const EngineDescriptor *d)
@@ -98,13 +100,15 @@ board_refresh_caches(List *engines, bool all)
 
 /*
  * board_fold_deltas -- has changes that could not go into a tree's nodes moved there
- * at the end of this transaction; true if there are any.
+ * at the end of this transaction; true if there are any. Those of an engine that is
+ * not attached, or suspended, stay: readers add them.
  */
 bool
 board_fold_deltas(List *engines)
 {
 	uint64		count = spi_exec("SELECT DISTINCT tree FROM reputation.rank_delta", 0, NULL, NULL,
 								 NULL);
+	bool		any = false;
 
 	for (uint64 row = 0; row < count; row++)
 	{
@@ -114,16 +118,16 @@ board_fold_deltas(List *engines)
 		foreach(cell, engines)
 		{
 			const EngineDescriptor *d = ((const Engine *) lfirst(cell))->descriptor;
-
 			RankSource	source;
 
 			if (tree / RANK_TREES_OF_ENGINE != d->id)
 				continue;
 			source = rank_source(d, tree % RANK_TREES_OF_ENGINE);
 			rank_request_fold(&source);
+			any = true;
 		}
 	}
-	return count > 0;
+	return any;
 }
 
 /*
@@ -144,24 +148,70 @@ reputation_rank_rebuild(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/*
+ * reputation.rank_make(engine) -- makes the trees of an engine anew at once.
+ */
+Datum
+reputation_rank_make(PG_FUNCTION_ARGS)
+{
+	const EngineDescriptor *d = engine_descriptor(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+
+	for (int period = 0; period < periods_of(d); period++)
+	{
+		RankSource	source = rank_source(d, period);
+
+		rank_make(&source);
+	}
+	PG_RETURN_VOID();
+}
+
+/*
+ * reputation.rank_drop(engine_id) -- removes what there is of an engine's trees at once.
+ */
+Datum
+reputation_rank_drop(PG_FUNCTION_ARGS)
+{
+	for (int period = 0; period < RANK_TREES_OF_ENGINE; period++)
+		rank_drop(rank_tree_of(PG_GETARG_INT32(0), period));
+	PG_RETURN_VOID();
+}
+
+/* An argument that was given and is for a board over a table; NULL when there is none. */
+static const char *
+table_argument(FunctionCallInfo fcinfo)
+{
+	if (!PG_ARGISNULL(5))
+		return "zone";
+	if (!PG_ARGISNULL(6))
+		return "rank_column";
+	if (strcmp(attach_argument(fcinfo, 3, "users"), "users") != 0)
+		return "users";
+	if (!PG_ARGISNULL(2) && JB_ROOT_COUNT(PG_GETARG_JSONB_P(2)) > 0)
+		return "columns";
+	if (strcmp(attach_argument(fcinfo, 7, "fire"), "origin") != 0)
+		return "fire";
+	return NULL;
+}
+
 /* Registers a board, with the extension owner's rights; its engine's id. */
 static int
 register_board(FunctionCallInfo fcinfo)
 {
-	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID};
+	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, TEXTOID};
 	char	   *zone = api_text(fcinfo, 5);
+	const char *of_table = table_argument(fcinfo);
 	Datum		values[] = {CStringGetTextDatum(attach_argument(fcinfo, 0, "name")),
 		CStringGetTextDatum(attach_argument(fcinfo, 1, "source")),
 		CStringGetTextDatum(attach_argument(fcinfo, 4, "ties")),
-	zone ? CStringGetTextDatum(zone) : (Datum) 0};
+		zone ? CStringGetTextDatum(zone) : (Datum) 0,
+	of_table ? CStringGetTextDatum(of_table) : (Datum) 0};
+	const char	nulls[] = {' ', ' ', ' ', zone ? ' ' : 'n', of_table ? ' ' : 'n'};
 	EngineContext caller;
 	int			id;
 
 	spi_begin();
 	owner_enter(fcinfo, &caller);
-	(void) lock_engine(FIRST_BOARD_ENGINE, true, true);
-	spi_exec("SELECT reputation.board_register($1, $2, $3, $4)", 4, types, values,
-			 zone ? NULL : "   n");
+	spi_exec("SELECT reputation.board_register($1, $2, $3, $4, $5)", 5, types, values, nulls);
 	id = (int) spi_int(0, 1, NULL);
 	engine_forget_cached();
 	owner_leave(&caller);

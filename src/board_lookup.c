@@ -216,7 +216,9 @@ require_tracked(const Board *board)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the board \"%s\" has no ranks", board->name),
-				 errhint("Drop it and create it again.")));
+				 errdetail("The trigger rank_track of \"%s\" is missing, or does not always fire.",
+						   board->engine->descriptor->score_table),
+				 errhint("See reputation_status().")));
 }
 
 /*

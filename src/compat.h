@@ -48,6 +48,16 @@
 #define DSHASH_COPY_BYTES
 #endif
 
+/* PostgreSQL 16 gives an abbreviation's type, UNKNOWN_FIELD when it is none, in an argument. */
+#if PG_VERSION_NUM >= 160000
+#define timezone_abbrev_type(token, type, offset, tz, extra) \
+	((void) DecodeTimezoneAbbrev(0, (token), &(type), (offset), (tz), (extra)), (type))
+#else
+typedef int DateTimeErrorExtra;
+#define timezone_abbrev_type(token, type, offset, tz, extra) \
+	((void) (extra), (type) = DecodeTimezoneAbbrev(0, (token), (offset), (tz)))
+#endif
+
 /* PostgreSQL 18 has virtual generated columns. */
 #ifndef ATTRIBUTE_GENERATED_VIRTUAL
 #define ATTRIBUTE_GENERATED_VIRTUAL 'v'

@@ -11,7 +11,7 @@
  * Workers only try; a session that drains may wait. It takes ENGINE before FOLD,
  * that before any lane, lanes in ascending order, and DUE last, so two sessions
  * cannot deadlock: FOLD keeps one out that would want lanes after DUE. RANK is taken at
- * the commit and tried only; a rebuild waits for it (rank_tree.c). A unit holds ENGINE shared, an attach or detach exclusive: no unit
+ * the commit and tried only; who changes a whole tree waits for it (rank_tree.c). A unit holds ENGINE shared, an attach or detach exclusive: no unit
  * works with an engine that is changed under it.
  */
 #include "postgres.h"

@@ -16,6 +16,7 @@
 
 #include "api.h"
 #include "catalog/pg_type.h"
+#include "compat.h"
 #include "core/points.h"
 #include "engines.h"
 #include "miscadmin.h"
@@ -24,6 +25,7 @@
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/fmgrprotos.h"
+#include "utils/formatting.h"
 #include "utils/json.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
@@ -50,22 +52,43 @@ typedef struct PointsWeights
 	char	   *zone;			/* NULL: they roll */
 } PointsWeights;
 
+/*
+ * Does PostgreSQL take the name of a zone that has summer time for an abbreviation,
+ * like CET, of one without?
+ */
+static bool
+is_abbreviation(const char *name, pg_tz *zone)
+{
+	char	   *token = asc_tolower(name, strlen(name));
+	DateTimeErrorExtra extra;
+	int			type = UNKNOWN_FIELD;
+	int			offset;
+	long		fixed;
+	pg_tz	   *dynamic;
+
+	return timezone_abbrev_type(token, type, &offset, &dynamic, &extra) != UNKNOWN_FIELD &&
+		!pg_get_timezone_offset(zone, &fixed);
+}
+
 /* The parameter "zone"; NULL when it is not given. 22023 when there is no such zone. */
 static char *
 parse_zone(Jsonb *parameters)
 {
 	JsonbValue	value;
 	char	   *zone;
+	pg_tz	   *tz;
 
 	if (getKeyJsonValueFromContainer(&parameters->root, "zone", 4, &value) == NULL ||
 		value.type == jbvNull)
 		return NULL;
 	zone = value.type == jbvString ? pnstrdup(value.val.string.val, value.val.string.len) : NULL;
-	if (zone == NULL || strlen(zone) > TZ_STRLEN_MAX || pg_tzset(zone) == NULL)
+	tz = zone == NULL || strlen(zone) > TZ_STRLEN_MAX ? NULL : pg_tzset(zone);
+	if (tz == NULL || is_abbreviation(zone, tz))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("parameter \"zone\" must name a time zone%s%s", zone ? ", not " : "",
 						zone ? zone : ""),
+				 errdetail(tz ? "It is an abbreviation, of a zone without summer time." : "There is no such zone."),
 				 errhint("The zones are in pg_timezone_names; null is for rolling windows.")));
 	return zone;
 }

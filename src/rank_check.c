@@ -176,6 +176,25 @@ rank_rebuild(const RankSource *source)
 	MemoryContextDelete(context);
 }
 
+/*
+ * rank_remove -- removes a tree; under its lock.
+ */
+void
+rank_remove(int tree)
+{
+	RankNodes  *nodes = rank_nodes_open(tree, SnapshotSelf, true);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	RankChange *deltas;
+
+	if (nodes != NULL)
+	{
+		rank_nodes_remove(nodes);
+		rank_nodes_close(nodes);
+		(void) rank_deltas_read(tree, snapshot, true, &deltas);
+	}
+	UnregisterSnapshot(snapshot);
+}
+
 /* Verify: the stored nodes in the order in which the expected ones come. */
 typedef struct Comparison
 {

@@ -71,9 +71,21 @@ add_to_place(uint64 key, const RankChange *change, const RankStorage *storage, b
 		place->scores_above += (there.users_same + change->users > 0) - (there.users_same > 0);
 }
 
+/* XX001: the tree is spoilt, or was not made yet after a restore. */
+static void
+cannot_read(const Board *board)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DATA_CORRUPTED),
+			 errmsg("the ranks of the board \"%s\" cannot be read", board->name),
+			 errdetail("The scores of \"%s\" are not all counted in reputation.rank_node.",
+					   board->engine->descriptor->score_table),
+			 errhint("reputation_repair() makes them anew; after a restore the first drain does.")));
+}
+
 /*
- * rank_find_place -- where a score is on the board; all of it, or how many are above.
- * XX001 when the tree cannot be read.
+ * rank_find_place -- where a score that somebody has is on the board; all of it, or
+ * how many are above. XX001 when the tree does not know it, or cannot be read.
  */
 RankPlace
 rank_find_place(const Board *board, int64 score, bool all)
@@ -87,14 +99,13 @@ rank_find_place(const Board *board, int64 score, bool all)
 
 	if (!rank_reader_open(&reader, board->source.tree, snapshot) ||
 		!rank_find(&reader.storage, key, all, &place))
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("the ranks of the board \"%s\" cannot be read", board->name),
-				 errhint("reputation_repair() makes them anew.")));
+		cannot_read(board);
 	npending = rank_pending(board->source.tree, snapshot, &pending);
 	for (size_t i = 0; i < npending; i++)
 		add_to_place(key, &pending[i], &reader.storage, all, &place);
 	rank_reader_close(&reader);
+	if (place.users_same < 1)
+		cannot_read(board);
 	return place;
 }
 

@@ -27,17 +27,25 @@
  *
  * A rolled back subtransaction takes its notes with it: each carries its nesting
  * level, the notes of a level are the last ones, and become the parent's when it
- * commits. A TRUNCATE, or a repair, notes that the tree is to be made anew; that
- * is done at the commit from the rows as they are then (rank_check.c), under the
- * lock, for which it waits. A tree that turns out to be spoilt is made anew at
- * once.
+ * commits. A repair notes that the tree is to be made anew; that is done at the
+ * commit from the rows as they are then (rank_check.c), under the lock, for which it
+ * waits. So is a tree that turns out to be spoilt.
+ *
+ * A TRUNCATE, a new board over a table with rows, and a dropped one change the whole
+ * tree at once, under the lock, for which they wait: who reads in the same
+ * transaction finds it as the table is, and no node outlives its table. What the
+ * transaction had noted before is in such a tree, or went with the table, so it is
+ * taken back by notes of the opposite. Nodes and notes are rolled back together.
  *
  * A reader adds the notes of its own transaction, too, of commands that its
  * snapshot shows the rows of. (Where very many notes were added up that is the last
  * command that changed a score.)
  *
- * Deadlocks cannot come of it: the lock is only tried, but for making a tree anew,
- * and whoever has it is in its commit, or makes another anew, in ascending order.
+ * Deadlocks cannot come of it. The lock is only tried, or waited for at the commit, in
+ * ascending order, by who has locked the score table since it made its note: a
+ * TRUNCATE waits for that before it has the lock. Whoever has it is in its commit,
+ * where it waits for later trees at most; or has changed the whole tree, and then only
+ * another one that does waits for it.
  */
 #include "postgres.h"
 
@@ -49,6 +57,7 @@
 #include "fmgr.h"
 #include "locks.h"
 #include "rank_tree.h"
+#include "storage/lmgr.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -98,6 +107,36 @@ compare_notes(const void *a, const void *b)
 	return (int) y->rebuild - (int) x->rebuild;
 }
 
+static int
+compare_changes(const void *a, const void *b)
+{
+	uint64		x = ((const RankChange *) a)->key;
+	uint64		y = ((const RankChange *) b)->key;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Sorts changes and adds up those of a score; returns how many are left. */
+static size_t
+combine(RankChange *changes, size_t count)
+{
+	size_t		kept = 0;
+	size_t		next = 0;
+
+	if (count > 1)
+		qsort(changes, count, sizeof(RankChange), compare_changes);
+	while (next < count)
+	{
+		RankChange	sum = changes[next++];
+
+		for (; next < count && changes[next].key == sum.key; next++)
+			sum.users += changes[next].users;
+		if (sum.users != 0)
+			changes[kept++] = sum;
+	}
+	return kept;
+}
+
 /* Adds up the notes of the present level, the last ones. */
 static void
 add_up_notes(void)
@@ -144,18 +183,70 @@ add_note(const RankSource *source, uint64 key, int64 users, bool rebuild)
 }
 
 /*
- * rank_request_rebuild -- has the tree made anew when the transaction commits;
- * waits for its lock.
+ * rank_request_rebuild -- has the tree made anew when the transaction commits.
  */
 void
 rank_request_rebuild(const RankSource *source)
 {
-	(void) lock_rank(source->tree, true);
+	LockRelationOid(source->relation, AccessShareLock);
 	add_note(source, 0, 0, true);
 }
 
+/* Takes back what this transaction noted of a tree. */
+static void
+take_back_notes(int tree)
+{
+	RankChange *changes = MemoryContextAllocHuge(CurrentMemoryContext,
+												 sizeof(RankChange) * Max(nnotes, 1));
+	RankSource	source = {.tree = tree};
+	size_t		count = 0;
+
+	for (size_t i = 0; i < nnotes; i++)
+	{
+		if (notes[i].source.tree != tree)
+			continue;
+		source = notes[i].source;
+		changes[count++] = (RankChange)
+		{
+			notes[i].key, notes[i].users, 0
+		};
+	}
+	count = combine(changes, count);
+	for (size_t i = 0; i < count; i++)
+		add_note(&source, changes[i].key, -changes[i].users, false);
+	pfree(changes);
+}
+
 /*
- * rank_is_tracked -- has the score table the trigger that keeps its trees?
+ * rank_make -- makes the tree anew at once; waits for its lock.
+ */
+void
+rank_make(const RankSource *source)
+{
+	LockRelationOid(source->relation, AccessShareLock);
+	(void) lock_rank(source->tree, true);
+	CommandCounterIncrement();
+	take_back_notes(source->tree);
+	rank_rebuild(source);
+	touching[source->tree] = true;
+}
+
+/*
+ * rank_drop -- removes a tree whose score table is gone, or not tracked any more, at
+ * once; waits for its lock.
+ */
+void
+rank_drop(int tree)
+{
+	(void) lock_rank(tree, true);
+	CommandCounterIncrement();
+	take_back_notes(tree);
+	rank_remove(tree);
+}
+
+/*
+ * rank_is_tracked -- has the score table the trigger that keeps its trees, also
+ * where session_replication_role has others not fire?
  */
 bool
 rank_is_tracked(Oid relation)
@@ -164,7 +255,8 @@ rank_is_tracked(Oid relation)
 	bool		found = false;
 
 	for (int i = 0; table->trigdesc != NULL && i < table->trigdesc->numtriggers && !found; i++)
-		found = strcmp(table->trigdesc->triggers[i].tgname, "rank_track") == 0;
+		found = strcmp(table->trigdesc->triggers[i].tgname, "rank_track") == 0 &&
+			table->trigdesc->triggers[i].tgenabled == TRIGGER_FIRES_ALWAYS;
 	relation_close(table, AccessShareLock);
 	return found;
 }
@@ -204,7 +296,7 @@ track_column(TriggerData *data, const RankSource *source)
 									 source->column - 1)->atttypid;
 
 	if (TRIGGER_FIRED_BY_TRUNCATE(event))
-		rank_request_rebuild(source);
+		rank_make(source);
 	else if (TRIGGER_FIRED_BY_INSERT(event))
 		note_score(source, data->tg_trigslot, type, 1);
 	else if (TRIGGER_FIRED_BY_DELETE(event))
@@ -253,36 +345,6 @@ reputation_rank_track(PG_FUNCTION_ARGS)
 	return PointerGetDatum(NULL);
 }
 
-static int
-compare_changes(const void *a, const void *b)
-{
-	uint64		x = ((const RankChange *) a)->key;
-	uint64		y = ((const RankChange *) b)->key;
-
-	return x < y ? -1 : x > y;
-}
-
-/* Sorts changes and adds up those of a score; returns how many are left. */
-static size_t
-combine(RankChange *changes, size_t count)
-{
-	size_t		kept = 0;
-	size_t		next = 0;
-
-	if (count > 1)
-		qsort(changes, count, sizeof(RankChange), compare_changes);
-	while (next < count)
-	{
-		RankChange	sum = changes[next++];
-
-		for (; next < count && changes[next].key == sum.key; next++)
-			sum.users += changes[next].users;
-		if (sum.users != 0)
-			changes[kept++] = sum;
-	}
-	return kept;
-}
-
 /* Moves the tree's deltas and the changes into its nodes; under its lock. */
 static void
 change_nodes(const RankSource *source, RankChange *changes, size_t count)
@@ -323,11 +385,25 @@ touches_top(int tree, const RankChange *changes, size_t count)
 	return count > 0 && (!known[tree] || rank_score(changes[count - 1].key) >= thresholds[tree]);
 }
 
+/* The source that notes of a tree are of; not a table that was dropped meanwhile. */
+static const RankSource *
+present_source(const Note *first, size_t count)
+{
+	const RankSource *source = &first->source;
+
+	for (size_t i = 1; i < count; i++)
+	{
+		if (first[i].source.relation != source->relation && get_rel_name(source->relation) == NULL)
+			source = &first[i].source;
+	}
+	return source;
+}
+
 /* Writes what was noted of a tree. */
 static void
 flush_tree(const Note *first, size_t count)
 {
-	const RankSource *source = &first->source;
+	const RankSource *source = present_source(first, count);
 	RankChange *changes = MemoryContextAllocHuge(CurrentMemoryContext,
 												 sizeof(RankChange) * count);
 	bool		rebuild = false;
@@ -343,7 +419,11 @@ flush_tree(const Note *first, size_t count)
 	count = combine(changes, count);
 	touching[source->tree] |= rebuild || touches_top(source->tree, changes, count);
 	if (rebuild)
-		rank_rebuild(source);
+	{
+		(void) lock_rank(source->tree, true);
+		if (get_rel_name(source->relation) != NULL && rank_is_tracked(source->relation))
+			rank_rebuild(source);
+	}
 	else if (lock_rank(source->tree, false))
 		change_nodes(source, changes, count);
 	else
@@ -371,9 +451,16 @@ flush_notes(void)
 			next++;
 		flush_tree(&notes[first], next - first);
 	}
-	/* There may be room for notes that were all rolled back. It goes with the transaction. */
+	nnotes = 0;
+}
+
+/* The array goes with its transaction, also when a rollback emptied it before. */
+static void
+forget_notes(void)
+{
 	notes = NULL;
 	nnotes = 0;
+	room = 0;
 }
 
 static void
@@ -387,17 +474,16 @@ at_transaction_event(XactEvent event, void *arg)
 			break;
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PREPARE:
-			Assert(notes == NULL);
 			for (int i = 0; i < RANK_TREES; i++)
 			{
 				touched[i] |= touching[i];
 				touching[i] = false;
 			}
+			forget_notes();
 			break;
 		case XACT_EVENT_ABORT:
 			memset(touching, 0, sizeof(touching));
-			notes = NULL;
-			nnotes = 0;
+			forget_notes();
 			break;
 		default:
 			break;
@@ -491,5 +577,6 @@ rank_top_touched(int tree)
 void
 rank_request_fold(const RankSource *source)
 {
-	add_note(source, 0, 0, false);
+	if (ConditionalLockRelationOid(source->relation, AccessShareLock))
+		add_note(source, 0, 0, false);
 }

@@ -33,6 +33,8 @@ typedef struct RankSource
 extern void rank_init(void);
 extern bool rank_is_tracked(Oid relation);
 extern void rank_request_rebuild(const RankSource *source);
+extern void rank_make(const RankSource *source);
+extern void rank_drop(int tree);
 extern size_t rank_pending(int tree, Snapshot snapshot, RankChange **changes);
 extern bool rank_top_is_stale(int tree);
 extern void rank_top_is_known(int tree, int64 threshold);
@@ -76,6 +78,7 @@ extern size_t rank_deltas_read(int tree, Snapshot snapshot, bool take, RankChang
 /* rank_check.c */
 extern int64 rank_value(Datum value, Oid type);
 extern void rank_rebuild(const RankSource *source);
+extern void rank_remove(int tree);
 extern RankSource rank_source(const EngineDescriptor *engine, int period);
 
 typedef void (*RankReport) (void *arg, const RankSource *source, const char *item,

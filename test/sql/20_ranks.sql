@@ -1,0 +1,161 @@
+-- Ranks where trees come and go: rollbacks, dropped boards, restores, replicas.
+\set SHOW_CONTEXT never
+SET timezone = 'UTC';
+SET datestyle = 'ISO, MDY';
+SET reputation.clock = '2026-01-01 00:00:00+00';
+SET reputation.debounce = 0;
+CALL test.make_tables('ranks');
+INSERT INTO users SELECT i, 'user ' || i FROM generate_series(1, 300) i;
+SELECT points_attach() IS NOT NULL AS attached;
+SELECT reputation_process();
+
+-- All that a transaction noted is rolled back; the next one does not go by its memory.
+BEGIN;
+SAVEPOINT s;
+SELECT award_points(1, 5), points_recalc(1);
+ROLLBACK TO s;
+COMMIT;
+BEGIN;
+SELECT award_points(2, 5), points_recalc(2);
+SELECT count(*) FROM pg_class a, pg_class b WHERE a.oid = 0 OR b.relname > a.relname HAVING count(*) < 0;
+SELECT calculate_user_rank(2), calculate_user_rank(1);
+COMMIT;
+SELECT calculate_user_rank(2), calculate_user_rank(1);
+SELECT * FROM reputation_verify('points');
+
+-- Whose rank is not that of a count; for each board a row, if it is wrong.
+CREATE FUNCTION test.wrong_ranks(board text, scores regclass, score text DEFAULT 'all_time', OUT users bigint, OUT wrong bigint) LANGUAGE plpgsql AS $$
+BEGIN
+	EXECUTE format('SELECT count(*), count(*) FILTER (WHERE calculate_user_rank(user_id, board => $1) IS DISTINCT FROM rank)
+		FROM (SELECT user_id, rank() OVER (ORDER BY %s DESC) AS rank FROM %s) s', score, scores) INTO users, wrong USING board;
+END $$;
+
+-- Made, filled and dropped in one transaction: nothing stays that the next board of its number would count.
+SET ROLE regress_app;
+CREATE TABLE likes (user_id int, points int, created_at timestamptz);
+CREATE INDEX ON likes (user_id);
+RESET ROLE;
+INSERT INTO likes SELECT i, i % 50, '2025-12-31' FROM generate_series(1, 300) i;
+BEGIN;
+SELECT leaderboard_create('gone', 'likes') > 0 AS created;
+SELECT reputation_process('gone');
+SELECT leaderboard_drop('gone');
+COMMIT;
+SELECT * FROM reputation.rank_node WHERE tree / 4 = 16;
+SELECT leaderboard_create('kept', 'likes') > 0 AS created;
+SELECT reputation_process('kept');
+SELECT * FROM test.wrong_ranks('kept', 'reputation.board_kept_scores');
+-- The next one of the same number in the transaction that drops it; and rolled back.
+BEGIN;
+UPDATE likes SET points = 1000 WHERE user_id = 7;
+SAVEPOINT s;
+SELECT leaderboard_drop('kept');
+SELECT leaderboard_create('next', 'likes') > 0 AS created;
+SELECT reputation_process('next');
+SELECT * FROM test.wrong_ranks('next', 'reputation.board_next_scores');
+ROLLBACK TO s;
+SELECT * FROM test.wrong_ranks('kept', 'reputation.board_kept_scores');
+COMMIT;
+SELECT reputation_process() > 0 AS computed;
+SELECT * FROM test.wrong_ranks('kept', 'reputation.board_kept_scores');
+BEGIN;
+SELECT reputation.rank_rebuild('kept');
+SELECT leaderboard_drop('kept');
+SELECT leaderboard_create('next', 'likes') > 0 AS created;
+SELECT reputation_process('next');
+COMMIT;
+SELECT * FROM test.wrong_ranks('next', 'reputation.board_next_scores');
+SELECT * FROM reputation_verify();
+SELECT leaderboard_drop('next');
+
+-- A board over scores that are there has its ranks at once; a table that is emptied has others at once.
+SELECT builder_score_attach() IS NOT NULL AS attached;
+INSERT INTO projects SELECT i, i % 50 * 2 + 1, 'shipped' FROM generate_series(1, 120) i;
+SELECT reputation_process() > 0 AS computed;
+BEGIN;
+UPDATE reputation.builder_scores SET score = score + 7 WHERE user_id = '200';
+SELECT leaderboard_create('builders', 'builder');
+SELECT * FROM test.wrong_ranks('builders', 'reputation.builder_scores', 'score');
+UPDATE reputation.builder_scores SET score = score + 7 WHERE user_id = '199';
+SELECT * FROM test.wrong_ranks('builders', 'reputation.builder_scores', 'score');
+ROLLBACK;
+SELECT leaderboard_create('builders', 'builder');
+SELECT * FROM test.wrong_ranks('builders', 'reputation.builder_scores', 'score');
+BEGIN;
+SELECT award_points(3, 50), points_recalc(3);
+SAVEPOINT s;
+SELECT award_points(4, 60), points_recalc(4);
+TRUNCATE reputation.points_scores;
+INSERT INTO reputation.points_scores VALUES ('1', 5, 5, 0, 0, '-infinity', 1, '2026-01-01', NULL), ('2', 6, 6, 0, 0, '-infinity', 1, '2026-01-01', NULL);
+SELECT * FROM test.wrong_ranks('points', 'reputation.points_scores');
+ROLLBACK TO s;
+SELECT * FROM test.wrong_ranks('points', 'reputation.points_scores');
+SELECT calculate_user_rank(3);
+COMMIT;
+SELECT * FROM test.wrong_ranks('points', 'reputation.points_scores');
+SELECT * FROM reputation_verify();
+-- As between a restore and the first drain.
+DELETE FROM reputation.rank_node WHERE tree = 16;
+SELECT calculate_user_rank(5);
+SELECT * FROM leaderboard("limit" => 1);
+SELECT reputation.rank_make('points');
+SELECT calculate_user_rank(3), calculate_user_rank(2);
+
+-- The triggers fire on a replica, too; a board whose trigger does not says so.
+BEGIN;
+SET LOCAL session_replication_role = replica;
+INSERT INTO reputation.points_scores SELECT i::text, i, i, 0, 0, '-infinity', 1, '2026-01-01', NULL FROM generate_series(1001, 1009) i;
+COMMIT;
+SELECT * FROM test.wrong_ranks('points', 'reputation.points_scores');
+SELECT check_name FROM reputation_status() WHERE check_name LIKE 'rank%';
+ALTER TABLE reputation.points_scores ENABLE TRIGGER rank_track, DISABLE TRIGGER rank_track_truncate;
+SELECT * FROM reputation_status() WHERE check_name LIKE 'rank%';
+SELECT calculate_user_rank(3);
+DELETE FROM reputation.points_scores WHERE user_id > '1000' AND length(user_id) = 4;
+SELECT reputation.board_restore();
+SELECT calculate_user_rank(3);
+SELECT check_name FROM reputation_status() WHERE check_name LIKE 'rank%';
+SELECT * FROM test.wrong_ranks('points', 'reputation.points_scores');
+
+-- What is for a board over a table.
+SELECT leaderboard_create('more', 'builder', rank_column => 'nonsense');
+SELECT leaderboard_create('more', 'builder', users => 'nowhere');
+SELECT leaderboard_create('more', 'builder', columns => '{"x": 1}');
+SELECT leaderboard_create('more', 'builder', fire => 'bogus');
+SELECT leaderboard_create('more', 'builders', zone => 'UTC');
+SELECT leaderboard_create('more', 'likes', zone => 'CET');
+SELECT leaderboard_create('more', 'likes', zone => 'EST') > 0 AS created;
+SELECT leaderboard_drop('more');
+-- Another board for a source.
+SELECT leaderboard_create('more', 'builders', ties => 'dense');
+SELECT leaderboard_create('yet_more', 'more');
+SELECT name, engine, ties FROM reputation.board ORDER BY 1;
+SELECT leaderboard_drop('more'), leaderboard_drop('yet_more');
+
+-- The job of a board over scores; with it goes what nobody refreshes, whatever is attached.
+DELETE FROM reputation.schedule;
+SELECT leaderboard_drop('builders');
+SELECT leaderboard_create('builders', 'builder');
+SELECT job_name, every, started_by FROM reputation.schedule;
+SELECT DISTINCT board FROM reputation.leaderboard_cache ORDER BY 1;
+SELECT points_detach();
+SET reputation.clock = '2026-01-01 02:00:00+00';
+CALL reputation_run('leaderboards');
+SELECT DISTINCT board FROM reputation.leaderboard_cache ORDER BY 1;
+SELECT points_attach() IS NOT NULL AS attached;
+SELECT leaderboard_drop('builders');
+
+-- The application's role awards; a reader sees the cache.
+CREATE ROLE regress_writer NOLOGIN IN ROLE reputation_writer;
+CREATE ROLE regress_reader NOLOGIN IN ROLE reputation_reader;
+SET ROLE regress_writer;
+SELECT award_points(9, 1, 'w', 'w'), revoke_points(9, 'w');
+RESET ROLE;
+SET ROLE regress_reader;
+SELECT count(*) >= 0 AS seen FROM reputation.leaderboard_cache;
+SELECT award_points(9, 1);
+RESET ROLE;
+DROP ROLE regress_writer, regress_reader;
+DROP FUNCTION test.wrong_ranks;
+DROP TABLE likes;
+CALL test.clean('ranks');
