@@ -54,14 +54,14 @@ COMMENT ON FUNCTION reputation.ledger_guard() IS
 CREATE TRIGGER ledger_guard BEFORE UPDATE OR DELETE ON reputation.point_ledger
 FOR EACH ROW EXECUTE FUNCTION reputation.ledger_guard();
 
-CREATE FUNCTION reputation.ledger_forget(user_id text, alias text) RETURNS bigint
+CREATE FUNCTION reputation.ledger_forget(user_id text, alias text, ids bigint[] DEFAULT NULL) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	forgotten bigint;
 BEGIN
 	PERFORM set_config('reputation_ledger.forgets', ledger_forget.user_id, true);
 	IF alias IS NULL THEN
-		DELETE FROM reputation.point_ledger l WHERE l.user_id = ledger_forget.user_id;
+		DELETE FROM reputation.point_ledger l WHERE l.user_id = ledger_forget.user_id AND (ids IS NULL OR l.id = ANY (ids));
 	ELSE
 		UPDATE reputation.point_ledger l SET user_id = alias, reason = NULL, source_key = NULL WHERE l.user_id = ledger_forget.user_id;
 	END IF;
@@ -70,8 +70,8 @@ BEGIN
 	RETURN forgotten;
 END
 $$;
-COMMENT ON FUNCTION reputation.ledger_forget(text, text) IS
-'Removes a user''s ledger rows, or leaves them to an alias without reason and source_key; returns how many.';
+COMMENT ON FUNCTION reputation.ledger_forget(text, text, bigint[]) IS
+'Removes a user''s ledger rows, all or those with the ids, or leaves all to an alias without reason and source_key; returns how many.';
 
 CREATE FUNCTION reputation.period_after(engine text, period text) RETURNS timestamptz
 LANGUAGE C STABLE STRICT AS 'MODULE_PATHNAME', 'reputation_period_after';

@@ -147,7 +147,7 @@ BEGIN
 END
 $$;
 COMMENT ON PROCEDURE @extschema@.reputation_run(text, text) IS
-'Runs a batch job now: nightly (recompute everybody), leaderboards (rank columns) or badges (who gains or loses one). With a worker it only starts it; without one it drains the work itself, committing as it goes, and nightly removes old audit rows. 22023 unknown job.';
+'Runs a batch job now: nightly (recompute everybody), leaderboards (rank columns, and the caches of the boards) or badges (who gains or loses one). With a worker it only starts it; without one it drains the work itself, committing as it goes, and nightly removes old audit rows. 22023 unknown job.';
 
 CREATE FUNCTION @extschema@.reputation_schedule(nightly time DEFAULT '03:00', leaderboards interval DEFAULT '15 min', badges interval DEFAULT '1 hour')
 RETURNS TABLE (job text, schedule text, started_by text)

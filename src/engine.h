@@ -219,6 +219,7 @@ extern uint64 engine_update(const Engine *engine, bool hasty, const char *sql, i
 							const Oid *types, const Datum *values);
 extern uint64 engine_fetch(const Engine *engine, const char *sql, int rows, Portal *portal);
 extern Datum typed_array(Oid type, char **texts, int count);
+extern Datum engine_fitting_keys(Oid type, char **keys, int count);
 extern int	engine_compute(Engine *engine, char **keys, int count, Score **scores);
 extern int	engine_compute_in_snapshot(Engine *engine, char **keys, int count, Score **scores);
 extern Score *engine_foresee(Engine *engine, char *key, TimestampTz when);

@@ -197,9 +197,11 @@ key_fits(Oid type, const char *key)
 							   number >= PG_INT32_MIN && number <= PG_INT32_MAX);
 }
 
-/* The keys that fit the type, as an array of it. */
-static Datum
-fitting_keys(Oid type, char **keys, int count)
+/*
+ * engine_fitting_keys -- the keys that fit the type, as an array of it.
+ */
+Datum
+engine_fitting_keys(Oid type, char **keys, int count)
 {
 	char	  **fitting = palloc(sizeof(char *) * Max(count, 1));
 	int			nfitting = 0;
@@ -217,7 +219,7 @@ static int
 compute(Engine *engine, bool read_only, TimestampTz now, char **keys, int count, Score **scores)
 {
 	Oid			types[] = {get_array_type(engine->key_type)};
-	Datum		values[] = {fitting_keys(engine->key_type, keys, count)};
+	Datum		values[] = {engine_fitting_keys(engine->key_type, keys, count)};
 	char	   *sql = compute_query(engine, false);
 	uint64		found;
 	int			level = spi_settings_begin();

@@ -361,8 +361,38 @@ engine_row_is_free(Engine *engine, const char *key)
 }
 
 /*
- * engine_remove_users -- removes what is kept about users that are gone. Ledger rows
- * of a user that never had a score are of one who may still come: they stay.
+ * Removes ledger rows of users that are gone. One who was inserted again after the
+ * computation looked may have been awarded points since: which rows are to go is read
+ * with the users, in one snapshot. Those of a user that never had a score are of one
+ * who may still come: they stay.
+ */
+static void
+remove_ledger_rows(const Engine *engine, char **keys, int count)
+{
+	Oid			types[] = {TEXTARRAYOID, get_array_type(engine->key_type)};
+	Datum		values[] = {text_array(keys, count),
+	engine_fitting_keys(engine->key_type, keys, count)};
+	char	   *sql = psprintf("SELECT pg_catalog.array_agg(l.id) FROM reputation.%s l "
+							   "JOIN reputation.%s s ON s.user_id = l.user_id "
+							   "WHERE l.user_id = ANY ($1) AND NOT EXISTS (SELECT FROM %s t "
+							   "WHERE t.%s = ANY ($2) AND t.%s::text COLLATE \"C\" = l.user_id)",
+							   engine->descriptor->ledger, engine->descriptor->score_table,
+							   engine->users_name, engine->users_key, engine->users_key);
+	Oid			ids_type[] = {INT8ARRAYOID};
+	Datum		ids[1];
+	bool		none;
+
+	engine_exec(engine, false, sql, 2, types, values);
+	ids[0] = spi_datum(0, 1, &none);
+	if (!none)
+		spi_exec(psprintf("SELECT reputation.ledger_forget(l.user_id, NULL, "
+						  "pg_catalog.array_agg(l.id)) FROM reputation.%s l "
+						  "WHERE l.id = ANY ($1) GROUP BY l.user_id", engine->descriptor->ledger),
+				 1, ids_type, ids, NULL);
+}
+
+/*
+ * engine_remove_users -- removes what is kept about users that are gone.
  */
 void
 engine_remove_users(Engine *engine, char **keys, int count)
@@ -374,9 +404,7 @@ engine_remove_users(Engine *engine, char **keys, int count)
 	if (engine->descriptor->apart != NULL)
 		spi_exec(engine->descriptor->apart->remove, 1, &types[1], &values[1], NULL);
 	if (engine->descriptor->ledger != NULL)
-		spi_exec(psprintf("SELECT reputation.ledger_forget(user_id, NULL::text) FROM reputation.%s "
-						  "WHERE user_id = ANY ($1)", engine->descriptor->score_table),
-				 1, &types[1], &values[1], NULL);
+		remove_ledger_rows(engine, keys, count);
 	spi_exec(psprintf("DELETE FROM reputation.%s WHERE user_id = ANY ($1)",
 					  engine->descriptor->score_table), 1, &types[1], &values[1], NULL);
 	if (engine->descriptor->audit_table != NULL)

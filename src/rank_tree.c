@@ -357,11 +357,12 @@ flush_notes(void)
 {
 	size_t		next = 0;
 
-	if (nnotes == 0)
-		return;
-	/* Making a tree anew must see what this transaction wrote. */
-	CommandCounterIncrement();
-	qsort(notes, nnotes, sizeof(Note), compare_notes);
+	if (nnotes > 0)
+	{
+		/* Making a tree anew must see what this transaction wrote. */
+		CommandCounterIncrement();
+		qsort(notes, nnotes, sizeof(Note), compare_notes);
+	}
 	while (next < nnotes)
 	{
 		size_t		first = next;
@@ -370,6 +371,7 @@ flush_notes(void)
 			next++;
 		flush_tree(&notes[first], next - first);
 	}
+	/* There may be room for notes that were all rolled back. It goes with the transaction. */
 	notes = NULL;
 	nnotes = 0;
 }
@@ -385,6 +387,7 @@ at_transaction_event(XactEvent event, void *arg)
 			break;
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PREPARE:
+			Assert(notes == NULL);
 			for (int i = 0; i < RANK_TREES; i++)
 			{
 				touched[i] |= touching[i];

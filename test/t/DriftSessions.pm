@@ -157,18 +157,29 @@ my @statements = (
 	sub { sprintf 'DELETE FROM wingman_sessions WHERE match_id = %d AND status = %s;', match(), status() },
 	sub { sprintf 'DELETE FROM wingman_matches WHERE id = %d;', match() });
 
+# That somebody missed the sessions of some matches.
+sub miss
+{
+	my ($variant, $matches) = @_;
+	my $blame = pick(@{ $variants{$variant}->{blame} });
+
+	return "UPDATE wingman_sessions SET status = 'no_show', user1_completed_confirmed_by_user2 = false WHERE match_id $matches;" if !$blame;
+	return sprintf 'UPDATE wingman_sessions s SET status = %s, %s FROM wingman_matches m WHERE m.id = s.match_id AND m.id %s;',
+	  $blame =~ /cancelled/ ? '$$cancelled$$' : '$$no_show$$', sprintf($blame, 'm.user1_id'), $matches;
+}
+
 # Some matches of two users, where they are missing, and some sessions of theirs.
 sub populate
 {
-	my ($u, $v) = @_;
+	my ($variant, $u, $v) = @_;
 	my $from = number(MATCHES - 10);
 
-	return map {
+	return ((map {
 		(sprintf('INSERT INTO wingman_matches SELECT %d, a.id, b.id FROM users a, users b WHERE a.id = %s AND b.id = %s
 			AND NOT EXISTS (SELECT FROM wingman_matches m WHERE m.id = %1$d);', $_, pick([ $u, $v ], [ $v, $u ])->@*),
 			sprintf('INSERT INTO wingman_sessions (match_id, status, user1_completed_confirmed_by_user2, user2_completed_confirmed_by_user1)
 			SELECT m.id, %s, %s, true FROM wingman_matches m WHERE m.id = %d;', status(), flag(), $_))
-	} $from .. $from + 9;
+	} $from .. $from + 9), miss($variant, "BETWEEN $from AND $from + 1"));
 }
 
 # How many there are, and one at random.

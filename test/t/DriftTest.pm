@@ -16,6 +16,7 @@ package DriftTest;
 use strict;
 use warnings;
 
+use DriftPoints;
 use DriftSessions;
 use IO::Select;
 use IPC::Run ();
@@ -246,17 +247,18 @@ my @statements = (
 sub statement
 {
 	my $u = $_[0]->{uid};
+	my $which = rand(@statements + DriftSessions::statements() + DriftPoints::statements());
 
-	return DriftSessions::statement($_[0]->{name}, sub { $u->(user()) })
-	  if rand(@statements + DriftSessions::statements()) < DriftSessions::statements();
-	return pick(@statements)->($u);
+	return pick(@statements)->($u) if $which < @statements;
+	return DriftSessions::statement($_[0]->{name}, sub { $u->(user()) }) if $which < @statements + DriftSessions::statements();
+	return DriftPoints::statement($_[0]->{name}, sub { $u->(user()) });
 }
 
 sub statements { my $variant = shift; return map { statement($variant) } 1 .. number(4); }
 
 sub recalc
 {
-	return sprintf 'SELECT %s_recalc(%s);', pick('builder_score', 'trust_score', 'session_reputation'), $_[0]->{uid}->(user());
+	return sprintf 'SELECT %s_recalc(%s);', pick('builder_score', 'trust_score', 'session_reputation', 'points'), $_[0]->{uid}->(user());
 }
 
 my $prepared = 0;
@@ -273,7 +275,8 @@ my @sweeps = (
 	'SELECT reputation_repair();',
 	'UPDATE users SET builder_score = builder_score + 1;',
 	'TRUNCATE project_collaborators;',
-	'TRUNCATE projects, project_collaborators;');
+	'TRUNCATE projects, project_collaborators;',
+	DriftPoints::sweeps());
 
 # One transaction of a client, of a random shape.
 sub transaction
@@ -324,7 +327,8 @@ sub populate
 				AND NOT EXISTS (SELECT FROM projects p WHERE p.id = %1$d);',
 			  $_, status(), impact(), $u->($user + $_ % 10)
 		} $project .. $project + 8),
-		(map { DriftSessions::populate($u->($_), $u->($_ + 1)) } $user, $user + 5));
+		(map { DriftSessions::populate($_[0]->{name}, $u->($_), $u->($_ + 1)) } $user, $user + 5),
+		(map { DriftPoints::populate($u->($_)) } $user .. $user + 2));
 }
 
 sub script
@@ -443,10 +447,29 @@ sub kill_process
 
 	return if $status != 0 || $pid !~ /^\d+$/;
 	kill 'KILL', $pid;
-	return;
+	return $pid;
 }
 
-my @sweeping_trouble = ('lock of the inbox', 'old snapshot');
+# The clock stands still while it is set; setting it back has everybody computed again. The server may be crashing.
+my $clock_is_ahead = 0;
+
+sub move_clock
+{
+	my ($node, $ahead) = @_;
+	my $time = $ahead ? POSIX::strftime('%Y-%m-%d %H:%M:%S+00', gmtime(time + $ahead)) : '';
+	my $is_set = "SELECT current_setting('reputation.clock') = '$time'";
+
+	$clock_is_ahead = $ahead ? 1 : 0;
+	for (1 .. 600)
+	{
+		eval { $node->psql('postgres', "ALTER SYSTEM SET reputation.clock = '$time'; SELECT pg_reload_conf();", on_error_stop => 0); };
+		return if eval { ($node->psql('postgres', $is_set, on_error_stop => 0))[1] eq 't' };
+		usleep(20_000);
+	}
+	die "the clock cannot be set";
+}
+
+my @sweeping_trouble = ('clock ahead', 'lock of the inbox', 'old snapshot');
 my %trouble = (
 	'kill -9 of a worker' => sub {
 		kill_process(@_, q{SELECT pid FROM reputation.workers() ORDER BY random() LIMIT 1});
@@ -456,6 +479,7 @@ my %trouble = (
 	},
 	'immediate stop' => sub { $_[0]->stop('immediate'); $_[0]->start; },
 	'restart' => sub { $_[0]->restart; },
+	'clock ahead' => sub { move_clock($_[0], 3600 * pick(7, 25, 192)); },
 	'termination of a worker' => sub { signal_backend(@_, 'pg_terminate_backend', 'worker') },
 	'cancel of a worker' => sub { signal_backend(@_, 'pg_cancel_backend', 'worker') for 1 .. 20; },
 	'termination of a client' => sub { signal_backend(@_, 'pg_terminate_backend', 'client') },
@@ -508,6 +532,7 @@ sub start_server
 			SELECT builder_score_attach();
 			SELECT trust_score_attach(activity => 'activity');
 			@{[DriftSessions::setup($database)]}
+			@{[DriftPoints::setup($database)]}
 			UPDATE reputation.algorithm
 			SET parameters = parameters || '{"debounce": "$variants{$database}->{debounce}"}';});
 	}
@@ -523,6 +548,7 @@ sub shake
 	my @databases = sort keys %variants;
 	my $done = 0;
 
+	move_clock($node) if $clock_is_ahead;
 	while ($done < $total)
 	{
 		my $byte;
@@ -533,9 +559,12 @@ sub shake
 
 		my $kind = pick(sort keys %trouble);
 		$kind = 'kill -9 of a worker' if $done > $total / 3 && grep { $_ eq $kind } @sweeping_trouble;
+		my $was_ahead = $clock_is_ahead;
 		note "after $done of $total chunks: $kind";
 		$trouble{$kind}->($node, pick(@databases));
 		wait_for_server($node, 'postgres');
+		# In the next trouble it still was.
+		move_clock($node) if $was_ahead;
 	}
 	return $done;
 }
@@ -566,6 +595,7 @@ sub phase
 	my $total = @pids * $option->{chunks};
 	is(shake($node, $progress, $total, $option->{every}, $option->{patience}), $total,
 		"phase $phase: the clients did their work");
+	move_clock($node) if $clock_is_ahead;
 	my $failed = 0;
 	foreach my $pid (@pids)
 	{
@@ -595,7 +625,7 @@ sub unexpected_errors
 			my ($level, $code, $message) = ($1, $2, $3);
 
 			next if $level eq 'WARNING' && $code !~ /^(XX|53)/ && $message !~ /reputation/;
-			next if $expected{$code} && $message !~ /reputation|inbox|builder_scores|trust_score|session_scores/;
+			next if $expected{$code} && $message !~ /reputation|inbox|builder_scores|trust_score|session_scores|point_ledger|points_scores|board|rank_/;
 			push @lines, $line;
 		}
 	}
@@ -623,20 +653,64 @@ sub is_none
 	return is($node->safe_psql($database, $query), '', $name);
 }
 
+# Waits until nothing is to be done.
+sub drained
+{
+	my ($node, $database, $condition, $when) = @_;
+
+	ok($node->poll_query_until($database, qq{
+		SELECT NOT EXISTS (SELECT FROM reputation.inbox_0) AND NOT EXISTS (SELECT FROM reputation.inbox_1)
+			AND NOT EXISTS (SELECT FROM reputation.inbox_2) AND NOT EXISTS (SELECT FROM reputation.inbox_3) AND NOT EXISTS (SELECT FROM reputation.inbox_4)
+			AND NOT EXISTS (SELECT FROM reputation.job)
+			AND NOT EXISTS (SELECT FROM reputation.trust_scores WHERE next_due_at <= reputation.clock())
+			AND NOT EXISTS (SELECT FROM reputation.job_runs WHERE status = 'running')
+			AND @{[DriftPoints::none_due($database)]} AND $condition}), "$when: drained")
+	  or diag $node->safe_psql($database, 'SELECT * FROM reputation.job LIMIT 20; SELECT * FROM reputation.job_runs ORDER BY id DESC LIMIT 5');
+	return;
+}
+
+# Queries of what is wrong, each after its name; in one session.
+my @verify = ('verify' => 'SELECT * FROM reputation_verify()');
+
+sub are_none
+{
+	my ($node, $database, $name, @queries) = @_;
+	my $sql = '';
+
+	while (my ($what, $query) = splice @queries, 0, 2)
+	{
+		$sql .= "SELECT '$what', q.* FROM ($query) q;\n";
+	}
+	return is_none($node, $database, $sql, $name);
+}
+
+# Whom time alone changes, all at once: the clock is moved, and the server crashes while the workers are at it.
+sub check_ahead
+{
+	my ($node, $when) = @_;
+
+	move_clock($node, 3600 * pick(25, 85, 192));
+	my $pid = kill_process($node, pick(sort keys %variants), q{SELECT pid FROM reputation.workers() ORDER BY random() LIMIT 1});
+	$node->poll_query_until('postgres', "SELECT NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $pid)") if $pid;
+	foreach my $database (sort keys %variants)
+	{
+		drained($node, $database, 'true', "$when, $database, the clock ahead");
+		are_none($node, $database, "$when, $database, the clock ahead: points, their ranks, and verify", @verify, DriftPoints::wrong($database));
+	}
+	return;
+}
+
 # What must hold when nobody writes any more.
 sub check
 {
 	my ($node, $database, $when) = @_;
 
-	ok($node->poll_query_until($database, q{
-		SELECT NOT EXISTS (SELECT FROM reputation.inbox_0) AND NOT EXISTS (SELECT FROM reputation.inbox_1)
-			AND NOT EXISTS (SELECT FROM reputation.inbox_2) AND NOT EXISTS (SELECT FROM reputation.inbox_3) AND NOT EXISTS (SELECT FROM reputation.inbox_4)
-			AND NOT EXISTS (SELECT FROM reputation.job)
-			AND NOT EXISTS (SELECT FROM reputation.trust_scores WHERE next_due_at <= now())
-			AND NOT EXISTS (SELECT FROM reputation.job_runs WHERE status = 'running')}), "$when: drained")
-	  or diag $node->safe_psql($database, 'SELECT * FROM reputation.job LIMIT 20; SELECT * FROM reputation.job_runs ORDER BY id DESC LIMIT 5');
-
+	drained($node, $database, DriftPoints::none_due_soon($database), $when);
 	is_none($node, $database, q{SELECT * FROM reputation_verify()}, "$when: verify finds nothing");
+	are_none($node, $database, "$when: points and their ranks are the counted ones", DriftPoints::wrong($database));
+	$node->safe_psql($database, q{CALL reputation_run('leaderboards')});
+	drained($node, $database, 'true', "$when, the ranks written");
+	are_none($node, $database, "$when: and so are the written ranks and the tops", DriftPoints::wrong_after_refresh($database));
 	is_none($node, $database, "SET timezone = 'UTC'; SELECT * FROM ($recomputed_trust) r WHERE (stored, stored_new) IS DISTINCT FROM (score, new)",
 		"$when: every trust score is the recomputed one");
 	is_none($node, $database, "SELECT * FROM (@{[DriftSessions::recomputed($database)]}) r WHERE expected IS DISTINCT FROM stored
@@ -644,7 +718,7 @@ sub check
 	is_none($node, $database, q{SELECT user_id FROM reputation.session_scores WHERE user_id NOT IN (SELECT id::text FROM users)},
 		"$when: and nobody's is left");
 	is_none($node, $database, q{SELECT s.user_id, s.score, a.new_score, a.cause FROM reputation.trust_scores s FULL JOIN
-		(SELECT DISTINCT ON (user_id) * FROM reputation.trust_score_audit ORDER BY user_id, id DESC) a USING (user_id)
+		(SELECT DISTINCT ON (user_id) * FROM reputation.trust_score_audit WHERE user_id NOT LIKE 'anonymous-%' ORDER BY user_id, id DESC) a USING (user_id)
 		WHERE (s.score, s.breakdown, s.badges, s.algorithm_version, s.computed_at)
 			IS DISTINCT FROM (a.new_score, a.breakdown, a.badges, a.algorithm_version, a.computed_at)},
 		"$when: the last audit row of each user is its score's");
@@ -665,6 +739,8 @@ sub check
 	cmp_ok($node->safe_psql($database, q{SELECT least(count(*) FILTER (WHERE completed_sessions > 0), count(*) FILTER (WHERE no_shows > 0))
 			FROM reputation.session_scores}), '>', 3,
 		"$when: and sessions");
+	cmp_ok($node->safe_psql($database, 'SELECT least(count(*) FILTER (WHERE weekly > daily), count(*) FILTER (WHERE daily > 0)) FROM reputation.points_scores'),
+		'>', 3, "$when: and points");
 	return;
 }
 
@@ -686,6 +762,7 @@ sub run
 	{
 		push @errors, phase($node, $phase, $seed, \%option);
 		check($node, $_, "phase $phase, $_") foreach sort keys %variants;
+		check_ahead($node, "phase $phase");
 	}
 
 	my @unexpected = unexpected_errors(@errors);
