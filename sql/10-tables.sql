@@ -55,13 +55,13 @@ CREATE TABLE reputation.source_key (
 	source		int			NOT NULL,
 	key_no		smallint	NOT NULL CHECK (key_no > 0),
 	column_name	name		NOT NULL,
-	mode		"char"		NOT NULL CHECK (mode IN ('a', 'o')),
+	mode		"char"		NOT NULL CHECK (mode IN ('a', 'o', 'e')),
 	engine		int			NOT NULL DEFAULT 0,
 	PRIMARY KEY (source, key_no),
 	UNIQUE (source, column_name, mode, engine)
 );
 COMMENT ON COLUMN reputation.source_key.engine IS '0: captured when a change concerns every engine that wants this key; else when it concerns this one, but not all of them';
-COMMENT ON COLUMN reputation.source_key.mode IS 'a: the old and the new value are captured; o: the old value, when it is gone';
+COMMENT ON COLUMN reputation.source_key.mode IS 'a: the old and the new value are captured; o: the old value, when it is gone; e: the change concerns everybody';
 
 CREATE TABLE reputation.capture (
 	engine	int		NOT NULL,

@@ -31,16 +31,16 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
 	attached record;
 BEGIN
-	IF run_job.job_name NOT IN ('nightly', 'leaderboards') THEN
+	IF run_job.job_name NOT IN ('nightly', 'leaderboards', 'badges') THEN
 		RAISE EXCEPTION 'there is no job "%"', run_job.job_name
-			USING ERRCODE = 'invalid_parameter_value', HINT = 'The jobs are: nightly, leaderboards.';
+			USING ERRCODE = 'invalid_parameter_value', HINT = 'The jobs are: nightly, leaderboards, badges.';
 	END IF;
 	IF run_job.job_name = 'leaderboards' THEN
 		PERFORM reputation.board_clean_cache();
 	END IF;
-	FOR attached IN SELECT e.name FROM reputation.engine e ORDER BY e.id LOOP
-		IF run_job.job_name = 'nightly' THEN
-			PERFORM reputation.sweep_start(attached.name, 'nightly', run_job.trigger);
+	FOR attached IN SELECT e.name FROM reputation.engine e WHERE run_job.job_name <> 'badges' OR e.name = 'badges' ORDER BY e.id LOOP
+		IF run_job.job_name <> 'leaderboards' THEN
+			PERFORM reputation.sweep_start(attached.name, run_job.job_name, run_job.trigger);
 			CONTINUE;
 		END IF;
 		INSERT INTO reputation.job_runs (job_name, status, trigger, scope, started_at)
@@ -51,7 +51,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION reputation.run_job(text, text) IS
-'Starts a batch job (nightly, leaderboards) of every attached engine; one that is running will start over at its end. 22023 unknown job.';
+'Starts a batch job of every attached engine (nightly, leaderboards) or of badges; one that is running will start over at its end. 22023 unknown job.';
 
 CREATE FUNCTION reputation.run_due_jobs() RETURNS int
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -150,48 +150,48 @@ BEGIN
 END
 $$;
 COMMENT ON PROCEDURE @extschema@.reputation_run(text, text) IS
-'Runs a batch job now: nightly (recompute everybody) or leaderboards (rank columns, and the caches of the boards). With a worker it only starts it; without one it drains the work itself, committing as it goes, and nightly removes old audit rows. 22023 unknown job.';
+'Runs a batch job now: nightly (recompute everybody), leaderboards (rank columns, and the caches of the boards) or badges (who gains or loses one). With a worker it only starts it; without one it drains the work itself, committing as it goes, and nightly removes old audit rows. 22023 unknown job.';
 
-CREATE FUNCTION @extschema@.reputation_schedule(nightly time DEFAULT '03:00', leaderboards interval DEFAULT '15 min')
+CREATE FUNCTION @extschema@.reputation_schedule(nightly time DEFAULT '03:00', leaderboards interval DEFAULT '15 min', badges interval DEFAULT '1 hour')
 RETURNS TABLE (job text, schedule text, started_by text)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
 	cron oid := (SELECT n.oid FROM pg_extension e JOIN pg_namespace n ON n.nspname = 'cron' WHERE e.extname = 'pg_cron');
-	cron_nightly text := CASE WHEN cron IS NOT NULL THEN reputation.cron_daily(nightly) END;
-	cron_leaderboards text := CASE WHEN cron IS NOT NULL THEN reputation.cron_every(leaderboards) END;
+	wanted record;
 BEGIN
-	IF nightly IS NULL OR leaderboards IS NULL OR leaderboards NOT BETWEEN '1 min' AND '1 day' THEN
-		RAISE EXCEPTION 'nightly must be a time of day and leaderboards an interval of 1 minute to 1 day'
+	IF nightly IS NULL OR leaderboards IS NULL OR leaderboards NOT BETWEEN '1 min' AND '1 day'
+		OR badges IS NULL OR badges NOT BETWEEN '1 min' AND '1 day' THEN
+		RAISE EXCEPTION 'nightly must be a time of day, leaderboards and badges intervals of 1 minute to 1 day'
 			USING ERRCODE = 'invalid_parameter_value';
 	END IF;
-	-- What pg_cron cannot do exactly is left to the worker, if there is one.
-	IF cron IS NOT NULL AND (cron_nightly IS NULL OR cron_leaderboards IS NULL)
-		AND NOT (reputation.preloaded() AND current_setting('reputation.workers', true)::int > 0) THEN
-		RAISE EXCEPTION 'pg_cron cannot start a job %',
-			CASE WHEN cron_nightly IS NULL THEN 'at ' || nightly ELSE 'every ' || leaderboards END
-			USING ERRCODE = 'invalid_parameter_value',
-				HINT = 'It can at a full minute, and at intervals of whole minutes that divide an hour or whole hours that divide a day. A worker can at any; none is running.';
-	END IF;
 	PERFORM @extschema@.reputation_unschedule();
-	INSERT INTO reputation.schedule (job_name, at_time, every, next_run_at, started_by)
-	VALUES ('nightly', nightly, NULL, reputation.next_daily(nightly, reputation.clock()),
-			CASE WHEN cron_nightly IS NULL THEN 'worker' ELSE 'pg_cron' END),
-		('leaderboards', NULL, leaderboards, reputation.clock() + leaderboards,
-			CASE WHEN cron_leaderboards IS NULL THEN 'worker' ELSE 'pg_cron' END);
-	IF cron_nightly IS NOT NULL THEN
-		PERFORM cron.schedule('reputation nightly', cron_nightly, $cron$CALL @extschema@.reputation_run('nightly', 'cron')$cron$);
-	END IF;
-	IF cron_leaderboards IS NOT NULL THEN
-		PERFORM cron.schedule('reputation leaderboards', cron_leaderboards, $cron$CALL @extschema@.reputation_run('leaderboards', 'cron')$cron$);
-	END IF;
+	FOR wanted IN
+		SELECT j.name, j.at_time, j.every, CASE WHEN cron IS NOT NULL THEN coalesce(reputation.cron_daily(j.at_time), reputation.cron_every(j.every)) END AS as_cron
+		FROM (VALUES ('nightly', nightly, NULL), ('leaderboards', NULL, leaderboards), ('badges', NULL, badges)) AS j (name, at_time, every)
+	LOOP
+		-- What pg_cron cannot do exactly is left to the worker, if there is one.
+		IF cron IS NOT NULL AND wanted.as_cron IS NULL
+			AND NOT (reputation.preloaded() AND current_setting('reputation.workers', true)::int > 0) THEN
+			RAISE EXCEPTION 'pg_cron cannot start a job %', coalesce('at ' || wanted.at_time, 'every ' || wanted.every)
+				USING ERRCODE = 'invalid_parameter_value',
+					HINT = 'It can at a full minute, and at intervals of whole minutes that divide an hour or whole hours that divide a day. A worker can at any; none is running.';
+		END IF;
+		INSERT INTO reputation.schedule (job_name, at_time, every, next_run_at, started_by)
+		VALUES (wanted.name, wanted.at_time, wanted.every,
+			coalesce(reputation.next_daily(wanted.at_time, reputation.clock()), reputation.clock() + wanted.every),
+			CASE WHEN wanted.as_cron IS NULL THEN 'worker' ELSE 'pg_cron' END);
+		IF wanted.as_cron IS NOT NULL THEN
+			PERFORM cron.schedule('reputation ' || wanted.name, wanted.as_cron, format('CALL @extschema@.reputation_run(%L, %L)', wanted.name, 'cron'));
+		END IF;
+	END LOOP;
 	PERFORM reputation.wake();
 	RETURN QUERY SELECT s.job_name, coalesce('daily at ' || s.at_time || ' UTC', 'every ' || s.every), s.started_by
 		FROM reputation.schedule s ORDER BY 1;
 END
 $$;
-COMMENT ON FUNCTION @extschema@.reputation_schedule(time, interval) IS
-'Schedules the batch jobs: the nightly recomputation (time of day, UTC) and the leaderboards (interval). With pg_cron in this database it starts them, otherwise, or where it cannot do so exactly (every 45 minutes), the worker. Replaces an earlier schedule. 22023 bad argument, or an interval that pg_cron cannot do and no worker.';
+COMMENT ON FUNCTION @extschema@.reputation_schedule(time, interval, interval) IS
+'Schedules the batch jobs: the nightly recomputation (time of day, UTC), the leaderboards and the check of the badges (intervals). With pg_cron in this database it starts them, otherwise, or where it cannot do so exactly (every 45 minutes), the worker. Replaces an earlier schedule. 22023 bad argument, or an interval that pg_cron cannot do and no worker.';
 
 CREATE FUNCTION @extschema@.reputation_unschedule() RETURNS void
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -199,7 +199,7 @@ BEGIN
 	DELETE FROM reputation.schedule;
 	IF EXISTS (SELECT FROM pg_extension WHERE extname = 'pg_cron') THEN
 		PERFORM cron.unschedule(j.jobid) FROM cron.job j
-		WHERE j.jobname IN ('reputation nightly', 'reputation leaderboards')
+		WHERE j.jobname IN ('reputation nightly', 'reputation leaderboards', 'reputation badges')
 			AND j.database = current_database() AND j.username = current_user;
 	END IF;
 END
@@ -252,6 +252,9 @@ BEGIN
 	END LOOP;
 	removed := removed + reputation.ledger_forget(forget_user.user_id, CASE WHEN mode = 'anonymize' THEN alias END);
 	DELETE FROM reputation.leaderboard_cache c WHERE c.user_id = forget_user.user_id;
+	DELETE FROM reputation.user_badge h WHERE h.user_id = forget_user.user_id;
+	GET DIAGNOSTICS n = ROW_COUNT;
+	removed := removed + n;
 	DELETE FROM reputation.recent_run r WHERE r.key = forget_user.user_id;
 	GET DIAGNOSTICS n = ROW_COUNT;
 	removed := removed + n;

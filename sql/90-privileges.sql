@@ -7,6 +7,8 @@ GRANT USAGE ON SCHEMA reputation TO reputation_admin;
 GRANT USAGE ON SCHEMA reputation TO reputation_reader;
 GRANT SELECT ON ALL TABLES IN SCHEMA reputation TO reputation_admin;
 GRANT SELECT, INSERT, UPDATE, DELETE ON reputation.algorithm TO reputation_admin;
+-- Not the slug, by which a badge is known.
+GRANT INSERT, UPDATE (name, description, icon, metric, threshold, bonus_points, revocable), DELETE ON reputation.badge TO reputation_admin;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA reputation TO reputation_admin;
 REVOKE EXECUTE ON FUNCTION reputation.forget_user(text, text), reputation.run_due_jobs(),
 	reputation.sweep_start(text, text, text), reputation.job_run_done(bigint, text)
@@ -21,7 +23,7 @@ REVOKE ALL ON FUNCTION
 	@extschema@.reputation_repair(text),
 	@extschema@.reputation_retry(text, text),
 	@extschema@.reputation_forget(anycompatible, text),
-	@extschema@.reputation_schedule(time, interval),
+	@extschema@.reputation_schedule(time, interval, interval),
 	@extschema@.reputation_unschedule(),
 	@extschema@.reputation_status(),
 	@extschema@.algorithm_preview(text, jsonb),
@@ -40,7 +42,7 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@.reputation_repair(text),
 	@extschema@.reputation_retry(text, text),
 	@extschema@.reputation_forget(anycompatible, text),
-	@extschema@.reputation_schedule(time, interval),
+	@extschema@.reputation_schedule(time, interval, interval),
 	@extschema@.reputation_unschedule(),
 	@extschema@.algorithm_preview(text, jsonb),
 	@extschema@.algorithm_activate(text, int)

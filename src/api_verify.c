@@ -85,6 +85,8 @@ report_differences(Engine *engine, Score *scores, int count, void *arg)
 				   psprintf("%d", engine->version));
 		if (s->has_row)
 			report_columns(engine, s, arg);
+		if (score_apart_differs(s))
+			report(arg, engine, s->user, engine->descriptor->apart->name, s->row_apart, s->apart);
 	}
 }
 
@@ -103,6 +105,29 @@ report_orphans(Engine *engine, Report *to)
 	for (uint64 row = 0; row < count; row++)
 		report(to, engine, spi_text(row, 1), engine->descriptor->score_table, spi_text(row, 2),
 			   NULL);
+}
+
+/* What else an engine keeps apart and lists itself. */
+static void
+report_apart(const Engine *engine, Report *to)
+{
+	const EngineApart *apart = engine->descriptor->apart;
+	uint64		count = apart != NULL ? spi_read(apart->differences, 0, NULL, NULL, NULL) : 0;
+
+	for (uint64 row = 0; row < count; row++)
+		report(to, engine, spi_text(row, 1), spi_text(row, 2), spi_text(row, 3), spi_text(row, 4));
+}
+
+/* Mends that; how many users it was. */
+static int64
+mend_apart(const Engine *engine)
+{
+	const EngineApart *apart = engine->descriptor->apart;
+
+	if (apart == NULL)
+		return 0;
+	spi_exec(apart->mend, 0, NULL, NULL, NULL);
+	return spi_int(0, 1, NULL);
 }
 
 typedef struct TreeReport
@@ -145,6 +170,7 @@ reputation_verify(PG_FUNCTION_ARGS)
 	{
 		engine_scan(lfirst(cell), report_differences, &to);
 		report_orphans(lfirst(cell), &to);
+		report_apart(lfirst(cell), &to);
 		rank_verify(lfirst(cell), report_tree, &(TreeReport) {&to, lfirst(cell)});
 	}
 	spi_end();
@@ -190,6 +216,7 @@ reputation_repair(PG_FUNCTION_ARGS)
 		engine_scan(lfirst(cell), repair_scanned, &mended);
 		mended += trees.trees;
 		mended += engine_queue_orphans(lfirst(cell));
+		mended += mend_apart(lfirst(cell));
 	}
 	notify_send();
 	spi_end();

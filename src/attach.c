@@ -45,7 +45,9 @@
 /* What the signals views may call. */
 #define VIEW_FUNCTIONS \
 	"reputation.status_list(text, text), reputation.computation_time(), " \
-	"reputation.window_start(text, text), reputation.period_after(text, text)"
+	"reputation.window_start(text, text), reputation.period_after(text, text), " \
+	"reputation.badges_held(text), " \
+	"reputation.badges_due(text, bigint, bigint, bigint, bigint, boolean, boolean)"
 
 static bool
 is_missing(AttachSpec *spec, const char *column)
@@ -256,7 +258,8 @@ revoke_unused(const EngineDescriptor *engine, Oid role_oid)
 	{
 		spi_utility(psprintf("REVOKE EXECUTE ON FUNCTION %s FROM %s", VIEW_FUNCTIONS, role));
 		spi_utility(psprintf("REVOKE USAGE ON SCHEMA reputation FROM %s", role));
-		spi_utility(psprintf("REVOKE SELECT ON reputation.point_ledger FROM %s", role));
+		spi_utility(psprintf("REVOKE SELECT ON reputation.point_ledger, reputation.badge FROM %s",
+							 role));
 	}
 
 	nowners = spi_exec("SELECT DISTINCT r.rolname FROM pg_catalog.pg_proc p "

@@ -13,6 +13,7 @@ typedef struct AttachColumn
 	const char *name;			/* the engine's name for it */
 	bool		optional;		/* may be given as null in "columns" */
 	bool		may_lack;		/* is left out when the table has no such column */
+	bool		on_request;		/* is left out unless it is given */
 	bool		given;			/* in "columns" */
 	char	   *actual;			/* the table's, quoted; NULL when given as null */
 	char	   *raw;			/* the same, not quoted */
@@ -23,7 +24,7 @@ typedef struct AttachColumn
 typedef struct AttachKey
 {
 	const char *column;			/* the engine's name */
-	char		mode;			/* 'a' or 'o', see capture.c */
+	char		mode;			/* 'a', 'o' or 'e', see capture.c */
 	int16		kind;			/* 0: a user; else a lookup */
 	int16		priority;
 } AttachKey;

@@ -94,7 +94,7 @@ find_table(AttachSpec *spec, const char *argument)
 {
 	for (int i = 0; i < spec->ntables; i++)
 	{
-		if (strcmp(spec->tables[i].argument, argument) == 0)
+		if (!spec->tables[i].own && strcmp(spec->tables[i].argument, argument) == 0)
 			return &spec->tables[i];
 	}
 	return NULL;
@@ -109,7 +109,7 @@ accepted_columns(AttachSpec *spec)
 	initStringInfo(&list);
 	for (int i = 0; i < spec->ntables; i++)
 	{
-		for (AttachColumn *c = spec->tables[i].columns; c->name != NULL; c++)
+		for (AttachColumn *c = spec->tables[i].columns; c->name != NULL && !spec->tables[i].own; c++)
 			attach_add_name(&list, psprintf("%s.%s", spec->tables[i].argument, c->name));
 	}
 	return list.data;
@@ -161,7 +161,7 @@ read_columns(AttachSpec *spec)
 	for (int i = 0; i < spec->ntables; i++)
 	{
 		for (AttachColumn *c = spec->tables[i].columns; c->name != NULL; c++)
-			c->raw = pstrdup(c->name);
+			c->raw = c->on_request ? NULL : pstrdup(c->name);
 	}
 	if (spec->columns == NULL)
 		return;

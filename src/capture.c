@@ -69,7 +69,7 @@ PG_FUNCTION_INFO_V1(reputation_wake);
 /* A column of a trigger, as its argument and the relation's columns say. */
 typedef struct TriggerColumn
 {
-	char		mode;			/* a, o or w, see capture_row() */
+	char		mode;			/* a, o, e or w, see capture_row() */
 	bool		single;			/* a key that stands for one engine, not for all of them */
 	int16		key_no;			/* not in mode w */
 	uint32		engines;		/* that watch the column, or want the key; as bits */
@@ -297,7 +297,7 @@ plan_column(TriggerColumn *column, const char *description, Relation relation)
 	bool		varlena;
 	Form_pg_attribute attribute;
 
-	if (description[0] != '\0' && strchr("aowAO", description[0]) != NULL && description[1] == ':')
+	if (description[0] != '\0' && strchr("aoewAOE", description[0]) != NULL && description[1] == ':')
 		number = description + 2;
 	if (number != NULL)
 		engines = strchr(number, ':');
@@ -442,7 +442,7 @@ engines_concerned(const TriggerPlan *plan, TupleTableSlot *old_row, TupleTableSl
 /*
  * Adds the keys of one changed row; one of the rows may be NULL. Mode a: the
  * old and the new value count; o: the old one, when the row no longer has it;
- * w: the column is no key. A key stands for all engines that want it, so that a
+ * e: the change concerns everybody; w: the column is no key. A key stands for all engines that want it, so that a
  * change which concerns all of them leaves one row in the inbox; when it concerns
  * only some, the single ones that come after it are taken.
  */
@@ -463,6 +463,11 @@ capture_row(TriggerPlan *plan, uint32 engines, TupleTableSlot *old_row, TupleTab
 			for_all = (column->engines & engines) == column->engines;
 		if (column->single ? for_all || (column->engines & engines) == 0 : !for_all)
 			continue;
+		if (column->mode == 'e')
+		{
+			capture_everyone(plan->source);
+			continue;
+		}
 		if (old_row != NULL &&
 			(new_row == NULL || column_changed(column, old_row, new_row)))
 		{

@@ -43,9 +43,27 @@ typedef struct ScoreResult
 	int32		score;
 	TimestampTz next_due_at;	/* DT_NOEND unless time alone will change it */
 	char	  **columns;		/* of the score table, as texts; room for them is there */
+	char	   *apart;			/* what is kept apart, as it shall be and as it is */
+	char	   *row_apart;
 } ScoreResult;
 
+struct Engine;
 struct Score;
+
+/*
+ * What an engine keeps of its users beside their score rows, in a table of its own.
+ * The score function tells what there shall be and what there is.
+ */
+typedef struct EngineApart
+{
+	const char *name;			/* of the table, for verify */
+
+	/* Makes it as it shall be, of computed users whose lanes are held; says who is changed. */
+	void		(*settle) (struct Engine *engine, struct Score *scores, int count);
+	const char *remove;			/* SQL: removes what there is of the users in $1 */
+	const char *differences;	/* SQL: what else is not as it should be, as verify lists it */
+	const char *mend;			/* SQL: mends that; how many users it was */
+} EngineApart;
 
 /*
  * What an engine is: fixed at compile time. The signals view has user_id and
@@ -80,6 +98,7 @@ typedef struct EngineDescriptor
 	bool		times;			/* one of them is a timestamptz */
 	bool		windows;		/* has a column for each of BOARD_PERIODS; else score alone */
 	const char *reached;		/* the column that says since when the score is what it is */
+	const EngineApart *apart;	/* or NULL */
 } EngineDescriptor;
 
 /* The periods of a board are columns of a score table that has windows. */
@@ -134,6 +153,8 @@ typedef struct Score
 	TimestampTz row_due_at;
 	char	  **columns;		/* of the score table, NULL where it has none */
 	char	  **row_columns;	/* the exact ones among them, as stored */
+	char	   *apart;			/* what is kept apart, NULL where nothing is */
+	char	   *row_apart;		/* the same, as stored */
 	const char *cause;
 	bool		audit;			/* written down even when nothing changed */
 	bool		stored;			/* set by engine_store: no longer differs */
@@ -207,6 +228,7 @@ extern int64 engine_queue_orphans(Engine *engine);
 extern void engine_probe(Engine *engine);
 extern const char *engine_usable_keys(const Engine *engine, const char *column);
 extern bool engine_row_is_free(Engine *engine, const char *key);
+extern bool score_apart_differs(const Score *score);
 extern bool score_changed(const Engine *engine, const Score *score);
 extern bool score_differs(const Engine *engine, const Score *score);
 

@@ -32,6 +32,15 @@
 #include "utils/rel.h"
 
 /*
+ * score_apart_differs -- is something kept apart, and not as it shall be?
+ */
+bool
+score_apart_differs(const Score *score)
+{
+	return score->apart != NULL && strcmp(score->apart, score->row_apart) != 0;
+}
+
+/*
  * score_changed -- does the stored score row, as far as it says the same until
  * next_due_at, differ from the score?
  */
@@ -60,7 +69,8 @@ score_differs(const Engine *engine, const Score *score)
 {
 	return (engine->cached_column != NULL &&
 			(score->cached_null || score->cached != score->score)) ||
-		score->row_due_at != score->next_due_at || score_changed(engine, score);
+		score->row_due_at != score->next_due_at || score_apart_differs(score) ||
+		score_changed(engine, score);
 }
 
 /* Batches that are stored with care after one could not be in haste. */
@@ -289,7 +299,8 @@ may_hurry(const Engine *engine)
  * engine_store -- stores what differs and sets stored and changed. In a session
  * what differed is queued to be looked at by somebody with a claim, who also
  * inserts the score rows that are missing, unless the session shall: a session that
- * stores many would wait for others' units.
+ * stores many would wait for others' units. What is kept apart is settled by who
+ * has the claim alone.
  */
 void
 engine_store(Engine *engine, Score *scores, int count, StoreMode mode)
@@ -316,6 +327,8 @@ engine_store(Engine *engine, Score *scores, int count, StoreMode mode)
 	}
 	if (mode != STORE_CLAIMED)
 		queue_rechecks(engine, scores, count);
+	else if (engine->descriptor->apart != NULL)
+		engine->descriptor->apart->settle(engine, scores, count);
 }
 
 /*
@@ -358,6 +371,8 @@ engine_remove_users(Engine *engine, char **keys, int count)
 	Datum		values[] = {Int32GetDatum(engine->descriptor->id), text_array(keys, count),
 	CStringGetTextDatum(engine->descriptor->name)};
 
+	if (engine->descriptor->apart != NULL)
+		spi_exec(engine->descriptor->apart->remove, 1, &types[1], &values[1], NULL);
 	spi_exec(psprintf("DELETE FROM reputation.%s WHERE user_id = ANY ($1)",
 					  engine->descriptor->score_table), 1, &types[1], &values[1], NULL);
 	if (engine->descriptor->audit_table != NULL)

@@ -11,12 +11,14 @@ extern const EngineDescriptor builder_engine;
 extern const EngineDescriptor trust_engine;
 extern const EngineDescriptor session_engine;
 extern const EngineDescriptor points_engine;
+extern const EngineDescriptor badges_engine;
 
 static const EngineDescriptor *const descriptors[] = {
 	&builder_engine,
 	&trust_engine,
 	&session_engine,
-	&points_engine
+	&points_engine,
+	&badges_engine
 };
 
 #endif							/* REPUTATION_ENGINES_H */

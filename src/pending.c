@@ -133,7 +133,7 @@ pending_run(const PendingLook *look, const Engine *engine, const char *key)
 					 "(r.fed_all AND NOT r.again)::int, CASE WHEN NOT r.again THEN r.cursor END, "
 					 "a.attcollation::oid FROM reputation.engine e "
 					 "LEFT JOIN reputation.job_runs r ON r.scope = e.name AND r.status = 'running' "
-					 "AND r.fed_all IS NOT NULL AND (r.job_name <> 'nightly' OR NOT $2) "
+					 "AND r.fed_all IS NOT NULL AND (r.job_name NOT IN ('nightly', 'badges') OR NOT $2) "
 					 "LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = e.users "
 					 "AND a.attname = e.users_key WHERE e.id = $1", 2, types, values, NULL);
 	for (uint64 row = 0; row < count; row++)

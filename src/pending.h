@@ -11,7 +11,7 @@
 typedef struct PendingLook
 {
 	TransactionId horizon;		/* if valid, what this and later ones captured is left out */
-	bool		changes_only;	/* a nightly run, which no change led to */
+	bool		changes_only;	/* runs by the schedule, which no change led to */
 	bool		resync;			/* a lost change's run is not visible yet */
 } PendingLook;
 

@@ -415,12 +415,25 @@ sweep_where_lost(List *engines)
 		sweep_start(lfirst(cell), "recompute", "resync");
 }
 
-/* Has this database come out of a dump or a copy, and is all of it there? */
+/*
+ * Has this database come out of a dump or a copy, and is all of it there? The triggers
+ * on the application's tables come last; but of a parallel restore, where one comes
+ * as soon as its own table is loaded. So what the registry has must fit together, each
+ * of its tables being loaded in one transaction, and no pg_restore be connected.
+ */
 static bool
 is_restored(void)
 {
-	return spi_exec("SELECT 1 FROM reputation.broken_capture() WHERE missing", 0, NULL, NULL,
-					NULL) == 0;
+	return spi_exec("SELECT 1 FROM reputation.broken_capture() WHERE missing "
+					"UNION ALL SELECT 1 FROM reputation.engine e WHERE NOT EXISTS "
+					"(SELECT FROM reputation.capture c WHERE c.engine = e.id) OR NOT EXISTS "
+					"(SELECT FROM reputation.capture_key k WHERE k.engine = e.id) "
+					"UNION ALL SELECT 1 FROM reputation.capture_key k WHERE NOT EXISTS "
+					"(SELECT FROM reputation.source s JOIN reputation.source_key n "
+					"ON n.source = s.id WHERE s.id = k.source AND n.key_no = k.key_no) "
+					"UNION ALL SELECT 1 FROM pg_catalog.pg_stat_activity "
+					"WHERE datname = pg_catalog.current_database() "
+					"AND application_name = 'pg_restore'", 0, NULL, NULL, NULL) == 0;
 }
 
 /*

@@ -42,6 +42,9 @@ BEGIN
 	IF EXISTS (SELECT FROM reputation.engine WHERE name = 'points') THEN
 		PERFORM points_detach();
 	END IF;
+	IF EXISTS (SELECT FROM reputation.engine WHERE name = 'badges') THEN
+		PERFORM badges_detach();
+	END IF;
 	IF EXISTS (SELECT FROM reputation.engine WHERE name = 'session') THEN
 		PERFORM session_reputation_detach();
 	END IF;
@@ -50,12 +53,15 @@ BEGIN
 	DROP VIEW IF EXISTS reputation.trust_signals CASCADE;
 	DROP VIEW IF EXISTS reputation.session_signals CASCADE;
 	DROP VIEW IF EXISTS reputation.points_signals CASCADE;
+	DROP VIEW IF EXISTS reputation.badges_signals CASCADE;
 	DELETE FROM reputation.builder_scores;
 	DELETE FROM reputation.trust_scores;
 	DELETE FROM reputation.trust_score_audit;
 	DELETE FROM reputation.session_scores;
 	DELETE FROM reputation.points_scores;
 	TRUNCATE reputation.point_ledger, reputation.leaderboard_cache;
+	DELETE FROM reputation.badges_scores;
+	TRUNCATE reputation.badge, reputation.user_badge RESTART IDENTITY;
 	DELETE FROM reputation.job_runs;
 	DELETE FROM reputation.dead_letter;
 	DELETE FROM reputation.schedule;

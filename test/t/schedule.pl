@@ -18,13 +18,13 @@ set_up_app($node, 'app', 100);
 make_gate($node, 'app');
 
 # Without pg_cron in the database.
-is($node->safe_psql('app', "SELECT * FROM reputation_schedule('04:30', '30 min')"),
-	"leaderboards|every 00:30:00|worker\nnightly|daily at 04:30:00 UTC|worker", 'the worker starts the jobs');
+is($node->safe_psql('app', "SELECT * FROM reputation_schedule('04:30', '30 min', '2 hours')"),
+	"badges|every 02:00:00|worker\nleaderboards|every 00:30:00|worker\nnightly|daily at 04:30:00 UTC|worker", 'the worker starts the jobs');
 is($node->safe_psql('app', 'SELECT count(*) FROM reputation.job_runs WHERE trigger = \'worker\''), '0',
 	'none is started before its time');
 $node->safe_psql('app', 'SELECT count(*) FROM reputation_schedule()');
 is($node->safe_psql('app', 'SELECT job_name, at_time, every FROM reputation.schedule ORDER BY 1'),
-	"leaderboards||00:15:00\nnightly|03:00:00|", 'another schedule replaces the first');
+	"badges||01:00:00\nleaderboards||00:15:00\nnightly|03:00:00|", 'another schedule replaces the first');
 
 # The nightly run is due. It mends what nobody captured.
 $node->safe_psql('app', q{
@@ -69,28 +69,31 @@ SKIP:
 		CREATE EXTENSION pg_cron;
 		SELECT cron.schedule('mine', '0 0 * * *', 'SELECT 1')});
 	is($node->safe_psql('app', "SELECT * FROM reputation_schedule('04:30', '30 min')"),
-		"leaderboards|every 00:30:00|pg_cron\nnightly|daily at 04:30:00 UTC|pg_cron", 'pg_cron starts the jobs');
+		"badges|every 01:00:00|pg_cron\nleaderboards|every 00:30:00|pg_cron\nnightly|daily at 04:30:00 UTC|pg_cron", 'pg_cron starts the jobs');
 	is($node->safe_psql('app', $jobs),
 		"mine|0 0 * * *|SELECT 1\n"
+		. "reputation badges|0 */1 * * *|CALL public.reputation_run('badges', 'cron')\n"
 		. "reputation leaderboards|*/30 * * * *|CALL public.reputation_run('leaderboards', 'cron')\n"
 		. "reputation nightly|30 4 * * *|CALL public.reputation_run('nightly', 'cron')", 'pg_cron has them');
 	$node->safe_psql('app', 'SELECT count(*) FROM reputation_schedule()');
 	$node->safe_psql('app', 'SELECT count(*) FROM reputation_schedule()');
 	is($node->safe_psql('app', $jobs),
 		"mine|0 0 * * *|SELECT 1\n"
+		. "reputation badges|0 */1 * * *|CALL public.reputation_run('badges', 'cron')\n"
 		. "reputation leaderboards|*/15 * * * *|CALL public.reputation_run('leaderboards', 'cron')\n"
 		. "reputation nightly|0 3 * * *|CALL public.reputation_run('nightly', 'cron')",
 		'its own entries are replaced, the others are kept');
 
 	# What pg_cron cannot do exactly the worker does; not without one.
 	is($node->safe_psql('app', "SELECT * FROM reputation_schedule('04:30', '45 min')"),
-		"leaderboards|every 00:45:00|worker\nnightly|daily at 04:30:00 UTC|pg_cron", 'every 45 minutes is the worker\'s');
+		"badges|every 01:00:00|pg_cron\nleaderboards|every 00:45:00|worker\nnightly|daily at 04:30:00 UTC|pg_cron", 'every 45 minutes is the worker\'s');
 	is($node->safe_psql('app', "$jobs OFFSET 1"),
-		"reputation nightly|30 4 * * *|CALL public.reputation_run('nightly', 'cron')", 'pg_cron has the other one');
+		"reputation badges|0 */1 * * *|CALL public.reputation_run('badges', 'cron')\n"
+		. "reputation nightly|30 4 * * *|CALL public.reputation_run('nightly', 'cron')", 'pg_cron has the others');
 	is($node->safe_psql('app', "SELECT * FROM reputation_schedule('04:30:30', '12 hours')"),
-		"leaderboards|every 12:00:00|pg_cron\nnightly|daily at 04:30:30 UTC|worker", 'so is half a minute');
+		"badges|every 01:00:00|pg_cron\nleaderboards|every 12:00:00|pg_cron\nnightly|daily at 04:30:30 UTC|worker", 'so is half a minute');
 	reload_with($node, 'reputation.workers' => 0);
-	for my $arguments ("leaderboards => '90 min'", "nightly => '04:30:30'")
+	for my $arguments ("leaderboards => '90 min'", "badges => '45 min'", "nightly => '04:30:30'")
 	{
 		($status, undef, $error) = $node->psql('app', "\\set VERBOSITY verbose\nSELECT reputation_schedule($arguments)");
 		like($error, qr/22023: pg_cron cannot start a job .*HINT:  .* whole hours that divide a day/s,
@@ -98,6 +101,7 @@ SKIP:
 	}
 	is($node->safe_psql('app', $jobs),
 		"mine|0 0 * * *|SELECT 1\n"
+		. "reputation badges|0 */1 * * *|CALL public.reputation_run('badges', 'cron')\n"
 		. "reputation leaderboards|0 */12 * * *|CALL public.reputation_run('leaderboards', 'cron')", 'the schedule is as it was');
 	reload_with($node, 'reputation.workers' => 1);
 	wait_for_worker($node, 'app', 'the worker is back');
