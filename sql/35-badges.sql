@@ -141,53 +141,6 @@ $$;
 COMMENT ON FUNCTION reputation.badges_settle(text[], text[], text[], text[]) IS
 'Awards the badges gained with their bonuses, and takes those lost with theirs; for who holds the users'' lanes.';
 
-CREATE FUNCTION reputation.badges_forget(users text[]) RETURNS void
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-	gone text;
-BEGIN
-	DELETE FROM reputation.user_badge h WHERE h.user_id = ANY (users);
-	-- In order, as whoever removes whole ledgers does: two do not wait for each other.
-	FOR gone IN
-		SELECT DISTINCT l.user_id FROM reputation.point_ledger l JOIN reputation.badges_scores s ON s.user_id = l.user_id
-		WHERE l.user_id = ANY (users) AND l.source_key LIKE 'badge:%' ORDER BY 1
-	LOOP
-		PERFORM set_config('reputation_ledger.forgets', gone, true);
-		DELETE FROM reputation.point_ledger l WHERE l.user_id = gone AND (l.source_key LIKE 'badge:%'
-			OR l.revokes IN (SELECT p.id FROM reputation.point_ledger p WHERE p.user_id = gone AND p.source_key LIKE 'badge:%'));
-	END LOOP;
-	PERFORM set_config('reputation_ledger.forgets', '', true);
-END
-$$;
-COMMENT ON FUNCTION reputation.badges_forget(text[]) IS
-'Removes the badges and bonuses of users that are gone.';
-
-CREATE FUNCTION reputation.badges_of_nobody() RETURNS TABLE (user_id text, item text, cached text, expected text)
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-	SELECT h.user_id, 'user_badge', array_agg(h.slug ORDER BY h.slug)::text, NULL FROM reputation.user_badge h
-	WHERE NOT EXISTS (SELECT FROM reputation.badges_scores s WHERE s.user_id = h.user_id)
-	GROUP BY h.user_id;
-END;
-COMMENT ON FUNCTION reputation.badges_of_nobody() IS
-'Users with badges and without a score row, as verify lists them.';
-
-CREATE FUNCTION reputation.badges_queue_nobody() RETURNS bigint
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-	queued bigint;
-BEGIN
-	INSERT INTO reputation.job (engine, key, lane, priority, due_at, event, run_id)
-	SELECT e.id, n.user_id, reputation.lane(n.user_id), 3, reputation.clock(), false, 0
-	FROM reputation.badges_of_nobody() n CROSS JOIN reputation.engine e WHERE e.name = 'badges';
-	GET DIAGNOSTICS queued = ROW_COUNT;
-	PERFORM reputation.wake();
-	RETURN queued;
-END
-$$;
-COMMENT ON FUNCTION reputation.badges_queue_nobody() IS
-'Has users with badges and without a score row looked at: whoever claims them removes the badges, or finds the user there; returns how many.';
-
 CREATE FUNCTION reputation.badges_prepare() RETURNS void
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC

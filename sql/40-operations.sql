@@ -273,6 +273,22 @@ $$;
 COMMENT ON FUNCTION reputation.forget_user(text, text) IS
 'The part of reputation_forget() that is done in the extension''s own tables.';
 
+CREATE FUNCTION reputation.follow_user(user_id text, new_id text) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	IF new_id IS NULL THEN
+		PERFORM reputation.ledger_forget(follow_user.user_id, NULL);
+		DELETE FROM reputation.user_badge h WHERE h.user_id = follow_user.user_id;
+		RETURN;
+	END IF;
+	PERFORM reputation.ledger_move(follow_user.user_id, new_id);
+	DELETE FROM reputation.user_badge h WHERE h.user_id = new_id;
+	UPDATE reputation.user_badge h SET user_id = new_id WHERE h.user_id = follow_user.user_id;
+END
+$$;
+COMMENT ON FUNCTION reputation.follow_user(text, text) IS
+'What cannot be computed again of a user whose row goes (new_id null) or gets another id: the ledger''s rows and the badges go along.';
+
 CREATE FUNCTION @extschema@.reputation_forget(uid anycompatible, mode text DEFAULT 'erase') RETURNS bigint
 LANGUAGE C VOLATILE STRICT SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'reputation_forget';

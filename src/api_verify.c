@@ -107,29 +107,6 @@ report_orphans(Engine *engine, Report *to)
 			   NULL);
 }
 
-/* What else an engine keeps apart and lists itself. */
-static void
-report_apart(const Engine *engine, Report *to)
-{
-	const EngineApart *apart = engine->descriptor->apart;
-	uint64		count = apart != NULL ? spi_read(apart->differences, 0, NULL, NULL, NULL) : 0;
-
-	for (uint64 row = 0; row < count; row++)
-		report(to, engine, spi_text(row, 1), spi_text(row, 2), spi_text(row, 3), spi_text(row, 4));
-}
-
-/* Mends that; how many users it was. */
-static int64
-mend_apart(const Engine *engine)
-{
-	const EngineApart *apart = engine->descriptor->apart;
-
-	if (apart == NULL)
-		return 0;
-	spi_exec(apart->mend, 0, NULL, NULL, NULL);
-	return spi_int(0, 1, NULL);
-}
-
 typedef struct TreeReport
 {
 	Report	   *to;				/* NULL: the trees that differ are made anew */
@@ -170,7 +147,6 @@ reputation_verify(PG_FUNCTION_ARGS)
 	{
 		engine_scan(lfirst(cell), report_differences, &to);
 		report_orphans(lfirst(cell), &to);
-		report_apart(lfirst(cell), &to);
 		rank_verify(lfirst(cell), report_tree, &(TreeReport) {&to, lfirst(cell)});
 	}
 	spi_end();
@@ -216,7 +192,6 @@ reputation_repair(PG_FUNCTION_ARGS)
 		engine_scan(lfirst(cell), repair_scanned, &mended);
 		mended += trees.trees;
 		mended += engine_queue_orphans(lfirst(cell));
-		mended += mend_apart(lfirst(cell));
 	}
 	notify_send();
 	spi_end();

@@ -216,9 +216,45 @@ add_changes(const Score *score, Changes *gained, Changes *lost)
 	}
 }
 
+static int
+compare_texts(const void *a, const void *b)
+{
+	return strcmp(*(char *const *) a, *(char *const *) b);
+}
+
+/*
+ * Keeps users from being deleted until the transaction ends, as award_points() does, and
+ * drops what those would have gained who are gone.
+ */
+static void
+hold_users(Engine *engine, Changes *gained)
+{
+	Oid			types[] = {get_array_type(engine->key_type)};
+	Datum		values[] = {typed_array(engine->key_type, gained->users, gained->count)};
+	uint64		count = engine_exec(engine, false,
+									psprintf("SELECT t.%1$s::text FROM %2$s t WHERE t.%1$s = ANY ($1) "
+											 "FOR KEY SHARE", engine->users_key, engine->users_name),
+									1, types, values);
+	char	  **there = palloc(sizeof(char *) * Max(count, 1));
+	int			kept = 0;
+
+	for (uint64 row = 0; row < count; row++)
+		there[row] = spi_text(row, 1);
+	qsort(there, count, sizeof(char *), compare_texts);
+	for (int i = 0; i < gained->count; i++)
+	{
+		if (bsearch(&gained->users[i], there, count, sizeof(char *), compare_texts) == NULL)
+			continue;
+		gained->users[kept] = gained->users[i];
+		gained->slugs[kept++] = gained->slugs[i];
+	}
+	gained->count = kept;
+}
+
 /*
  * Awards and takes what the users gain and lose, whose lanes are held. A worker does
- * not wait for somebody who writes the same key into the ledger: it comes again.
+ * not wait for somebody who writes the same key into the ledger, or deletes the user: it
+ * comes again.
  */
 static void
 settle(Engine *engine, Score *scores, int count)
@@ -239,24 +275,23 @@ settle(Engine *engine, Score *scores, int count)
 	if (gained.count == 0 && lost.count == 0)
 		return;
 
-	values[0] = text_array(gained.users, gained.count);
-	values[1] = text_array(gained.slugs, gained.count);
-	values[2] = text_array(lost.users, lost.count);
-	values[3] = text_array(lost.slugs, lost.count);
 	settings = spi_settings_begin();
 	spi_prefer_indexes();
 	if (IsBackgroundWorker)
 		spi_set("lock_timeout", "1ms");
+	if (gained.count > 0)
+		hold_users(engine, &gained);
+	values[0] = text_array(gained.users, gained.count);
+	values[1] = text_array(gained.slugs, gained.count);
+	values[2] = text_array(lost.users, lost.count);
+	values[3] = text_array(lost.slugs, lost.count);
 	spi_exec("SELECT reputation.badges_settle($1, $2, $3, $4)", 4, types, values, NULL);
 	spi_settings_end(settings);
 }
 
 static const EngineApart user_badge = {
 	.name = "user_badge",
-	.settle = settle,
-	.remove = "SELECT reputation.badges_forget($1)",
-	.differences = "SELECT user_id, item, cached, expected FROM reputation.badges_of_nobody()",
-	.mend = "SELECT reputation.badges_queue_nobody()"
+	.settle = settle
 };
 
 const EngineDescriptor badges_engine = {

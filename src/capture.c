@@ -8,8 +8,8 @@
  * before its commit. Nothing here can wait for anybody: no query is run, no
  * row another transaction could want is touched, and the lock on the segment
  * is only tried (inbox.c). The one exception is a user that is deleted, or gets
- * another id, while the points engine is attached: its ledger rows go along
- * (ledger.c).
+ * another id, while the points or the badges engine is attached: its ledger rows
+ * and badges go along (ledger.c).
  *
  * Why no change is missed. The set lives in TopTransactionContext and is only
  * ever added to, so it holds at least the keys of everything that commits; a
@@ -65,6 +65,9 @@ PG_FUNCTION_INFO_V1(reputation_wake);
 
 /* What every engine is concerned with, as the bits of engines. */
 #define ALL_ENGINES	PG_UINT32_MAX
+
+/* Those of whose users something is kept that cannot be computed again: see ledger.c. */
+#define KEEPING_ENGINES ((1 << points_engine.id) | (1 << badges_engine.id))
 
 /* A column of a trigger, as its argument and the relation's columns say. */
 typedef struct TriggerColumn
@@ -347,7 +350,7 @@ plan_columns(TriggerPlan *plan, const char *argument, Relation relation)
 
 		if (plan_column(column, lfirst(cell), relation))
 		{
-			if (column->mode == 'o' && (column->engines & (1 << points_engine.id)) != 0)
+			if (column->mode == 'o' && (column->engines & KEEPING_ENGINES) != 0)
 				plan->ledger = plan->ncolumns;
 			plan->ncolumns++;
 			plan->engines |= column->engines;
@@ -506,7 +509,8 @@ follow_user(FunctionCallInfo fcinfo, TriggerPlan *plan, TupleTableSlot *old_row,
 	}
 	value = slot_getattr(old_row, column->attnum, &isnull);
 	if (!isnull)
-		ledger_follow(fcinfo, key_text(column, value, old_number, &length), new_key,
+		ledger_follow(fcinfo, (column->engines & (1 << points_engine.id)) != 0 ? &points_engine :
+					  &badges_engine, key_text(column, value, old_number, &length), new_key,
 					  data->tg_relation->rd_rel->relispartition);
 }
 

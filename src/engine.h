@@ -52,7 +52,8 @@ struct Score;
 
 /*
  * What an engine keeps of its users beside their score rows, in a table of its own.
- * The score function tells what there shall be and what there is.
+ * The score function tells what there shall be and what there is. It goes with the
+ * users' rows (ledger.c).
  */
 typedef struct EngineApart
 {
@@ -60,9 +61,6 @@ typedef struct EngineApart
 
 	/* Makes it as it shall be, of computed users whose lanes are held; says who is changed. */
 	void		(*settle) (struct Engine *engine, struct Score *scores, int count);
-	const char *remove;			/* SQL: removes what there is of the users in $1 */
-	const char *differences;	/* SQL: what else is not as it should be, as verify lists it */
-	const char *mend;			/* SQL: mends that; how many users it was */
 } EngineApart;
 
 /*

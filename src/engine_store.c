@@ -362,7 +362,7 @@ engine_row_is_free(Engine *engine, const char *key)
 
 /*
  * engine_remove_users -- removes what is kept about users that are gone, and can be
- * computed again; of the ledger see ledger.c.
+ * computed again; of the ledger and of badges see ledger.c.
  */
 void
 engine_remove_users(Engine *engine, char **keys, int count)
@@ -371,8 +371,6 @@ engine_remove_users(Engine *engine, char **keys, int count)
 	Datum		values[] = {Int32GetDatum(engine->descriptor->id), text_array(keys, count),
 	CStringGetTextDatum(engine->descriptor->name)};
 
-	if (engine->descriptor->apart != NULL)
-		spi_exec(engine->descriptor->apart->remove, 1, &types[1], &values[1], NULL);
 	spi_exec(psprintf("DELETE FROM reputation.%s WHERE user_id = ANY ($1)",
 					  engine->descriptor->score_table), 1, &types[1], &values[1], NULL);
 	if (engine->descriptor->audit_table != NULL)

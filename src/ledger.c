@@ -1,16 +1,16 @@
 /*
  * ledger.c
- *		The ledger's rows of a user whose row goes, or whose id changes.
+ *		The ledger's rows, and the badges, of a user whose row goes, or whose id changes.
  *
- * The ledger is what was paid: nothing can compute it again. So its rows go when
- * the user's row is deleted, and with a changed id they follow, in the transaction
- * of the DELETE or UPDATE, as they would by a foreign key with ON DELETE and ON
- * UPDATE CASCADE; and nowhere else is it concluded that a user is gone. A TRUNCATE
+ * The ledger is what was paid, a badge was earned at a time: nothing can compute them
+ * again. So they go when the user's row is deleted, and with a changed id they
+ * follow, in the transaction of the DELETE or UPDATE, as they would by a foreign key
+ * with CASCADE; and nowhere else is it concluded that a user is gone. A TRUNCATE
  * of the users, a view that leaves a user out, a restore that has not come to the
- * users yet: all leave the ledger as it is.
+ * users yet: all leave them as they are.
  *
  * It is the capture trigger that calls this, after the statement, only for the
- * users table of the points engine. It waits for nobody but who has the same rows
+ * users table of the points engine or the badges engine. It waits for nobody but who has the same rows
  * of the ledger: another one that forgets that user. award_points() and
  * revoke_points() hold the user's row (FOR KEY SHARE) to their commit, so a DELETE
  * comes before them, and there is no such user any more, or after them, and sees
@@ -28,11 +28,11 @@
 #include "spi.h"
 #include "utils/builtins.h"
 
-/* Is there a row of the users table with the key? */
+/* Is there a row of the engine's users table with the key? */
 static bool
-user_exists(const char *key)
+user_exists(const EngineDescriptor *descriptor, const char *key)
 {
-	Engine	   *engine = engine_cached(points_engine.name);
+	Engine	   *engine = engine_cached(descriptor->name);
 	Oid			type = engine->key_type;
 	Datum		id = engine_key_datum(engine, key);
 
@@ -43,27 +43,26 @@ user_exists(const char *key)
 
 /*
  * ledger_follow -- the user's row was deleted (new_key NULL), or has another id;
- * partition: from a partition. fcinfo is the trigger function's, whose owner has the
- * right to change the ledger.
+ * users: the engine whose users table that is; partition: from a partition. fcinfo is
+ * the trigger function's, whose owner has the right to change the ledger.
  */
 void
-ledger_follow(FunctionCallInfo fcinfo, const char *old_key, const char *new_key, bool partition)
+ledger_follow(FunctionCallInfo fcinfo, const EngineDescriptor *users, const char *old_key,
+			  const char *new_key, bool partition)
 {
 	Oid			types[] = {TEXTOID, TEXTOID};
 	Datum		values[] = {CStringGetTextDatum(old_key),
 	new_key == NULL ? (Datum) 0 : CStringGetTextDatum(new_key)};
+	char		nulls[] = {' ', new_key == NULL ? 'n' : ' ', '\0'};
 	EngineContext outside;
 
 	spi_begin();
 	owner_enter(fcinfo, &outside);
-	if (spi_exec("SELECT 1 FROM reputation.point_ledger WHERE user_id = $1 LIMIT 1", 1, types,
-				 values, NULL) > 0)
-	{
-		if (new_key != NULL)
-			spi_exec("SELECT reputation.ledger_move($1, $2)", 2, types, values, NULL);
-		else if (!partition || !user_exists(old_key))
-			spi_exec("SELECT reputation.ledger_forget($1, NULL::text)", 1, types, values, NULL);
-	}
+	if (spi_exec("SELECT 1 FROM reputation.point_ledger WHERE user_id = $1 UNION ALL "
+				 "SELECT 1 FROM reputation.user_badge WHERE user_id = $1 LIMIT 1", 1, types,
+				 values, NULL) > 0 &&
+		(new_key != NULL || !partition || !user_exists(users, old_key)))
+		spi_exec("SELECT reputation.follow_user($1, $2)", 2, types, values, nulls);
 	owner_leave(&outside);
 	spi_end();
 }
