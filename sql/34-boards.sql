@@ -65,6 +65,13 @@ LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'reputation_rank_drop';
 COMMENT ON FUNCTION reputation.rank_drop(int) IS
 'Removes the rank trees of an engine whose score table is gone, or is not tracked any more.';
 
+CREATE FUNCTION reputation.board_touch(engine_id int) RETURNS void
+LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'reputation_board_touch';
+COMMENT ON FUNCTION reputation.board_touch(int) IS
+'Has the caches of the boards over an engine refreshed once the transaction has committed.';
+-- An extension that was dropped here may have left what is known of its tops.
+SELECT reputation.board_touch(i) FROM generate_series(1, 30) i;
+
 CREATE FUNCTION reputation.rank_attach(relation regclass, variadic arguments text[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -178,6 +185,7 @@ BEGIN
 	END IF;
 	INSERT INTO reputation.board (name, engine, engine_id, ties)
 	VALUES (board_register.name, coalesce(of_engine, board_register.name), id, board_register.ties);
+	PERFORM reputation.board_touch(id);
 	IF of_engine IS NULL THEN
 		INSERT INTO reputation.algorithm (engine, version, parameters, active)
 		VALUES (board_register.name, 1, jsonb_build_object('debounce', '0 s', 'weekly_days', 7, 'daily_days', 1, 'zone', board_register.zone), true);

@@ -6,13 +6,12 @@
  * ties. Of several boards over an engine all go by the same trees. A board over an
  * application's table is an engine of its own (board_engine.c), and goes with it.
  *
- * reputation.leaderboard_cache has the first hundred of each board. A process whose
- * transaction changed a score that may be among them notes so when it has
- * committed (rank_tree.c), and refreshes the cache in a later transaction: one at a
- * time per tree (BOARD lock), with a snapshot taken under the lock. Who does not get
- * the lock keeps its note and comes again, so the last one to change the top is
- * followed by a refresh that saw it; but for a crash, and for a prepared transaction,
- * which the refresh of the job leaderboards makes up for.
+ * reputation.leaderboard_cache has the first hundred of each board. A transaction
+ * that changed a score that may be among them says so in shared memory (rank_top.c)
+ * and wakes a worker, which refreshes the cache: one at a time per tree (BOARD lock),
+ * with a snapshot taken under the lock. The rows or the board may be locked by an open
+ * reputation_forget() or leaderboard_drop(). Nobody waits for that: the top stays
+ * stale, and a worker comes again.
  */
 #include "postgres.h"
 
@@ -22,14 +21,20 @@
 #include "catalog/pg_type.h"
 #include "locks.h"
 #include "points_engine.h"
+#include "rank_top.h"
 #include "spi.h"
+#include "subxact.h"
 #include "utils/builtins.h"
+
+/* How long a refresh waits for locks. */
+#define REFRESH_LOCK_MS	20
 
 PG_FUNCTION_INFO_V1(reputation_leaderboard_create);
 PG_FUNCTION_INFO_V1(reputation_leaderboard_drop);
 PG_FUNCTION_INFO_V1(reputation_rank_rebuild);
 PG_FUNCTION_INFO_V1(reputation_rank_make);
 PG_FUNCTION_INFO_V1(reputation_rank_drop);
+PG_FUNCTION_INFO_V1(reputation_board_touch);
 
 static int
 periods_of(const EngineDescriptor *d)
@@ -38,8 +43,8 @@ periods_of(const EngineDescriptor *d)
 }
 
 /*
- * board_caches_are_stale -- may this process have changed the top of a board of
- * these engines?
+ * board_caches_are_stale -- may the top of a board of these engines have changed
+ * since it was cached?
  */
 bool
 board_caches_are_stale(const List *engines)
@@ -59,25 +64,52 @@ board_caches_are_stale(const List *engines)
 	return false;
 }
 
-/* Refreshes a tree's boards; the lowest score that is in the cache. */
-static void
-refresh(const EngineDescriptor *d, int period, int tree)
+typedef struct Refresh
 {
+	const EngineDescriptor *engine;
+	int			period;
+	int			tree;
+} Refresh;
+
+/* Refreshes a tree's boards, unless somebody holds what it needs for long. */
+static void
+refresh(void *arg)
+{
+	const Refresh *r = arg;
 	Oid			types[] = {TEXTOID, TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(d->name),
-	CStringGetTextDatum(board_periods[period])};
+	Datum		values[] = {CStringGetTextDatum(r->engine->name),
+	CStringGetTextDatum(board_periods[r->period])};
+	int			level = spi_settings_begin();
 	bool		isnull;
 	int64		threshold;
 
+	spi_set("lock_timeout", psprintf("%d", REFRESH_LOCK_MS));
+	rank_top_refresh_begins(r->tree);
 	spi_exec("SELECT reputation.board_refresh($1, $2)", 2, types, values, NULL);
 	threshold = spi_int(0, 1, &isnull);
-	rank_top_is_known(tree, isnull ? PG_INT64_MIN : threshold);
+	rank_top_refresh_ends(r->tree, isnull ? 0 : rank_key(threshold));
+	spi_settings_end(level);
+}
+
+/* The same, if it can be done now. */
+static void
+try_refresh(const EngineDescriptor *d, int period, int tree)
+{
+	Refresh		r = {d, period, tree};
+	ErrorData  *error;
+
+	if (!lock_board(tree))
+		return;
+	error = subxact_try(refresh, &r);
+	if (error != NULL && error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
+		error->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED)
+		ReThrowError(error);
 }
 
 /*
  * board_refresh_caches -- refreshes the cache of the boards of these engines; of all,
- * or where this process may have changed the top. What somebody else is at is left
- * for the next time.
+ * or where the top may have changed. What somebody else is at, or holds, is left for
+ * the next time.
  */
 void
 board_refresh_caches(List *engines, bool all)
@@ -92,8 +124,8 @@ board_refresh_caches(List *engines, bool all)
 		{
 			int			tree = rank_tree_of(d->id, period);
 
-			if ((all || rank_top_is_stale(tree)) && lock_board(tree))
-				refresh(d, period, tree);
+			if (all || rank_top_is_stale(tree))
+				try_refresh(d, period, tree);
 		}
 	}
 }
@@ -173,6 +205,18 @@ reputation_rank_drop(PG_FUNCTION_ARGS)
 {
 	for (int period = 0; period < RANK_TREES_OF_ENGINE; period++)
 		rank_drop(rank_tree_of(PG_GETARG_INT32(0), period));
+	PG_RETURN_VOID();
+}
+
+/*
+ * reputation.board_touch(engine_id) -- has the caches of the boards over an engine
+ * refreshed soon.
+ */
+Datum
+reputation_board_touch(PG_FUNCTION_ARGS)
+{
+	for (int period = 0; period < RANK_TREES_OF_ENGINE; period++)
+		rank_top_note(rank_tree_of(PG_GETARG_INT32(0), period), RANK_TOP_ANY);
 	PG_RETURN_VOID();
 }
 

@@ -56,6 +56,7 @@
 #include "executor/tuptable.h"
 #include "fmgr.h"
 #include "locks.h"
+#include "rank_top.h"
 #include "rank_tree.h"
 #include "storage/lmgr.h"
 #include "utils/lsyscache.h"
@@ -84,15 +85,6 @@ static Note *notes = NULL;
 static size_t nnotes = 0;
 static size_t room = 0;
 static size_t many = MANY_NOTES;
-
-/*
- * Whose first ones may have changed since somebody in this process saw to the
- * cache; by this transaction, and by those before.
- */
-static bool touching[RANK_TREES];
-static bool touched[RANK_TREES];
-static bool known[RANK_TREES];
-static int64 thresholds[RANK_TREES];
 
 static int
 compare_notes(const void *a, const void *b)
@@ -228,7 +220,7 @@ rank_make(const RankSource *source)
 	CommandCounterIncrement();
 	take_back_notes(source->tree);
 	rank_rebuild(source);
-	touching[source->tree] = true;
+	rank_top_note(source->tree, RANK_TOP_ANY);
 }
 
 /*
@@ -242,6 +234,7 @@ rank_drop(int tree)
 	CommandCounterIncrement();
 	take_back_notes(tree);
 	rank_remove(tree);
+	rank_top_note(tree, RANK_TOP_ANY);
 }
 
 /*
@@ -379,12 +372,6 @@ change_nodes(const RankSource *source, RankChange *changes, size_t count)
 	rank_rebuild(source);
 }
 
-static bool
-touches_top(int tree, const RankChange *changes, size_t count)
-{
-	return count > 0 && (!known[tree] || rank_score(changes[count - 1].key) >= thresholds[tree]);
-}
-
 /* The source that notes of a tree are of; not a table that was dropped meanwhile. */
 static const RankSource *
 present_source(const Note *first, size_t count)
@@ -415,9 +402,13 @@ flush_tree(const Note *first, size_t count)
 			first[i].key, first[i].users, 0
 		};
 		rebuild |= first[i].rebuild;
+		/* Also where others took the place: their names are cached. */
+		if (first[i].key != 0)
+			rank_top_note(source->tree, first[i].key);
 	}
 	count = combine(changes, count);
-	touching[source->tree] |= rebuild || touches_top(source->tree, changes, count);
+	if (rebuild)
+		rank_top_note(source->tree, RANK_TOP_ANY);
 	if (rebuild)
 	{
 		(void) lock_rank(source->tree, true);
@@ -474,15 +465,7 @@ at_transaction_event(XactEvent event, void *arg)
 			break;
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PREPARE:
-			for (int i = 0; i < RANK_TREES; i++)
-			{
-				touched[i] |= touching[i];
-				touching[i] = false;
-			}
-			forget_notes();
-			break;
 		case XACT_EVENT_ABORT:
-			memset(touching, 0, sizeof(touching));
 			forget_notes();
 			break;
 		default:
@@ -514,6 +497,7 @@ at_subtransaction_event(SubXactEvent event, SubTransactionId id, SubTransactionI
 void
 rank_init(void)
 {
+	rank_top_init();
 	RegisterXactCallback(at_transaction_event, NULL);
 	RegisterSubXactCallback(at_subtransaction_event, NULL);
 }
@@ -543,31 +527,6 @@ rank_pending(int tree, Snapshot snapshot, RankChange **changes)
 		};
 	}
 	return combine(*changes, count);
-}
-
-/*
- * rank_top_is_stale, rank_top_is_known, rank_top_touched -- may this process have
- * changed a tree's first ones since their cache was refreshed? Known: it is
- * refreshed now, and a score below the threshold is not among them.
- */
-bool
-rank_top_is_stale(int tree)
-{
-	return touched[tree];
-}
-
-void
-rank_top_is_known(int tree, int64 threshold)
-{
-	touched[tree] = false;
-	known[tree] = true;
-	thresholds[tree] = threshold;
-}
-
-void
-rank_top_touched(int tree)
-{
-	touched[tree] = true;
 }
 
 /*

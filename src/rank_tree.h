@@ -36,9 +36,6 @@ extern void rank_request_rebuild(const RankSource *source);
 extern void rank_make(const RankSource *source);
 extern void rank_drop(int tree);
 extern size_t rank_pending(int tree, Snapshot snapshot, RankChange **changes);
-extern bool rank_top_is_stale(int tree);
-extern void rank_top_is_known(int tree, int64 threshold);
-extern void rank_top_touched(int tree);
 extern void rank_request_fold(const RankSource *source);
 
 /* The columns of reputation.rank_node; the first ones are its key. */

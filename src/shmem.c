@@ -109,6 +109,7 @@ startup_shmem(void)
 			pg_atomic_init_u32(&shmem_state->databases[i].resync, RESYNC_NONE);
 			pg_atomic_init_u64(&shmem_state->databases[i].resync_after, 0);
 			pg_atomic_init_u64(&shmem_state->databases[i].workers, 0);
+			rank_top_clear(shmem_state->databases[i].tops, true);
 		}
 	}
 	read_cache_startup();
@@ -177,6 +178,7 @@ shmem_find_or_add_entry(Oid database)
 		pg_atomic_write_u32(&entry->resync, RESYNC_NONE);
 		pg_atomic_write_u64(&entry->resync_after, 0);
 		pg_atomic_write_u64(&entry->workers, 0);
+		rank_top_clear(entry->tops, false);
 		read_cache_reset_database((int) (entry - shmem_state->databases));
 	}
 	return entry;
@@ -208,6 +210,18 @@ shmem_my_place(void)
 	DatabaseEntry *entry = shmem_my_entry(true);
 
 	return entry == NULL ? -1 : (int) (entry - shmem_state->databases);
+}
+
+/*
+ * shmem_rank_tops -- this database's RANK_TREES tops; NULL when there is no memory for
+ * them.
+ */
+RankTop *
+shmem_rank_tops(void)
+{
+	DatabaseEntry *entry = shmem_my_entry(true);
+
+	return entry == NULL ? NULL : entry->tops;
 }
 
 /*

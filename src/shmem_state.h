@@ -8,6 +8,8 @@
 #include "postgres.h"
 
 #include "port/atomics.h"
+#include "rank_top.h"
+#include "rank_tree.h"
 #include "shmem.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
@@ -37,6 +39,7 @@ typedef struct DatabaseEntry
 	pg_atomic_uint32 resync;	/* a ResyncState */
 	pg_atomic_uint64 resync_after;	/* and again after this transaction: shmem.c */
 	pg_atomic_uint64 workers;	/* bit i: slot i runs here; changed under the lock */
+	RankTop		tops[RANK_TREES];	/* rank_top.c's */
 } DatabaseEntry;
 
 typedef struct SharedState
