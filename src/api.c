@@ -367,6 +367,44 @@ queue_settings(void)
 }
 
 /*
+ * Folds, unless told not to, and claims once for each of the engines; returns how
+ * many keys that took out, at most so many. False when there was nothing to do.
+ */
+static bool
+process_step(List *all, List *engines, bool fold, bool first, int64 limit, int64 *done)
+{
+	DrainScope	scope = {.workers = 1, .wait = true};
+	bool		worked;
+	ListCell   *cell;
+
+	/* What it leaves in memory goes with its connection. */
+	spi_begin();
+	worked = fold && fold_inbox(&scope, all) > 0;
+	foreach(cell, engines)
+	{
+		Engine	   *engine = lfirst(cell);
+		int			count;
+
+		CHECK_FOR_INTERRUPTS();
+		scope.limit = (int) Min(SESSION_KEYS, limit - *done);
+		if (scope.limit <= 0)
+			break;
+		/* At first, too: the events may be as many as it may do. */
+		if (first)
+			(void) due_feed(engine, Max(scope.limit, guc_batch_size), true);
+		count = drain_claim(engine, &scope);
+		*done += count;
+		worked |= count > 0;
+		if (count == 0)
+			worked |= due_feed(engine, Max(scope.limit, guc_batch_size), true) > 0;
+	}
+	if (*done < limit)
+		worked |= sweep_feed(engines, (int) Min(SESSION_KEYS, limit - *done), true);
+	spi_end();
+	return worked;
+}
+
+/*
  * reputation_process(engine, max_users) -- drains what is due in the calling
  * transaction.
  */
@@ -381,7 +419,6 @@ reputation_process(PG_FUNCTION_ARGS)
 	List	   *engines;
 	ListCell   *cell;
 	bool		skipped;
-	bool		worked;
 	bool		first = true;
 
 	api_require_read_committed("reputation_process");
@@ -398,31 +435,8 @@ reputation_process(PG_FUNCTION_ARGS)
 		queue_rebase(lfirst(cell));
 		due_watch(lfirst(cell));
 	}
-	do
-	{
-		DrainScope	scope = {.workers = 1, .wait = true};
-
-		worked = !skipped && fold_inbox(&scope, all) > 0;
-		foreach(cell, engines)
-		{
-			int			count;
-
-			CHECK_FOR_INTERRUPTS();
-			scope.limit = (int) Min(guc_batch_size, limit - done);
-			if (scope.limit <= 0)
-				break;
-			/* At first, too: the events may be as many as it may do. */
-			if (first)
-				(void) due_feed(lfirst(cell), true);
-			count = drain_batch(lfirst(cell), &scope);
-			done += count;
-			worked |= count > 0;
-			if (count == 0)
-				worked |= due_feed(lfirst(cell), true) > 0;
-		}
-		worked |= done < limit && sweep_feed(engines, true);
+	while (process_step(all, engines, !skipped, first, limit, &done) && done < limit)
 		first = false;
-	} while (worked && done < limit);
 	if (!skipped && shmem_workers_in_database(MyDatabaseId) == 0)
 	{
 		queue_remove_windows();

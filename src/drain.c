@@ -22,10 +22,15 @@
 #include "catalog/pg_type.h"
 #include "clock.h"
 #include "drain.h"
+#include "miscadmin.h"
 #include "spi.h"
 #include "subxact.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
+
+/* Keys that are worked on together; a claim of more is worked on in parts. */
+#define MAX_BATCH		5000
 
 #define SUSPENSION		10000	/* ms until a broken engine is tried again */
 #define TRANSIENT_TRIES	3		/* of a batch as a whole, then it is halved */
@@ -275,7 +280,7 @@ engine_suspend(Engine *engine, const ErrorData *error)
 				 error->hint ? errhint("%s", error->hint) : 0));
 	spi_exec("UPDATE reputation.engine SET suspended_error = $2, retry_at = $3 WHERE name = $1",
 			 3, types, values, NULL);
-	engine->suspended_error = pstrdup(error->message);
+	engine->suspended_error = MemoryContextStrdup(GetMemoryChunkContext(engine), error->message);
 	engine->retry_at = retry_at;
 }
 
@@ -450,11 +455,11 @@ drain_jobs(Engine *engine, const DrainScope *scope, Job *jobs, int count, Tallie
 }
 
 /*
- * drain_batch -- claims and works on one batch of an engine; returns how many
- * keys it took out.
+ * drain_claim -- claims what the scope allows of an engine's keys, and works on them;
+ * returns how many it took out.
  */
 int
-drain_batch(Engine *engine, const DrainScope *scope)
+drain_claim(Engine *engine, const DrainScope *scope)
 {
 	Tallies		tallies = {0};
 	Job		   *jobs = NULL;
@@ -463,8 +468,14 @@ drain_batch(Engine *engine, const DrainScope *scope)
 	if (engine->retry_at > clock_now() && !scope->wait)
 		return 0;
 	count = queue_claim(engine, scope, &jobs, &tallies);
-	if (count > 0)
-		drain_jobs(engine, scope, jobs, count, &tallies);
+	for (int first = 0; first < count; first += MAX_BATCH)
+	{
+		CHECK_FOR_INTERRUPTS();
+		/* What a batch leaves in memory goes with its connection. */
+		spi_begin();
+		drain_jobs(engine, scope, jobs + first, Min(count - first, MAX_BATCH), &tallies);
+		spi_end();
+	}
 	tallies_store(&tallies);
 	return count;
 }

@@ -7,8 +7,15 @@
 
 #include "queue.h"
 
+/*
+ * Keys that a session claims at once, and queues of a run at once. What it deletes
+ * stays dead in the job table as long as its transaction lasts, and each claim
+ * wades through that.
+ */
+#define SESSION_KEYS	100000
+
 extern int	fold_inbox(const DrainScope *scope, List *engines);
-extern int	drain_batch(Engine *engine, const DrainScope *scope);
+extern int	drain_claim(Engine *engine, const DrainScope *scope);
 extern void drain_jobs(Engine *engine, const DrainScope *scope, Job *jobs, int count,
 					   Tallies *tallies);
 extern void engine_suspend(Engine *engine, const ErrorData *error);
@@ -16,7 +23,7 @@ extern void engine_suspend(Engine *engine, const ErrorData *error);
 extern int64 prune_step(const Engine *engine, int64 after);
 
 extern int64 sweep_start(const Engine *engine, const char *job_name, const char *trigger);
-extern bool sweep_feed(List *engines, bool raise);
+extern bool sweep_feed(List *engines, int portion, bool raise);
 extern void sweep_init(void);
 extern void sweep_where_lost(List *engines);
 extern bool sweep_where_moved(List *engines);

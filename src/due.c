@@ -35,7 +35,6 @@
 #include "catalog/pg_type.h"
 #include "clock.h"
 #include "drain.h"
-#include "guc.h"
 #include "locks.h"
 #include "queue.h"
 #include "spi.h"
@@ -72,14 +71,14 @@ query(const Engine *engine, const char *format, int limit)
 
 /* How many of those that were queued are due still, as far as a portion goes. */
 static int
-waiting(const Engine *engine)
+waiting(const Engine *engine, int portion)
 {
 	Oid			types[] = {INT4OID, INT2OID, TIMESTAMPTZOID};
 	Datum		values[] = {Int32GetDatum(engine->descriptor->id), Int16GetDatum(PRIORITY_TIME),
 	TimestampTzGetDatum(clock_now())};
 
 	spi_exec(psprintf("SELECT count(*) FROM (SELECT FROM reputation.job WHERE engine = $1 "
-					  "AND priority = $2 AND due_at <= $3 LIMIT %d) j", guc_batch_size),
+					  "AND priority = $2 AND due_at <= $3 LIMIT %d) j", portion),
 			 3, types, values, NULL);
 	return (int) spi_int(0, 1, NULL);
 }
@@ -105,13 +104,13 @@ feed(const Engine *engine, int limit)
  * None when somebody else is at it and it shall not wait, or when a portion waits.
  */
 int
-due_feed(const Engine *engine, bool wait)
+due_feed(const Engine *engine, int portion, bool wait)
 {
 	int			room;
 
 	if (!engine->descriptor->timed || !lock_due(engine->descriptor->id, wait))
 		return 0;
-	room = guc_batch_size - waiting(engine);
+	room = portion - waiting(engine, portion);
 	return room > 0 ? feed(engine, room) : 0;
 }
 

@@ -9,9 +9,8 @@
  * which only next_due_at differs keeps everything else, computed_at included, and
  * gets no audit row.
  *
- * Score rows without such columns are written by plainer statements: in haste
- * (engine_store.c), or as here, the free ones locked first. An audited one is
- * always locked first, for its old score.
+ * Rows are written in haste (engine_store.c), or the free ones are locked first. An
+ * audited one is always locked first, for its old score.
  */
 #include "postgres.h"
 
@@ -131,40 +130,56 @@ audit_statement(const EngineDescriptor *d)
 }
 
 /*
- * The statement that writes rows with the engine's columns. A cause of '' means
- * that only next_due_at is another.
+ * What an update sets a row s to, from n; a cause of '' means that only next_due_at
+ * is another.
  */
 static char *
-columns_statement(const EngineDescriptor *d, bool missing)
+assignments(const EngineDescriptor *d)
 {
-	if (missing)
-		return psprintf("WITH n AS MATERIALIZED (SELECT * FROM %1$s), "
-						"added AS (INSERT INTO reputation.%2$s AS s "
-						"(user_id, score, algorithm_version, computed_at%6$s%3$s) "
-						"SELECT n.id, n.score, $3, $4%7$s%4$s FROM n "
-						"ON CONFLICT (user_id) DO NOTHING RETURNING s.*), "
-						"written AS (SELECT a.*, NULL::int AS old_score, n.cause "
-						"FROM added a JOIN n ON n.id = a.user_id)%5$s",
-						parameter_rows(d), d->score_table, columns(d, false, ", %1$s"),
-						columns(d, false, ", n.%1$s::%2$s"), audit_statement(d),
-						d->timed ? ", next_due_at" : "",
-						d->timed ? ", nullif(n.due_at, 'infinity')" : "");
+	return psprintf("score = n.score, %1$salgorithm_version = $3, "
+					"computed_at = CASE WHEN n.cause = '' THEN s.computed_at ELSE $4 END%2$s",
+					d->timed ? "next_due_at = nullif(n.due_at, 'infinity'), " : "",
+					columns(d, false, ", %1$s = CASE WHEN n.cause = '' THEN s.%1$s "
+							"ELSE n.%1$s::%2$s END"));
+}
+
+/* The statement that adds rows with the engine's columns. */
+static char *
+insert_statement(const EngineDescriptor *d)
+{
+	return psprintf("WITH n AS MATERIALIZED (SELECT * FROM %1$s), "
+					"added AS (INSERT INTO reputation.%2$s AS s "
+					"(user_id, score, algorithm_version, computed_at%6$s%3$s) "
+					"SELECT n.id, n.score, $3, $4%7$s%4$s FROM n "
+					"ON CONFLICT (user_id) DO NOTHING RETURNING s.*), "
+					"written AS (SELECT a.*, NULL::int AS old_score, n.cause "
+					"FROM added a JOIN n ON n.id = a.user_id)%5$s",
+					parameter_rows(d), d->score_table, columns(d, false, ", %1$s"),
+					columns(d, false, ", n.%1$s::%2$s"), audit_statement(d),
+					d->timed ? ", next_due_at" : "",
+					d->timed ? ", nullif(n.due_at, 'infinity')" : "");
+}
+
+/* The statement that updates them, for which it locks them first unless it is hasty. */
+static char *
+update_statement(const EngineDescriptor *d, bool hasty)
+{
+	if (hasty && d->audit_table == NULL)
+		return psprintf("UPDATE reputation.%2$s s SET %3$s FROM %1$s WHERE s.user_id = n.id "
+						"RETURNING s.user_id",
+						parameter_rows(d), d->score_table, assignments(d));
 	return psprintf("WITH free AS (SELECT s.ctid, s.score AS old_score, n.* "
 					"FROM reputation.%2$s s JOIN %1$s ON s.user_id = n.id "
 					"FOR NO KEY UPDATE OF s SKIP LOCKED), "
-					"written AS (UPDATE reputation.%2$s s SET score = f.score, "
-					"%5$salgorithm_version = $3, "
-					"computed_at = CASE WHEN f.cause = '' THEN s.computed_at ELSE $4 END%3$s "
-					"FROM free f WHERE s.ctid = f.ctid RETURNING s.*, f.old_score, f.cause)%4$s",
-					parameter_rows(d), d->score_table,
-					columns(d, false, ", %1$s = CASE WHEN f.cause = '' THEN s.%1$s "
-							"ELSE f.%1$s::%2$s END"), audit_statement(d),
-					d->timed ? "next_due_at = nullif(f.due_at, 'infinity'), " : "");
+					"written AS (UPDATE reputation.%2$s s SET %3$s "
+					"FROM free n WHERE s.ctid = n.ctid RETURNING s.*, n.old_score, n.cause)%4$s",
+					parameter_rows(d), d->score_table, assignments(d), audit_statement(d));
 }
 
 /* Writes rows with the engine's columns. */
 static uint64
-write_columns(Engine *engine, Score **scores, int count, bool missing, const Datum *common)
+write_columns(Engine *engine, Score **scores, int count, bool missing, bool hasty,
+			  const Datum *common)
 {
 	const EngineDescriptor *d = engine->descriptor;
 	Oid			types[6 + MAX_SCORE_COLUMNS] = {TEXTARRAYOID, INT4ARRAYOID, INT4OID,
@@ -190,7 +205,8 @@ write_columns(Engine *engine, Score **scores, int count, bool missing, const Dat
 		types[6 + column] = TEXTARRAYOID;
 		values[6 + column] = text_array(texts, count);
 	}
-	return spi_exec(columns_statement(d, missing), 6 + d->ncolumns, types, values, NULL);
+	return spi_exec(missing ? insert_statement(d) : update_statement(d, hasty), 6 + d->ncolumns,
+					types, values, NULL);
 }
 
 /*
@@ -219,7 +235,7 @@ engine_write_rows(Engine *engine, Score **scores, int count, bool missing, bool 
 	spi_prefer_indexes();
 	if (hasty)
 		spi_set("lock_timeout", "1ms");
-	written = d->ncolumns > 0 ? write_columns(engine, scores, count, missing, values) :
+	written = d->ncolumns > 0 ? write_columns(engine, scores, count, missing, hasty, values) :
 		spi_exec(psprintf(plain_statement(missing, hasty), d->score_table), 4, types, values,
 				 NULL);
 	engine_mark_returned(scores, count, written, false);

@@ -7,9 +7,9 @@
  * or an event is to be audited. Rows that others hold locked are skipped and reported as not stored.
  * Why a stale value cannot stay is told in queue.c.
  *
- * A worker first stores a batch in haste, by plain updates in a subtransaction that
- * gives up at the first lock it would have to wait for; that is nearly always
- * enough. When it is not, the batch and some after it are stored with care: the
+ * A unit, and a session that drains very many, first stores a batch in haste, by plain
+ * updates in a subtransaction that gives up at the first lock it would have to wait
+ * for; that is nearly always enough. When it is not, the batch and some after it are stored with care: the
  * free rows are locked first (SKIP LOCKED), then updated, at twice the cost. A score row
  * that a session is just adding cannot be skipped like that: its user is found
  * by halving, and comes back.
@@ -78,6 +78,9 @@ score_differs(const Engine *engine, const Score *score)
 
 /* How many of those are left. */
 static int	careful = 0;
+
+/* Fewer users are not worth a session's subtransaction. */
+#define HASTY_USERS		1000
 
 /* Users of a transaction that are queued one by one to be looked at again. */
 #define MAX_RECHECKS	10000
@@ -281,17 +284,18 @@ has_foreign_trigger(Oid users)
 }
 
 /*
- * May a batch be stored in haste? Only by a worker: a session's transaction may
- * store many, and a snapshot has room for 64 subtransactions of each. And not
- * when one could not be lately.
+ * May a batch be stored in haste? A session's transaction may store many of them, and a
+ * snapshot has room for 64 subtransactions of each: only large ones that it has
+ * claimed. And not when one could not be lately.
  */
 static bool
-may_hurry(const Engine *engine)
+may_hurry(const Engine *engine, int count, StoreMode mode)
 {
 	if (careful > 0)
 		careful--;
 	else
-		return IsBackgroundWorker && !has_foreign_trigger(engine->users);
+		return (IsBackgroundWorker || (mode == STORE_CLAIMED && count >= HASTY_USERS)) &&
+			!has_foreign_trigger(engine->users);
 	return false;
 }
 
@@ -310,7 +314,7 @@ engine_store(Engine *engine, Score *scores, int count, StoreMode mode)
 		.scores = scores,
 		.count = count,
 		.mode = mode,
-		.hasty = may_hurry(engine)
+		.hasty = may_hurry(engine, count, mode)
 	};
 	ErrorData  *error = NULL;
 

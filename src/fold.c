@@ -50,7 +50,16 @@ load_mappings(Mapping **mappings)
 	return (int) count;
 }
 
-/* The keys of one source and number, terminated. */
+static int
+compare_keys(const void *a, const void *b)
+{
+	return strcmp(*(char *const *) a, *(char *const *) b);
+}
+
+/*
+ * The keys of one source and number, terminated, in the order of the job table's index:
+ * so that it grows at its end, and the claim finds neighbours in it.
+ */
 static int
 pick_keys(keyset_hash *keys, int32 source, int16 key_no, char **picked)
 {
@@ -64,6 +73,7 @@ pick_keys(keyset_hash *keys, int32 source, int16 key_no, char **picked)
 		if (entry->key.source == source && entry->key.key_no == key_no)
 			picked[count++] = pnstrdup(entry->key.text, entry->key.length);
 	}
+	qsort(picked, count, sizeof(char *), compare_keys);
 	return count;
 }
 

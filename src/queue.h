@@ -77,7 +77,7 @@ extern bool queue_try(void);
 extern void queue_compact(void);
 extern void queue_remove_windows(void);
 
-extern int	due_feed(const Engine *engine, bool wait);
+extern int	due_feed(const Engine *engine, int portion, bool wait);
 extern TimestampTz due_next(const List *engines);
 extern bool due_job(const Engine *engine);
 extern void due_watch(const Engine *engine);

@@ -248,9 +248,13 @@ add_tallies(Sweep *sweep)
 	sweep->waiting = spi_int(0, 4, NULL);
 }
 
+/* Users that are fed in one step, at least. */
+#define SMALLEST_PORTION	1000
+
 typedef struct Step
 {
 	Engine	   *engine;
+	int			portion;
 	bool		done;			/* there was something to do */
 } Step;
 
@@ -263,32 +267,31 @@ static void
 step(void *arg)
 {
 	Step	   *this = arg;
-	int			portion = Max(guc_batch_size, 1000);
 	Sweep		sweep;
 
-	if (!lock_sweep(this->engine, portion, &sweep))
+	if (!lock_sweep(this->engine, this->portion, &sweep))
 		return;
 	this->done = true;
 	add_tallies(&sweep);
-	if (!sweep.fed_all && sweep.waiting < portion)
-		feed(this->engine, &sweep, portion);
+	if (!sweep.fed_all && sweep.waiting < this->portion)
+		feed(this->engine, &sweep, this->portion);
 	else if (sweep.fed_all && sweep.waiting <= 0)
 		finish(this->engine, &sweep);
 }
 
 /*
- * sweep_feed -- does the next step of a sweep that needs one; false when none
- * does. An engine whose users table cannot be read is suspended; in a session
+ * sweep_feed -- does the next step of a sweep that needs one, which feeds a portion
+ * of so many users; false when none does. An engine whose users table cannot be read is suspended; in a session
  * (raise) the error is raised.
  */
 bool
-sweep_feed(List *engines, bool raise)
+sweep_feed(List *engines, int portion, bool raise)
 {
 	ListCell   *cell;
 
 	foreach(cell, engines)
 	{
-		Step		this = {.engine = lfirst(cell)};
+		Step		this = {.engine = lfirst(cell), .portion = Max(portion, SMALLEST_PORTION)};
 		ErrorData  *error;
 
 		if (this.engine->retry_at > clock_now() && !raise)

@@ -206,7 +206,7 @@ unit_careful(Worker *worker, List *engines)
 		Engine	   *engine = lfirst(cell);
 
 		if (engine->descriptor->id == careful_engine)
-			worker->jobs = drain_batch(engine, &scope);
+			worker->jobs = drain_claim(engine, &scope);
 	}
 	if (worker->jobs > 0)
 		forget_crashes(careful_engine, &careful_job);

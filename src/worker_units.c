@@ -286,7 +286,7 @@ feed_due(Worker *worker, List *engines)
 		Engine	   *engine = lfirst(cell);
 
 		if (worker->careful == 0 && engine->retry_at <= clock_now())
-			worker->fed |= due_feed(engine, false) > 0;
+			worker->fed |= due_feed(engine, guc_batch_size, false) > 0;
 	}
 }
 
@@ -325,11 +325,11 @@ unit_drain(Worker *worker, List *engines)
 		worker->locked_out |= keys < 0;
 	}
 	for (int i = 0; i < nengines && worker->jobs == 0 && worker->careful == 0; i++)
-		worker->jobs = drain_batch(list_nth(engines, worker->turn++ % nengines), &scope);
+		worker->jobs = drain_claim(list_nth(engines, worker->turn++ % nengines), &scope);
 	if (worker->jobs == 0 || steady_us() - worker->due_seen >= SCHEDULE_INTERVAL)
 		feed_due(worker, engines);
 	if (worker->jobs == 0 && worker->careful == 0 && !worker->fed)
-		worker->fed = sweep_feed(engines, false);
+		worker->fed = sweep_feed(engines, guc_batch_size, false);
 	if (worker->keys == 0 && worker->jobs == 0 && worker->careful == 0 && !worker->fed)
 	{
 		look_ahead(worker, engines);

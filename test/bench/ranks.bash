@@ -56,6 +56,8 @@ ranks() {
     board ranks10 "$((10 * members))" false
     sql ranks1 -c "CREATE TABLE plain_ledger (LIKE reputation.point_ledger INCLUDING ALL)" \
         -c "INSERT INTO plain_ledger (user_id, points, source_key, created_at) SELECT user_id, points, source_key, created_at FROM reputation.point_ledger"
+    # Nothing but the awards shall be drained.
+    [ "$(sql ranks1 -c "SELECT reputation_process('points')")" = 0 ] || fail "the board was not complete"
     settle ranks1
     for ((round = 1; round <= BENCH_ROUNDS; round++)); do
         compare rank_rate million nothing

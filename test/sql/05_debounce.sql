@@ -103,11 +103,9 @@ CALL test.add_job('2', true);
 SELECT reputation_process();
 SELECT key, due_in FROM test.jobs;
 -- Others go on, though they come behind it; 3 has no window.
-SET reputation.batch_size = 1;
 CALL test.add_job('2', true, '-1 s');
 CALL test.add_job('3', true);
-SELECT reputation_process();
-RESET reputation.batch_size;
+SELECT reputation_process(max_users => 1);
 TABLE test.windows ORDER BY key;
 SELECT key, due_in FROM test.jobs;
 -- A row that is due in its own right, a failed computation, a batch run, a deletion.

@@ -9,8 +9,10 @@ UPDATE reputation.job_runs SET status = 'cancelled';
 ALTER TABLE reputation.points_scores DISABLE TRIGGER rank_track;
 ALTER TABLE reputation.points_scores DROP CONSTRAINT points_scores_pkey;
 DROP INDEX reputation.points_scores_next_due_at, reputation.points_scores_all_time, reputation.points_scores_weekly, reputation.points_scores_daily;
+ALTER TABLE reputation.point_ledger DISABLE TRIGGER reputation_capture;
 INSERT INTO reputation.point_ledger (user_id, points, source_key, created_at)
 SELECT i::text, (-ln(1 - random() * 0.999999) * 5000)::int, 'first', now() - interval '30 days' FROM generate_series(1, :members) i WHERE :ledger;
+ALTER TABLE reputation.point_ledger ENABLE TRIGGER reputation_capture;
 INSERT INTO reputation.points_scores
 SELECT x.i::text, s, s, 0, 0, '2026-01-01', 1, now(), NULL
 FROM (SELECT i, CASE WHEN :ledger THEN NULL ELSE (-ln(1 - random() * 0.999999) * 5000)::int END AS r FROM generate_series(1, :members) i OFFSET 0) x
