@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "storage/lockdefs.h"
+#include "utils/relcache.h"
 
 #define LANES	16
 
@@ -16,5 +17,6 @@ extern bool lock_lane(int engine, int lane, bool wait);
 extern bool lock_due(int engine, bool wait);
 extern bool lock_engine(int engine, bool exclusive, bool wait);
 extern bool lock_relation_within(Oid relation, LOCKMODE mode, int timeout_ms);
+extern Relation lock_try_open(Oid oid, LOCKMODE mode);
 
 #endif							/* REPUTATION_LOCKS_H */
