@@ -163,12 +163,14 @@ sub populate
 	my ($u, $v) = @_;
 	my $from = number(MATCHES - 10);
 
-	return map {
-		(sprintf('INSERT INTO wingman_matches SELECT %d, a.id, b.id FROM users a, users b WHERE a.id = %s AND b.id = %s
-			AND NOT EXISTS (SELECT FROM wingman_matches m WHERE m.id = %1$d);', $_, pick([ $u, $v ], [ $v, $u ])->@*),
-			sprintf('INSERT INTO wingman_sessions (match_id, status, user1_completed_confirmed_by_user2, user2_completed_confirmed_by_user1)
-			SELECT m.id, %s, %s, true FROM wingman_matches m WHERE m.id = %d;', status(), flag(), $_))
-	} $from .. $from + 9;
+	my $matches = join ', ', map { sprintf '(%d, %s, %s)', $_, pick([ $u, $v ], [ $v, $u ])->@* } $from .. $from + 9;
+	my $sessions = join ', ', map { sprintf '(%d, %s, %s::boolean)', $_, status(), flag() } $from .. $from + 9;
+
+	return ("INSERT INTO wingman_matches SELECT v.id, a.id, b.id FROM (VALUES $matches) v (id, a, b)
+			JOIN users a ON a.id = v.a JOIN users b ON b.id = v.b
+			WHERE NOT EXISTS (SELECT FROM wingman_matches m WHERE m.id = v.id);",
+		"INSERT INTO wingman_sessions (match_id, status, user1_completed_confirmed_by_user2, user2_completed_confirmed_by_user1)
+			SELECT m.id, v.status, v.flag, true FROM (VALUES $sessions) v (id, status, flag) JOIN wingman_matches m USING (id);");
 }
 
 # How many there are, and one at random.

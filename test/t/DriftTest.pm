@@ -318,7 +318,8 @@ sub populate
 	my $u = $_[0]->{uid};
 	my ($user, $project) = (number(USERS - 10), number(PROJECTS));
 
-	return ((map { sprintf 'INSERT INTO users VALUES (%s, $$filled$$) ON CONFLICT DO NOTHING;', $u->($_) } $user .. $user + 10),
+	return (sprintf('INSERT INTO users (id, name) VALUES %s ON CONFLICT DO NOTHING;',
+			join(', ', map { sprintf '(%s, $$filled$$)', $u->($_) } $user .. $user + 10)),
 		(map {
 			sprintf 'INSERT INTO projects SELECT %d, u.id, %s, %s FROM users u WHERE u.id = %s
 				AND NOT EXISTS (SELECT FROM projects p WHERE p.id = %1$d);',
