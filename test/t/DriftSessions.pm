@@ -157,10 +157,12 @@ my @statements = (
 	sub { sprintf 'DELETE FROM wingman_sessions WHERE match_id = %d AND status = %s;', match(), status() },
 	sub { sprintf 'DELETE FROM wingman_matches WHERE id = %d;', match() });
 
-# Some matches of two users, where they are missing, and some sessions of theirs.
+# Some matches of two users of a variant, where they are missing, and some sessions of theirs, one of which its first
+# user missed.
 sub populate
 {
-	my ($u, $v) = @_;
+	my ($name, $u, $v) = @_;
+	my $blame = $variants{$name}->{blame};
 	my $from = number(MATCHES - 10);
 
 	my $matches = join ', ', map { sprintf '(%d, %s, %s)', $_, pick([ $u, $v ], [ $v, $u ])->@* } $from .. $from + 9;
@@ -170,7 +172,11 @@ sub populate
 			JOIN users a ON a.id = v.a JOIN users b ON b.id = v.b
 			WHERE NOT EXISTS (SELECT FROM wingman_matches m WHERE m.id = v.id);",
 		"INSERT INTO wingman_sessions (match_id, status, user1_completed_confirmed_by_user2, user2_completed_confirmed_by_user1)
-			SELECT m.id, v.status, v.flag, true FROM (VALUES $sessions) v (id, status, flag) JOIN wingman_matches m USING (id);");
+			SELECT m.id, v.status, v.flag, true FROM (VALUES $sessions) v (id, status, flag) JOIN wingman_matches m USING (id);",
+		map {
+			sprintf 'UPDATE wingman_sessions s SET status = $$%s$$, %s FROM wingman_matches m WHERE m.id = s.match_id AND m.id = %d;',
+			  /no_show/ ? 'no_show' : 'cancelled', sprintf($_, 'm.user1_id'), $from
+		} @$blame ? pick(@$blame) : ());
 }
 
 # How many there are, and one at random.

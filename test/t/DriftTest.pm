@@ -325,7 +325,7 @@ sub populate
 				AND NOT EXISTS (SELECT FROM projects p WHERE p.id = %1$d);',
 			  $_, status(), impact(), $u->($user + $_ % 10)
 		} $project .. $project + 8),
-		(map { DriftSessions::populate($u->($_), $u->($_ + 1)) } $user, $user + 5));
+		(map { DriftSessions::populate($_[0]->{name}, $u->($_), $u->($_ + 1)) } $user, $user + 5));
 }
 
 sub script
