@@ -637,8 +637,12 @@ sub check
 			AND NOT EXISTS (SELECT FROM reputation.job_runs WHERE status = 'running')}), "$when: drained")
 	  or diag $node->safe_psql($database, 'SELECT * FROM reputation.job LIMIT 20; SELECT * FROM reputation.job_runs ORDER BY id DESC LIMIT 5');
 
-	is_none($node, $database, q{SELECT * FROM reputation_verify()}, "$when: verify finds nothing");
-	is_none($node, $database, "SET timezone = 'UTC'; SELECT * FROM ($recomputed_trust) r WHERE (stored, stored_new) IS DISTINCT FROM (score, new)",
+	# Time goes on between two statements. Who becomes due meanwhile is not drift, but told: the stored row knows its time.
+	my $due = q{SELECT user_id FROM reputation.trust_scores WHERE next_due_at <= clock_timestamp()};
+	is_none($node, $database, qq{SELECT * FROM reputation_verify() v WHERE NOT (engine_name = 'trust' AND user_id IN ($due))},
+		"$when: verify finds nothing");
+	is_none($node, $database, qq{SET timezone = 'UTC'; SELECT * FROM ($recomputed_trust) r
+		WHERE (stored, stored_new) IS DISTINCT FROM (score, new) AND id::text NOT IN ($due)},
 		"$when: every trust score is the recomputed one");
 	is_none($node, $database, "SELECT * FROM (@{[DriftSessions::recomputed($database)]}) r WHERE expected IS DISTINCT FROM stored
 			OR expected IS DISTINCT FROM told", "$when: every session reputation is the recomputed one");
