@@ -89,10 +89,9 @@ sub recomputed
 			FROM wingman_matches m JOIN wingman_sessions s ON s.match_id = m.id
 			WHERE m.user1_id IS DISTINCT FROM m.user2_id
 		), counted AS (
-			SELECT u.id,
-				(SELECT count(*) FROM side WHERE uid = u.id AND status = 'completed' AND ($variant->{counted})) AS completed,
-				(SELECT count(*) FROM side WHERE uid = u.id AND ($variant->{missed})) AS no_shows
-			FROM users u
+			SELECT u.id, count(*) FILTER (WHERE status = 'completed' AND ($variant->{counted})) AS completed,
+				count(*) FILTER (WHERE $variant->{missed}) AS no_shows
+			FROM users u LEFT JOIN side ON uid = u.id GROUP BY u.id
 		), scored AS (
 			SELECT *, greatest(-5, least(20, completed - no_shows)) AS score FROM counted
 		)
