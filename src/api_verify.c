@@ -57,8 +57,7 @@ report_columns(const Engine *engine, const Score *s, Report *to)
 
 	for (int i = 0; i < d->ncolumns; i++)
 	{
-		if (d->columns[i].exact && (s->row_columns[i] == NULL ||
-									strcmp(s->row_columns[i], s->columns[i]) != 0))
+		if (score_column_differs(engine, s, i))
 			report(to, engine, s->user, d->columns[i].name, s->row_columns[i], s->columns[i]);
 	}
 	if (s->row_due_at != s->next_due_at)
@@ -74,7 +73,7 @@ report_differences(Engine *engine, Score *scores, int count, void *arg)
 		const Score *s = &scores[i];
 		char	   *expected = psprintf("%d", s->score);
 
-		if (engine->cached_column != NULL && (s->cached_null || s->cached != s->score))
+		if (score_cached_differs(engine, s))
 			report(arg, engine, s->user, engine->cached_name,
 				   s->cached_null ? NULL : psprintf("%d", s->cached), expected);
 		if (!s->has_row || s->row_score != s->score)

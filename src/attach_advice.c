@@ -17,17 +17,32 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
-/* Has the table a usable index that begins with the column and has all of the others? */
-static bool
-has_index_with(Oid table, const char *column, const int16 *others, int nothers)
+/* What the best of a table's indexes is good for. */
+typedef enum IndexUse
 {
-	Oid			types[] = {OIDOID, INT2OID, INT2ARRAYOID};
-	Datum		values[] = {ObjectIdGetDatum(table), Int16GetDatum(get_attnum(table, column)),
-	smallint_array(others, nothers)};
+	INDEX_NONE,					/* there is none that begins with the column */
+	INDEX_BEGINS,				/* there is, but not with the others as wanted */
+	INDEX_SERVES
+} IndexUse;
 
-	return spi_exec("SELECT 1 FROM pg_catalog.pg_index i "
-					"WHERE i.indrelid = $1 AND i.indkey[0] = $2 AND i.indisvalid "
-					"AND i.indpred IS NULL AND i.indkey::int2[] @> $3", 3, types, values, NULL) > 0;
+/*
+ * Looks for a usable index that begins with a column, and in which the others come
+ * next, or are anywhere. In SPI.
+ */
+static IndexUse
+find_index(Oid table, const char *column, const int16 *others, int nothers, bool next)
+{
+	Oid			types[] = {OIDOID, INT2OID, INT2ARRAYOID, BOOLOID};
+	Datum		values[] = {ObjectIdGetDatum(table), Int16GetDatum(get_attnum(table, column)),
+	smallint_array(others, nothers), BoolGetDatum(next)};
+
+	if (spi_exec("SELECT bool_or(CASE WHEN $4 THEN i.indnkeyatts > cardinality($3) AND "
+				 "(i.indkey::int2[])[1:cardinality($3)] = $3 ELSE i.indkey::int2[] @> $3 END)::int "
+				 "FROM pg_catalog.pg_index i WHERE i.indrelid = $1 AND i.indkey[0] = $2 "
+				 "AND i.indisvalid AND i.indpred IS NULL HAVING count(*) > 0",
+				 4, types, values, NULL) == 0)
+		return INDEX_NONE;
+	return spi_int(0, 1, NULL) != 0 ? INDEX_SERVES : INDEX_BEGINS;
 }
 
 /*
@@ -36,7 +51,24 @@ has_index_with(Oid table, const char *column, const int16 *others, int nothers)
 bool
 attach_has_index(Oid table, const char *column)
 {
-	return has_index_with(table, column, NULL, 0);
+	return find_index(table, column, NULL, 0, false) != INDEX_NONE;
+}
+
+/* find_index() for advice, which is given outside of SPI. */
+static IndexUse
+look_for_index(const AttachTable *table, const AttachColumn *column, const int16 *others,
+			   int nothers, bool next)
+{
+	int			settings;
+	IndexUse	use;
+
+	spi_begin();
+	settings = spi_settings_begin();
+	spi_set("search_path", "pg_catalog, pg_temp");
+	use = find_index(table->oid, column->raw, others, nothers, next);
+	spi_settings_end(settings);
+	spi_end();
+	return use;
 }
 
 /* An index that would be missed; a partitioned table's cannot be built concurrently. */
@@ -60,9 +92,7 @@ attach_advise_covering_index(AttachTable *table, const char *name, const char *c
 	int16		attnums[MAX_ATTACH_COLUMNS];
 	int			nattnums = 0;
 	StringInfoData include;
-	int			settings;
-	bool		found;
-	bool		covers;
+	IndexUse	use;
 
 	initStringInfo(&include);
 	for (; *others != NULL; others++)
@@ -74,38 +104,18 @@ attach_advise_covering_index(AttachTable *table, const char *name, const char *c
 		attnums[nattnums++] = get_attnum(table->oid, other->raw);
 		attach_add_name(&include, other->actual);
 	}
-	spi_begin();
-	settings = spi_settings_begin();
-	spi_set("search_path", "pg_catalog, pg_temp");
-	found = attach_has_index(table->oid, column->raw);
-	covers = has_index_with(table->oid, column->raw, attnums, nattnums);
-	spi_settings_end(settings);
-	spi_end();
-	if (covers)
+	use = look_for_index(table, column, attnums, nattnums, false);
+	if (use == INDEX_SERVES)
 		return;
-	ereport(found ? NOTICE : WARNING,
-			(found ? errmsg("no index on %s (%s) has all that the engine reads there: users with a "
-							"long history take longer", table->qualified, column->actual) :
+	ereport(use == INDEX_BEGINS ? NOTICE : WARNING,
+			(use == INDEX_BEGINS ? errmsg("no index on %s (%s) has all that the engine reads there: users with a "
+										  "long history take longer", table->qualified, column->actual) :
 			 errmsg("no index on %s (%s): every computation reads the whole table",
 					table->qualified, column->actual),
 			 include.len > 0 ?
 			 errhint("%s ON %s (%s) INCLUDE (%s);", create_index(table), table->qualified,
 					 column->actual, include.data) :
 			 errhint("%s ON %s (%s);", create_index(table), table->qualified, column->actual)));
-}
-
-/* Has the table a usable index that begins with the two columns? */
-static bool
-has_index_on_both(Oid table, const char *column, const char *next)
-{
-	Oid			types[] = {OIDOID, INT2OID, INT2OID};
-	Datum		values[] = {ObjectIdGetDatum(table), Int16GetDatum(get_attnum(table, column)),
-	Int16GetDatum(get_attnum(table, next))};
-
-	return spi_exec("SELECT 1 FROM pg_catalog.pg_index i "
-					"WHERE i.indrelid = $1 AND i.indkey[0] = $2 AND i.indkey[1] = $3 "
-					"AND i.indnkeyatts > 1 AND i.indisvalid AND i.indpred IS NULL",
-					3, types, values, NULL) > 0;
 }
 
 /*
@@ -130,22 +140,14 @@ attach_advise_ordered_index(AttachTable *table, const char *name, const char *ne
 	AttachColumn *column = attach_column(table, name);
 	AttachColumn *next = attach_column(table, next_name);
 	char	   *list = psprintf("%s, %s", column->actual, next->actual);
-	int			settings;
-	bool		found;
-	bool		found_both;
+	int16		attnum = get_attnum(table->oid, next->raw);
+	IndexUse	use = look_for_index(table, column, &attnum, 1, true);
 
-	spi_begin();
-	settings = spi_settings_begin();
-	spi_set("search_path", "pg_catalog, pg_temp");
-	found = attach_has_index(table->oid, column->raw);
-	found_both = has_index_on_both(table->oid, column->raw, next->raw);
-	spi_settings_end(settings);
-	spi_end();
-	if (found_both)
+	if (use == INDEX_SERVES)
 		return;
 	ereport(WARNING,
-			(found ? errmsg("no index on %s (%s): every computation reads all rows of the user",
-							table->qualified, list) :
+			(use == INDEX_BEGINS ? errmsg("no index on %s (%s): every computation reads all rows of the user",
+										  table->qualified, list) :
 			 errmsg("no index on %s (%s): every computation reads the whole table",
 					table->qualified, column->actual),
 			 errhint("%s ON %s (%s);", create_index(table), table->qualified, list)));

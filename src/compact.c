@@ -33,14 +33,17 @@ table_oid(const char *name)
 	return get_relname_relid(name, get_namespace_oid("reputation", false));
 }
 
-static BlockNumber
-table_pages(Oid table)
+/* A table's size; false when it is locked, as by a worker that compacts it. */
+static bool
+table_pages(Oid table, BlockNumber *pages)
 {
-	Relation	relation = relation_open(table, AccessShareLock);
-	BlockNumber pages = RelationGetNumberOfBlocks(relation);
+	Relation	relation = lock_try_open(table, AccessShareLock);
 
+	if (relation == NULL)
+		return false;
+	*pages = RelationGetNumberOfBlocks(relation);
 	relation_close(relation, AccessShareLock);
-	return pages;
+	return true;
 }
 
 /* Truncates a table after copying its live rows out, and back in. */
@@ -48,8 +51,10 @@ static void
 compact(const char *name, const char *condition, BlockNumber *pages_before)
 {
 	Oid			oid = table_oid(name);
-	BlockNumber pages = table_pages(oid);
+	BlockNumber pages;
 
+	if (!table_pages(oid, &pages))
+		return;
 	if (pages < COMPACT_PAGES || pages < 2 * *pages_before)
 	{
 		*pages_before = Min(*pages_before, pages);
@@ -64,7 +69,7 @@ compact(const char *name, const char *condition, BlockNumber *pages_before)
 	spi_utility(psprintf("INSERT INTO reputation.%1$s SELECT * FROM reputation.%1$s_spare", name));
 	spi_utility(psprintf("TRUNCATE reputation.%s_spare", name));
 
-	*pages_before = table_pages(oid);
+	(void) table_pages(oid, pages_before);
 }
 
 /*
@@ -109,8 +114,9 @@ queue_remove_windows(void)
 {
 	Oid			types[] = {TIMESTAMPTZOID};
 	Datum		values[] = {TimestampTzGetDatum(clock_now())};
+	BlockNumber pages;
 
-	if (table_pages(table_oid("recent_run")) >= COMPACT_PAGES)
+	if (table_pages(table_oid("recent_run"), &pages) && pages >= COMPACT_PAGES)
 		spi_exec("DELETE FROM reputation.recent_run WHERE closes_at <= $1", 1, types, values,
 				 NULL);
 }

@@ -227,6 +227,8 @@ extern void engine_probe(Engine *engine);
 extern const char *engine_usable_keys(const Engine *engine, const char *column);
 extern bool engine_row_is_free(Engine *engine, const char *key);
 extern bool score_apart_differs(const Score *score);
+extern bool score_cached_differs(const Engine *engine, const Score *score);
+extern bool score_column_differs(const Engine *engine, const Score *score, int column);
 extern bool score_changed(const Engine *engine, const Score *score);
 extern bool score_differs(const Engine *engine, const Score *score);
 

@@ -41,6 +41,28 @@ score_apart_differs(const Score *score)
 }
 
 /*
+ * score_cached_differs -- is there a cached column, and not with the score?
+ */
+bool
+score_cached_differs(const Engine *engine, const Score *score)
+{
+	return engine->cached_column != NULL &&
+		(score->cached_null || score->cached != score->score);
+}
+
+/*
+ * score_column_differs -- is one of the engine's own columns to be compared, and
+ * another in the score row, which is there?
+ */
+bool
+score_column_differs(const Engine *engine, const Score *score, int column)
+{
+	return engine->descriptor->columns[column].exact &&
+		(score->row_columns[column] == NULL ||
+		 strcmp(score->row_columns[column], score->columns[column]) != 0);
+}
+
+/*
  * score_changed -- does the stored score row, as far as it says the same until
  * next_due_at, differ from the score?
  */
@@ -54,8 +76,7 @@ score_changed(const Engine *engine, const Score *score)
 		return true;
 	for (int i = 0; i < d->ncolumns; i++)
 	{
-		if (d->columns[i].exact && (score->row_columns[i] == NULL ||
-									strcmp(score->row_columns[i], score->columns[i]) != 0))
+		if (score_column_differs(engine, score, i))
 			return true;
 	}
 	return false;
@@ -67,10 +88,8 @@ score_changed(const Engine *engine, const Score *score)
 bool
 score_differs(const Engine *engine, const Score *score)
 {
-	return (engine->cached_column != NULL &&
-			(score->cached_null || score->cached != score->score)) ||
-		score->row_due_at != score->next_due_at || score_apart_differs(score) ||
-		score_changed(engine, score);
+	return score_cached_differs(engine, score) || score->row_due_at != score->next_due_at ||
+		score_apart_differs(score) || score_changed(engine, score);
 }
 
 /* Batches that are stored with care after one could not be in haste. */
@@ -183,8 +202,7 @@ store_cached_values(Store *this, Score **picked)
 		Score	   *score = &this->scores[i];
 
 		score->changed = false;
-		score->stored = this->engine->cached_column == NULL ||
-			(!score->cached_null && score->cached == score->score);
+		score->stored = !score_cached_differs(this->engine, score);
 		if (!score->stored)
 			picked[npicked++] = score;
 	}

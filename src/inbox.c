@@ -118,25 +118,6 @@ segment_oid(int segment)
 	return segments[segment];
 }
 
-/*
- * Opens a segment for appending without waiting; NULL when it is locked or
- * gone.
- */
-static Relation
-try_open_segment(int segment)
-{
-	Oid			oid = segment_oid(segment);
-	Relation	relation;
-
-	if (!OidIsValid(oid) || !ConditionalLockRelationOid(oid, RowExclusiveLock))
-		return NULL;
-
-	relation = try_relation_open(oid, NoLock);
-	if (relation == NULL)
-		UnlockRelationOid(oid, RowExclusiveLock);
-	return relation;
-}
-
 /* Is this the table our rows fit? Somebody may have made another by that name. */
 static bool
 is_inbox(Relation relation)
@@ -209,9 +190,9 @@ inbox_append(keyset_hash *keys, MemoryContext context)
 	bool		lost = false;
 
 	for (int i = 0; i < INBOX_SEGMENTS && relation == NULL; i++)
-		relation = try_open_segment((first + i) % INBOX_SEGMENTS);
+		relation = lock_try_open(segment_oid((first + i) % INBOX_SEGMENTS), RowExclusiveLock);
 	if (relation == NULL)
-		relation = try_open_segment(INBOX_RESERVE);
+		relation = lock_try_open(segment_oid(INBOX_RESERVE), RowExclusiveLock);
 
 	if (relation != NULL)
 	{

@@ -45,6 +45,7 @@
 #include "catalog/namespace.h"
 #include "invalidate.h"
 #include "links.h"
+#include "locks.h"
 #include "read_cache.h"
 #include "storage/lmgr.h"
 #include "utils/inval.h"
@@ -207,28 +208,23 @@ static Relation
 open_registry(const char *name)
 {
 	Oid			schema = get_namespace_oid("reputation", true);
-	Oid			oid = OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
-	Relation	relation;
 
-	if (!OidIsValid(oid) || !ConditionalLockRelationOid(oid, AccessShareLock))
-		return NULL;
-	relation = try_relation_open(oid, NoLock);
-	if (relation == NULL)
-		UnlockRelationOid(oid, AccessShareLock);
-	return relation;
+	return OidIsValid(schema) ? lock_try_open(get_relname_relid(name, schema), AccessShareLock) :
+		NULL;
 }
 
-static const EngineDescriptor *
-cached_engine(int id)
+/* Are scores of the engine with this number read through the cache? */
+static bool
+is_read_cached(int id)
 {
 	const EngineDescriptor *descriptor;
 
 	for (int i = 0; (descriptor = engine_descriptor_number(i)) != NULL; i++)
 	{
-		if (descriptor->id == id && descriptor->read_cached)
-			return descriptor;
+		if (descriptor->id == id)
+			return descriptor->read_cached;
 	}
-	return NULL;
+	return false;
 }
 
 /* The view of a lookup, from reputation.lookup (engine, kind, view_name, ...). */
@@ -259,7 +255,7 @@ add_meaning(HeapTuple tuple, TupleDesc desc, Relation lookups)
 	Oid			view;
 
 	/* reputation.capture_key (engine, source, key_no, kind, ...) */
-	if (cached_engine(DatumGetInt32(heap_getattr(tuple, 1, desc, &isnull))) == NULL)
+	if (!is_read_cached(DatumGetInt32(heap_getattr(tuple, 1, desc, &isnull))))
 		return;
 	meanings = meanings == NULL ? palloc(sizeof(Meaning)) :
 		repalloc(meanings, (nmeanings + 1) * sizeof(Meaning));

@@ -28,6 +28,7 @@
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "links.h"
+#include "locks.h"
 #include "nodes/nodeFuncs.h"
 #include "nodes/parsenodes.h"
 #include "nodes/primnodes.h"
@@ -40,20 +41,6 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/uuid.h"
-
-/* A relation under a lock that was to be had at once, else NULL. */
-static Relation
-try_open(Oid oid, LOCKMODE mode)
-{
-	Relation	relation;
-
-	if (!ConditionalLockRelationOid(oid, mode))
-		return NULL;
-	relation = try_relation_open(oid, NoLock);
-	if (relation == NULL)
-		UnlockRelationOid(oid, mode);
-	return relation;
-}
 
 static bool
 is_integer(Oid type)
@@ -146,7 +133,7 @@ add_branches(Query *query, Node *node, Links *links, AttrNumber *key)
 static bool
 read_view(Oid oid, Links *links, AttrNumber *key)
 {
-	Relation	view = try_open(oid, AccessShareLock);
+	Relation	view = lock_try_open(oid, AccessShareLock);
 	Query	   *query;
 	bool		good;
 
@@ -194,7 +181,7 @@ find_index(Relation table, AttrNumber key, Links *links)
 
 	foreach(cell, RelationGetIndexList(table))
 	{
-		Relation	index = found ? NULL : try_open(lfirst_oid(cell), AccessShareLock);
+		Relation	index = found ? NULL : lock_try_open(lfirst_oid(cell), AccessShareLock);
 
 		if (index == NULL)
 			continue;
@@ -219,7 +206,7 @@ links_make(Oid view, Links *links)
 	memset(links, 0, sizeof(Links));
 	if (!read_view(view, links, &key))
 		return false;
-	table = try_open(links->table, AccessShareLock);
+	table = lock_try_open(links->table, AccessShareLock);
 	if (table == NULL)
 		return false;
 	links->view = view;
@@ -245,12 +232,12 @@ bool
 links_begin(const Links *links, LinkScan *scan)
 {
 	scan->links = links;
-	scan->table = try_open(links->table, AccessShareLock);
+	scan->table = lock_try_open(links->table, AccessShareLock);
 	if (scan->table == NULL)
 		return false;
 	/* An index has no row of a child. */
 	if (!scan->table->rd_rel->relhassubclass)
-		scan->index = try_open(links->index, AccessShareLock);
+		scan->index = lock_try_open(links->index, AccessShareLock);
 	else
 		scan->index = NULL;
 	if (scan->index == NULL)

@@ -16,6 +16,7 @@
  */
 #include "postgres.h"
 
+#include "access/relation.h"
 #include "engine.h"
 #include "locks.h"
 #include "miscadmin.h"
@@ -135,4 +136,21 @@ lock_relation_within(Oid relation, LOCKMODE mode, int timeout_ms)
 		error->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED)
 		ReThrowError(error);
 	return error == NULL;
+}
+
+/*
+ * lock_try_open -- opens a relation under a lock that is to be had at once; NULL
+ * when it is not, or the relation is gone.
+ */
+Relation
+lock_try_open(Oid oid, LOCKMODE mode)
+{
+	Relation	relation;
+
+	if (!OidIsValid(oid) || !ConditionalLockRelationOid(oid, mode))
+		return NULL;
+	relation = try_relation_open(oid, NoLock);
+	if (relation == NULL)
+		UnlockRelationOid(oid, mode);
+	return relation;
 }

@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "storage/lockdefs.h"
+#include "utils/relcache.h"
 
 #define LANES	16
 
@@ -18,5 +19,6 @@ extern bool lock_rank(int tree, bool wait);
 extern bool lock_board(int tree);
 extern bool lock_engine(int engine, bool exclusive, bool wait);
 extern bool lock_relation_within(Oid relation, LOCKMODE mode, int timeout_ms);
+extern Relation lock_try_open(Oid oid, LOCKMODE mode);
 
 #endif							/* REPUTATION_LOCKS_H */

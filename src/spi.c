@@ -266,26 +266,28 @@ int_array(const int32 *numbers, int count)
 	return PointerGetDatum(construct_array(values, count, INT4OID, 4, true, TYPALIGN_INT));
 }
 
-Datum
-bigint_array(const int64 *numbers, int count)
+/* Of bigint, or of a type that is one inside. */
+static Datum
+int64_array(Oid type, const int64 *numbers, int count)
 {
 	Datum	   *values = palloc(sizeof(Datum) * Max(count, 1));
 
 	for (int i = 0; i < count; i++)
 		values[i] = Int64GetDatum(numbers[i]);
-	return PointerGetDatum(construct_array(values, count, INT8OID, 8, FLOAT8PASSBYVAL,
+	return PointerGetDatum(construct_array(values, count, type, 8, FLOAT8PASSBYVAL,
 										   TYPALIGN_DOUBLE));
+}
+
+Datum
+bigint_array(const int64 *numbers, int count)
+{
+	return int64_array(INT8OID, numbers, count);
 }
 
 Datum
 timestamp_array(const TimestampTz *times, int count)
 {
-	Datum	   *values = palloc(sizeof(Datum) * Max(count, 1));
-
-	for (int i = 0; i < count; i++)
-		values[i] = TimestampTzGetDatum(times[i]);
-	return PointerGetDatum(construct_array(values, count, TIMESTAMPTZOID, 8, FLOAT8PASSBYVAL,
-										   TYPALIGN_DOUBLE));
+	return int64_array(TIMESTAMPTZOID, times, count);
 }
 
 Datum

@@ -381,7 +381,8 @@ void
 unit_compact(Worker *worker, List *engines)
 {
 	queue_compact();
-	careful_tidy(worker);
+	if (queue_try())
+		careful_tidy(worker);
 }
 
 /*

@@ -267,31 +267,32 @@ sub log_count
 	return scalar(() = $log =~ /$pattern/g);
 }
 
-# Replaces the signals view by one that calls app.gate(user_id) for each user,
-# which waits while the user is in the table app.closed.
+# Replaces the signals view of an engine (builder) by one that calls app.gate(user_id)
+# for each user, which waits while the user is in the table app.closed.
 sub make_gate
 {
-	my ($node, $database) = @_;
+	my ($node, $database, $engine) = @_;
+	my $view = 'reputation.' . ($engine // 'builder') . '_signals';
 
-	$node->safe_psql($database, q{
+	$node->safe_psql($database, qq{
 		CREATE SCHEMA app AUTHORIZATION app;
 		SET ROLE app;
 		CREATE TABLE app.closed (user_id int);
-		CREATE FUNCTION app.gate(id int) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
+		CREATE FUNCTION app.gate(id int) RETURNS boolean LANGUAGE plpgsql VOLATILE AS \$\$
 		BEGIN
 			WHILE EXISTS (SELECT FROM app.closed c WHERE c.user_id = id) LOOP
 				PERFORM pg_sleep(0.01);
 			END LOOP;
 			RETURN true;
-		END $$;
+		END \$\$;
 		RESET ROLE;
-		DO $$
+		DO \$\$
 		DECLARE
-			signals text := rtrim(pg_get_viewdef('reputation.builder_signals'::regclass), ';');
+			signals text := rtrim(pg_get_viewdef('$view'::regclass), ';');
 		BEGIN
-			EXECUTE 'CREATE OR REPLACE VIEW reputation.builder_signals AS SELECT * FROM ('
+			EXECUTE 'CREATE OR REPLACE VIEW $view AS SELECT * FROM ('
 				|| signals || ') s WHERE app.gate(s.user_id)';
-		END $$;
+		END \$\$;
 	});
 	return;
 }

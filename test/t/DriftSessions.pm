@@ -89,10 +89,9 @@ sub recomputed
 			FROM wingman_matches m JOIN wingman_sessions s ON s.match_id = m.id
 			WHERE m.user1_id IS DISTINCT FROM m.user2_id
 		), counted AS (
-			SELECT u.id,
-				(SELECT count(*) FROM side WHERE uid = u.id AND status = 'completed' AND ($variant->{counted})) AS completed,
-				(SELECT count(*) FROM side WHERE uid = u.id AND ($variant->{missed})) AS no_shows
-			FROM users u
+			SELECT u.id, count(*) FILTER (WHERE status = 'completed' AND ($variant->{counted})) AS completed,
+				count(*) FILTER (WHERE $variant->{missed}) AS no_shows
+			FROM users u LEFT JOIN side ON uid = u.id GROUP BY u.id
 		), scored AS (
 			SELECT *, greatest(-5, least(20, completed - no_shows)) AS score FROM counted
 		)
@@ -157,29 +156,26 @@ my @statements = (
 	sub { sprintf 'DELETE FROM wingman_sessions WHERE match_id = %d AND status = %s;', match(), status() },
 	sub { sprintf 'DELETE FROM wingman_matches WHERE id = %d;', match() });
 
-# That somebody missed the sessions of some matches.
-sub miss
-{
-	my ($variant, $matches) = @_;
-	my $blame = pick(@{ $variants{$variant}->{blame} });
-
-	return "UPDATE wingman_sessions SET status = 'no_show', user1_completed_confirmed_by_user2 = false WHERE match_id $matches;" if !$blame;
-	return sprintf 'UPDATE wingman_sessions s SET status = %s, %s FROM wingman_matches m WHERE m.id = s.match_id AND m.id %s;',
-	  $blame =~ /cancelled/ ? '$$cancelled$$' : '$$no_show$$', sprintf($blame, 'm.user1_id'), $matches;
-}
-
-# Some matches of two users, where they are missing, and some sessions of theirs.
+# Some matches of two users of a variant, where they are missing, and some sessions of theirs, one of which its first
+# user missed.
 sub populate
 {
-	my ($variant, $u, $v) = @_;
+	my ($name, $u, $v) = @_;
+	my $blame = $variants{$name}->{blame};
 	my $from = number(MATCHES - 10);
 
-	return ((map {
-		(sprintf('INSERT INTO wingman_matches SELECT %d, a.id, b.id FROM users a, users b WHERE a.id = %s AND b.id = %s
-			AND NOT EXISTS (SELECT FROM wingman_matches m WHERE m.id = %1$d);', $_, pick([ $u, $v ], [ $v, $u ])->@*),
-			sprintf('INSERT INTO wingman_sessions (match_id, status, user1_completed_confirmed_by_user2, user2_completed_confirmed_by_user1)
-			SELECT m.id, %s, %s, true FROM wingman_matches m WHERE m.id = %d;', status(), flag(), $_))
-	} $from .. $from + 9), miss($variant, "BETWEEN $from AND $from + 1"));
+	my $matches = join ', ', map { sprintf '(%d, %s, %s)', $_, pick([ $u, $v ], [ $v, $u ])->@* } $from .. $from + 9;
+	my $sessions = join ', ', map { sprintf '(%d, %s, %s::boolean)', $_, status(), flag() } $from .. $from + 9;
+
+	return ("INSERT INTO wingman_matches SELECT v.id, a.id, b.id FROM (VALUES $matches) v (id, a, b)
+			JOIN users a ON a.id = v.a JOIN users b ON b.id = v.b
+			WHERE NOT EXISTS (SELECT FROM wingman_matches m WHERE m.id = v.id);",
+		"INSERT INTO wingman_sessions (match_id, status, user1_completed_confirmed_by_user2, user2_completed_confirmed_by_user1)
+			SELECT m.id, v.status, v.flag, true FROM (VALUES $sessions) v (id, status, flag) JOIN wingman_matches m USING (id);",
+		map {
+			sprintf 'UPDATE wingman_sessions s SET status = $$%s$$, %s FROM wingman_matches m WHERE m.id = s.match_id AND m.id = %d;',
+			  /no_show/ ? 'no_show' : 'cancelled', sprintf($_, 'm.user1_id'), $from
+		} @$blame ? pick(@$blame) : ());
 }
 
 # How many there are, and one at random.

@@ -151,6 +151,27 @@ $node->safe_psql('app', 'CALL shuffle(false)');
 all_computed($node, 'app', 'after transactions that lock users');
 is(log_count($node, 'deadlock detected', $offset), 0, 'no deadlock');
 
+# A lock that waits for a unit is there when the next one begins, whatever that does:
+# after sixteen that worked it looks at the tables' sizes.
+make_gate($node, 'app');
+$offset = -s $node->logfile;
+for my $unit (1 .. 17)
+{
+	close_gate($node, 'app', 10);
+	$node->safe_psql('app', 'UPDATE projects SET impact = impact + 1 WHERE id = 10');
+	my $pid = wait_at_gate($node, 'app', "unit $unit");
+	$holder->query_safe('BEGIN');
+	$holder->query_until(qr/asks/, qq{\\echo asks\nLOCK TABLE reputation.job IN ACCESS EXCLUSIVE MODE;\n});
+	wait_until($node, 'app', qq{SELECT EXISTS (SELECT FROM pg_locks
+		WHERE relation = 'reputation.job'::regclass AND NOT granted)}, 'the lock waits for it');
+	$units = $node->safe_psql('app', 'SELECT units FROM reputation.workers()');
+	open_gate($node, 'app');
+	wait_until($node, 'app', "SELECT units > $units + 3 FROM reputation.workers()", 'the worker comes back');
+	$holder->query_safe('COMMIT');
+	wait_computed($node, 'app', "after unit $unit");
+}
+is(log_count($node, 'ERROR', $offset), 0, 'no unit has failed');
+
 $holder->quit;
 $node->stop;
 done_testing();

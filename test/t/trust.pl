@@ -95,21 +95,8 @@ reload_with($node, 'reputation.workers' => 1);
 wait_computed($node, 'app', 'a worker sees to it');
 
 # A user whom time makes due, and whose computation the process does not survive.
-$node->safe_psql('app', q{
-	CREATE SCHEMA app AUTHORIZATION app;
-	SET ROLE app;
-	CREATE TABLE app.poison (id int);
-	INSERT INTO app.poison VALUES (3);
-	CREATE FUNCTION app.bite(uid int) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
-	BEGIN
-		WHILE EXISTS (SELECT FROM app.poison p WHERE p.id = uid) LOOP
-			PERFORM pg_sleep(0.01);
-		END LOOP;
-		RETURN true;
-	END $$;
-	RESET ROLE;
-	DO $$ BEGIN EXECUTE 'CREATE OR REPLACE VIEW reputation.trust_signals AS SELECT * FROM ('
-		|| rtrim(pg_get_viewdef('reputation.trust_signals'), ';') || ') s WHERE app.bite(s.user_id)'; END $$});
+make_gate($node, 'app', 'trust');
+close_gate($node, 'app', 3);
 reload_with($node, 'reputation.clock' => '2026-01-08 00:00:00+00');
 for my $crash (1 .. 4)
 {
@@ -121,7 +108,7 @@ wait_until($node, 'app', q{SELECT EXISTS (SELECT FROM reputation.dead_letter WHE
 	'it is given up');
 wait_until($node, 'app', q{SELECT count(*) = 1 FROM reputation.trust_scores WHERE next_due_at <= '2026-01-08 00:00:00+00'},
 	'the others are computed');
-$node->safe_psql('app', 'DELETE FROM app.poison; SELECT reputation_retry()');
+$node->safe_psql('app', 'DELETE FROM app.closed; SELECT reputation_retry()');
 wait_until($node, 'app', q{SELECT count(*) = 0 FROM reputation.trust_scores WHERE next_due_at <= '2026-01-08 00:00:00+00'},
 	'and it, when that is mended');
 wait_computed($node, 'app', 'nothing is left in the end');
@@ -129,14 +116,14 @@ wait_computed($node, 'app', 'nothing is left in the end');
 # A user whose computation fails for good: who waits is told, until it succeeds.
 reload_with($node, 'reputation.max_attempts' => 1);
 $node->safe_psql('app', q{
-	CREATE OR REPLACE FUNCTION app.bite(uid int) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
+	CREATE OR REPLACE FUNCTION app.gate(id int) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
 	BEGIN
-		IF EXISTS (SELECT FROM app.poison p WHERE p.id = uid) THEN
-			RAISE 'user % is odd', uid;
+		IF EXISTS (SELECT FROM app.closed c WHERE c.user_id = id) THEN
+			RAISE 'user % is odd', id;
 		END IF;
 		RETURN true;
 	END $$;
-	INSERT INTO app.poison VALUES (9)});
+	INSERT INTO app.closed VALUES (9)});
 for my $wait (q{CALL upsert_user_and_wait('{"id": 9, "photo": "x"}', '60 s')}, q{SELECT reputation_wait(9, 'trust', '60 s')})
 {
 	($status, undef, $error) = $node->psql('app', "\\set VERBOSITY verbose\n$wait");
@@ -144,7 +131,7 @@ for my $wait (q{CALL upsert_user_and_wait('{"id": 9, "photo": "x"}', '60 s')}, q
 		"$wait tells that the user was given up");
 }
 is($node->safe_psql('app', 'SELECT photo FROM users WHERE id = 9'), 'x', 'the user was written for all that');
-$node->safe_psql('app', 'DELETE FROM app.poison');
+$node->safe_psql('app', 'DELETE FROM app.closed');
 $node->safe_psql('app', q{CALL upsert_user_and_wait('{"id": 9, "photo": "y"}', '60 s')});
 is($node->safe_psql('app', 'SELECT trust_score(9), count(*) FROM reputation.dead_letter'), '14|0',
 	'it is mended: computed, and given up no longer');
