@@ -79,7 +79,8 @@ score_changed(const Engine *engine, const Score *score)
 bool
 score_differs(const Engine *engine, const Score *score)
 {
-	return score_cached_differs(engine, score) || score->row_due_at != score->next_due_at || score_changed(engine, score);
+	return score_cached_differs(engine, score) || score->row_due_at != score->next_due_at ||
+		score_changed(engine, score);
 }
 
 /* Batches that are stored with care after one could not be in haste. */
