@@ -236,10 +236,8 @@ links_begin(const Links *links, LinkScan *scan)
 	if (scan->table == NULL)
 		return false;
 	/* An index has no row of a child. */
-	if (!scan->table->rd_rel->relhassubclass)
-		scan->index = lock_try_open(links->index, AccessShareLock);
-	else
-		scan->index = NULL;
+	scan->index = scan->table->rd_rel->relhassubclass ? NULL :
+		lock_try_open(links->index, AccessShareLock);
 	if (scan->index == NULL)
 	{
 		relation_close(scan->table, AccessShareLock);

@@ -159,7 +159,7 @@ for my $unit (1 .. 17)
 {
 	close_gate($node, 'app', 10);
 	$node->safe_psql('app', 'UPDATE projects SET impact = impact + 1 WHERE id = 10');
-	my $pid = wait_at_gate($node, 'app', "unit $unit");
+	wait_at_gate($node, 'app', "unit $unit");
 	$holder->query_safe('BEGIN');
 	$holder->query_until(qr/asks/, qq{\\echo asks\nLOCK TABLE reputation.job IN ACCESS EXCLUSIVE MODE;\n});
 	wait_until($node, 'app', qq{SELECT EXISTS (SELECT FROM pg_locks

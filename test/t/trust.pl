@@ -108,7 +108,8 @@ wait_until($node, 'app', q{SELECT EXISTS (SELECT FROM reputation.dead_letter WHE
 	'it is given up');
 wait_until($node, 'app', q{SELECT count(*) = 1 FROM reputation.trust_scores WHERE next_due_at <= '2026-01-08 00:00:00+00'},
 	'the others are computed');
-$node->safe_psql('app', 'DELETE FROM app.closed; SELECT reputation_retry()');
+open_gate($node, 'app');
+$node->safe_psql('app', 'SELECT reputation_retry()');
 wait_until($node, 'app', q{SELECT count(*) = 0 FROM reputation.trust_scores WHERE next_due_at <= '2026-01-08 00:00:00+00'},
 	'and it, when that is mended');
 wait_computed($node, 'app', 'nothing is left in the end');
@@ -122,8 +123,8 @@ $node->safe_psql('app', q{
 			RAISE 'user % is odd', id;
 		END IF;
 		RETURN true;
-	END $$;
-	INSERT INTO app.closed VALUES (9)});
+	END $$});
+close_gate($node, 'app', 9);
 for my $wait (q{CALL upsert_user_and_wait('{"id": 9, "photo": "x"}', '60 s')}, q{SELECT reputation_wait(9, 'trust', '60 s')})
 {
 	($status, undef, $error) = $node->psql('app', "\\set VERBOSITY verbose\n$wait");
@@ -131,7 +132,7 @@ for my $wait (q{CALL upsert_user_and_wait('{"id": 9, "photo": "x"}', '60 s')}, q
 		"$wait tells that the user was given up");
 }
 is($node->safe_psql('app', 'SELECT photo FROM users WHERE id = 9'), 'x', 'the user was written for all that');
-$node->safe_psql('app', 'DELETE FROM app.closed');
+open_gate($node, 'app');
 $node->safe_psql('app', q{CALL upsert_user_and_wait('{"id": 9, "photo": "y"}', '60 s')});
 is($node->safe_psql('app', 'SELECT trust_score(9), count(*) FROM reputation.dead_letter'), '14|0',
 	'it is mended: computed, and given up no longer');
