@@ -25,6 +25,7 @@ typedef struct Board
 	RankSource	source;
 	bool		tracked;		/* the tree is kept */
 	Oid			score_type;		/* int or bigint */
+	AttrNumber	user;			/* the column of the user */
 	AttrNumber	reached;		/* the column that says since when */
 	Oid			key_index;		/* the primary key */
 	Oid			order_index;	/* the rows in the board's order; invalid: there is none */

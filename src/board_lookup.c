@@ -161,11 +161,10 @@ static bool
 is_in_order(Relation index, const Board *board)
 {
 	Form_pg_index form = index->rd_index;
-	AttrNumber	user = get_attnum(board->source.relation, "user_id");
 
 	return form->indisvalid && index->rd_rel->relam == BTREE_AM_OID &&
 		form->indnkeyatts == 3 && form->indkey.values[0] == board->source.column &&
-		form->indkey.values[1] == board->reached && form->indkey.values[2] == user &&
+		form->indkey.values[1] == board->reached && form->indkey.values[2] == board->user &&
 		index->rd_indoption[0] == (INDOPTION_DESC | INDOPTION_NULLS_FIRST) &&
 		index->rd_indoption[1] == 0 && index->rd_indoption[2] == 0 &&
 		index->rd_indcollation[2] == C_COLLATION_OID && has_members(index, board);
@@ -202,6 +201,7 @@ look_up(Board *board)
 	board->tracked = rank_is_tracked(board->source.relation);
 	board->score_type = TupleDescAttr(RelationGetDescr(table),
 									  board->source.column - 1)->atttypid;
+	board->user = get_attnum(board->source.relation, "user_id");
 	board->reached = get_attnum(board->source.relation, board->engine->descriptor->reached);
 	board->key_index = primary_key_index(table);
 	board->order_index = find_order_index(table, board);

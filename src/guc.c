@@ -10,6 +10,7 @@
 #include "utils/guc.h"
 
 #define MAX_CACHE_SIZE	(4 * 1024 * 1024)	/* kB; dshash allocates at most 1 GB at once */
+#define MAX_ROW_HINTS	(16 * 1024 * 1024)	/* kB; a hint for each of two billion users */
 
 int			guc_workers;
 int			guc_debounce;
@@ -21,6 +22,7 @@ int			guc_audit_retention;
 int			guc_notify;
 int			guc_cache_size;
 int			guc_cache_ttl;
+int			guc_row_hints;
 char	   *guc_clock;
 
 static const struct config_enum_entry notify_modes[] = {
@@ -85,6 +87,12 @@ guc_init(void)
 							"A change that this server commits makes it forgotten at once.",
 							&guc_cache_ttl, 300000, 1, 86400000, PGC_SIGHUP, GUC_UNIT_MS,
 							NULL, NULL, NULL);
+	DefineCustomIntVariable("reputation.row_hints",
+							"Shared memory that remembers where score rows are.",
+							"8 bytes for each; 0 has ranks look all of them up.",
+							&guc_row_hints, 8192, 0, MAX_ROW_HINTS,
+							process_shared_preload_libraries_in_progress ? PGC_POSTMASTER : PGC_SIGHUP,
+							GUC_UNIT_KB, NULL, NULL, NULL);
 	DefineCustomStringVariable("reputation.clock",
 							   "For tests: the time the extension goes by.",
 							   "Empty: the system's.",

@@ -24,6 +24,7 @@ extern int	guc_audit_retention;	/* days */
 extern int	guc_notify;			/* NotifyMode */
 extern int	guc_cache_size;		/* kB */
 extern int	guc_cache_ttl;		/* ms */
+extern int	guc_row_hints;		/* kB */
 extern char *guc_clock;			/* test clock, empty: the system's */
 
 extern void guc_init(void);

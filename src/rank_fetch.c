@@ -7,10 +7,11 @@
  * keeps from being moved is not changed by anybody.
  *
  * A rank reads the same few nodes again and again, so each process remembers where a
- * node was: the row's place and the buffer. That is a hint and nothing more. It is
+ * node was: the row's place and the buffer; where users' score rows were is remembered
+ * in shared memory (row_hint.c). That is a hint and nothing more. It is
  * followed with the reader's snapshot, as an index entry would be, and the row that is
- * found is taken only if it is the node's by its key; no snapshot shows two rows with
- * the same key, so it is the one that the index would have led to. Whatever became of
+ * found is taken only if it is the node's, or the user's, by its key; no snapshot shows
+ * two rows with the same key, so it is the one that the index would have led to. Whatever became of
  * the place meanwhile - the row was updated or removed, the place given to another
  * row, the table truncated or rewritten, the buffer to another page - there is either
  * that row or none, and then the index is asked. A hint has no block read in, so one
@@ -23,10 +24,13 @@
 
 #include "access/heapam.h"
 #include "access/table.h"
+#include "catalog/pg_collation.h"
 #include "compat.h"
 #include "rank_fetch.h"
 #include "rank_tree.h"
+#include "row_hint.h"
 #include "storage/bufmgr.h"
+#include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/rel.h"
 
@@ -90,7 +94,10 @@ search_index(IndexScanDesc scan, FetchedRow *row, ItemPointer where)
 	return false;
 }
 
-/* rank_fetch_row(), and the place. */
+/*
+ * Fetches the row that has a key of a unique index, and its place; false when there is
+ * none.
+ */
 static bool
 fetch_by_index(Relation table, Relation index, ScanKey keys, int nkeys, Snapshot snapshot,
 			   FetchedRow *row, ItemPointer where)
@@ -104,18 +111,62 @@ fetch_by_index(Relation table, Relation index, ScanKey keys, int nkeys, Snapshot
 	return found;
 }
 
-/*
- * rank_fetch_row -- the row that has a key of a unique index, as the snapshot shows it;
- * false when there is none. It has to be released.
- */
-bool
-rank_fetch_row(Relation table, Relation index, ScanKey keys, int nkeys, Snapshot snapshot,
+/* Fetches a row from a place where it was seen; false when none is there now. */
+static bool
+fetch_by_place(Relation table, ItemPointerData tid, Buffer buffer, Snapshot snapshot,
 			   FetchedRow *row)
 {
-	ItemPointerData where;
+	bool		all_dead;
+
+	return ReadRecentBuffer(relation_file(table), MAIN_FORKNUM,
+							ItemPointerGetBlockNumberNoCheck(&tid), buffer) &&
+		search_buffer(table, tid, buffer, snapshot, row, &all_dead);
+}
+
+/* Is the fetched row that user's? */
+static bool
+is_users_row(const Board *board, FetchedRow *row, const char *key)
+{
+	bool		isnull;
+	Datum		value = heap_getattr(&row->tuple, board->user, RelationGetDescr(board->table),
+									 &isnull);
+	struct varlena *user = (struct varlena *) DatumGetPointer(value);
+	size_t		length = strlen(key);
+
+	return !isnull && !VARATT_IS_EXTERNAL(user) && !VARATT_IS_COMPRESSED(user) &&
+		VARSIZE_ANY_EXHDR(user) == length && memcmp(VARDATA_ANY(user), key, length) == 0;
+}
+
+/*
+ * rank_fetch_score -- a user's score row, as the snapshot shows it; false when there is
+ * none. It has to be released.
+ */
+bool
+rank_fetch_score(const Board *board, const char *key, Snapshot snapshot, FetchedRow *row)
+{
+	uint64		hash = row_hint_hash(board->table, key);
+	Relation	index;
+	ScanKeyData scan_key;
+	Buffer		buffer;
+	ItemPointerData tid;
+	bool		found;
 
 	row->buffer = InvalidBuffer;
-	return fetch_by_index(table, index, keys, nkeys, snapshot, row, &where);
+	if (row_hint_get(hash, &buffer, &tid) &&
+		fetch_by_place(board->table, tid, buffer, snapshot, row))
+	{
+		if (is_users_row(board, row, key))
+			return true;
+		rank_fetch_release(row);
+	}
+	index = index_open(board->key_index, AccessShareLock);
+	ScanKeyEntryInitialize(&scan_key, 0, 1, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID,
+						   F_TEXTEQ, CStringGetTextDatum(key));
+	found = fetch_by_index(board->table, index, &scan_key, 1, snapshot, row, &tid);
+	if (found)
+		row_hint_set(hash, row->buffer, &tid);
+	index_close(index, AccessShareLock);
+	return found;
 }
 
 /*
@@ -150,14 +201,9 @@ is_node(RankReader *reader, int level, uint64 prefix)
 static bool
 fetch_hinted(RankReader *reader, const NodeHint *hint, int level, uint64 prefix)
 {
-	bool		all_dead;
-
 	if (!BufferIsValid(hint->buffer) || hint->tree != reader->tree || hint->level != level ||
 		hint->prefix != prefix ||
-		!ReadRecentBuffer(relation_file(reader->table), MAIN_FORKNUM,
-						  ItemPointerGetBlockNumber(&hint->tid), hint->buffer) ||
-		!search_buffer(reader->table, hint->tid, hint->buffer, reader->snapshot, &reader->row,
-					   &all_dead))
+		!fetch_by_place(reader->table, hint->tid, hint->buffer, reader->snapshot, &reader->row))
 		return false;
 	if (is_node(reader, level, prefix))
 		return true;

@@ -9,6 +9,7 @@
 
 #include "access/genam.h"
 #include "access/htup.h"
+#include "board.h"
 #include "core/ranktree.h"
 #include "storage/buf.h"
 #include "utils/relcache.h"
@@ -34,8 +35,8 @@ typedef struct RankReader
 	uint64		top_prefix;
 } RankReader;
 
-extern bool rank_fetch_row(Relation table, Relation index, ScanKey keys, int nkeys,
-						   Snapshot snapshot, FetchedRow *row);
+extern bool rank_fetch_score(const Board *board, const char *key, Snapshot snapshot,
+							 FetchedRow *row);
 extern void rank_fetch_release(FetchedRow *row);
 extern bool rank_reader_open(RankReader *reader, int tree, Snapshot snapshot);
 extern void rank_reader_close(RankReader *reader);

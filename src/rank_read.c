@@ -10,17 +10,14 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
 #include "access/htup_details.h"
 #include "api.h"
 #include "board.h"
-#include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "rank_fetch.h"
 #include "spi.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
@@ -32,15 +29,11 @@ static bool
 read_score(const Board *board, const char *key, Standing *standing)
 {
 	TupleDesc	desc = RelationGetDescr(board->table);
-	Relation	index = index_open(board->key_index, AccessShareLock);
-	ScanKeyData scan_key;
 	FetchedRow	row;
 	bool		found;
 	bool		isnull;
 
-	ScanKeyEntryInitialize(&scan_key, 0, 1, BTEqualStrategyNumber, InvalidOid, C_COLLATION_OID,
-						   F_TEXTEQ, CStringGetTextDatum(key));
-	found = rank_fetch_row(board->table, index, &scan_key, 1, GetActiveSnapshot(), &row);
+	found = rank_fetch_score(board, key, GetActiveSnapshot(), &row);
 	if (found)
 	{
 		standing->score = rank_value(heap_getattr(&row.tuple, board->source.column, desc, &isnull),
@@ -50,7 +43,6 @@ read_score(const Board *board, const char *key, Standing *standing)
 		found = standing->score > 0 || !board->source.positive;
 		rank_fetch_release(&row);
 	}
-	index_close(index, AccessShareLock);
 	return found;
 }
 

@@ -46,6 +46,7 @@
 
 #include "compat.h"
 #include "read_cache.h"
+#include "row_hint.h"
 #include "shmem.h"
 #include "shmem_state.h"
 
@@ -75,6 +76,7 @@ request_shmem(void)
 	RequestAddinShmemSpace(MAXALIGN(sizeof(SharedState)));
 	RequestNamedLWLockTranche("reputation", 1);
 	read_cache_request();
+	row_hint_request();
 }
 
 /*
@@ -113,6 +115,7 @@ startup_shmem(void)
 		}
 	}
 	read_cache_startup();
+	row_hint_startup();
 	LWLockRelease(AddinShmemInitLock);
 }
 

@@ -101,6 +101,24 @@ SELECT * FROM leaderboard("limit" => 1);
 SELECT reputation.rank_make('points');
 SELECT calculate_user_rank(3), calculate_user_rank(2);
 
+-- Where a row was seen is a hint and no more: rows move, others take their places, the table is written anew.
+UPDATE reputation.points_scores SET score = all_time + user_id::int, all_time = all_time + user_id::int;
+SELECT * FROM test.wrong_ranks('points', 'reputation.points_scores');
+DELETE FROM reputation.points_scores WHERE user_id::int % 2 = 0;
+VACUUM reputation.points_scores;
+INSERT INTO reputation.points_scores SELECT i::text, i, i, 0, 0, '-infinity', 1, '2026-01-01', NULL FROM generate_series(600, 2, -2) i;
+SELECT * FROM test.wrong_ranks('points', 'reputation.points_scores');
+DELETE FROM reputation.points_scores WHERE user_id::int > 300;
+SELECT calculate_user_rank(600);
+VACUUM FULL reputation.points_scores;
+SELECT * FROM test.wrong_ranks('points', 'reputation.points_scores');
+BEGIN ISOLATION LEVEL SERIALIZABLE;
+UPDATE reputation.points_scores SET all_time = all_time + 1000 WHERE user_id = '5';
+SELECT * FROM test.wrong_ranks('points', 'reputation.points_scores');
+ROLLBACK;
+SELECT * FROM test.wrong_ranks('points', 'reputation.points_scores');
+SELECT reputation_repair('points') > 0 AS repaired;
+
 -- The triggers fire on a replica, too; a board whose trigger does not says so.
 BEGIN;
 SET LOCAL session_replication_role = replica;
