@@ -23,7 +23,7 @@ CREATE INDEX points_scores_next_due_at ON reputation.points_scores (next_due_at)
 CREATE INDEX points_scores_all_time ON reputation.points_scores (all_time DESC, reached_at, user_id);
 CREATE INDEX points_scores_weekly ON reputation.points_scores (weekly DESC, reached_at, user_id) WHERE weekly > 0;
 CREATE INDEX points_scores_daily ON reputation.points_scores (daily DESC, reached_at, user_id) WHERE daily > 0;
-ALTER TABLE reputation.points_scores ENABLE TRIGGER rank_track;
+ALTER TABLE reputation.points_scores ENABLE ALWAYS TRIGGER rank_track;
 SELECT reputation.rank_rebuild('points');
 VACUUM (FREEZE, ANALYZE) users;
 VACUUM (FREEZE, ANALYZE) reputation.points_scores;
