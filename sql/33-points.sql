@@ -172,11 +172,11 @@ COMMENT ON FUNCTION @extschema@.revoke_points(anycompatible, text, text) IS
 
 CREATE FUNCTION @extschema@.total_points(uid anycompatible) RETURNS bigint
 LANGUAGE sql STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-	SELECT coalesce(sum(l.points), 0)::bigint FROM (SELECT reputation.user_key('points', $1) AS key OFFSET 0) k
+	SELECT least(greatest(coalesce(sum(l.points), 0), -9223372036854775808), 9223372036854775807)::bigint FROM (SELECT reputation.user_key('points', $1) AS key OFFSET 0) k
 	LEFT JOIN reputation.point_ledger l ON l.user_id = k.key COLLATE "C" AND l.created_at <= reputation.computation_time()
 $$;
 COMMENT ON FUNCTION @extschema@.total_points(anycompatible) IS
-'The sum of a user''s ledger rows that count by now, from the ledger itself. P0002 unknown user; 22P02 malformed id; 55000 not attached.';
+'The sum of a user''s ledger rows that count by now, or the nearest bigint, from the ledger itself. P0002 unknown user; 22P02 malformed id; 55000 not attached.';
 
 REVOKE ALL ON FUNCTION
 	@extschema@.points_attach(text, jsonb, text, text),

@@ -21,7 +21,8 @@
  * An update that leaves all watched columns as they were captures nothing. That
  * is found out here and not in the trigger's WHEN, which the executor would
  * parse anew for every statement. Most other updates do not come here at all,
- * see attach_triggers.c. Of several engines at one table it is those that watch a
+ * see attach_triggers.c. What a trigger looks at, and captures, is in its arguments
+ * (capture_plan.c). Of several engines at one table it is those that watch a
  * column that changed who get the key.
  *
  * The set takes no more memory than maintenance_work_mem: when it would, every
@@ -36,6 +37,7 @@
 #include "access/htup_details.h"
 #include "access/xact.h"
 #include "capture.h"
+#include "capture_plan.h"
 #include "catalog/pg_type.h"
 #include "commands/async.h"
 #include "commands/trigger.h"
@@ -52,53 +54,15 @@
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/fmgrprotos.h"
-#include "utils/inval.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/varlena.h"
 
 PG_FUNCTION_INFO_V1(reputation_capture);
 PG_FUNCTION_INFO_V1(reputation_wake);
 
-#define MAX_TRIGGER_COLUMNS 64
-
 /* What every engine is concerned with, as the bits of engines. */
 #define ALL_ENGINES	PG_UINT32_MAX
 
-/* Those of whose users something is kept that cannot be computed again: see ledger.c. */
-#define KEEPING_ENGINES ((1 << points_engine.id) | (1 << badges_engine.id))
-
-/* A column of a trigger, as its argument and the relation's columns say. */
-typedef struct TriggerColumn
-{
-	char		mode;			/* a, o, e or w, see capture_row() */
-	bool		single;			/* a key that stands for one engine, not for all of them */
-	int16		key_no;			/* not in mode w */
-	uint32		engines;		/* that watch the column, or want the key; as bits */
-	AttrNumber	attnum;
-	Oid			type;
-	bool		byval;
-	int16		length;
-	FmgrInfo	output;
-} TriggerColumn;
-
-/* What a trigger does, kept per trigger OID until its relation changes. */
-typedef struct TriggerPlan
-{
-	Oid			trigger;		/* hash key */
-	Oid			relation;
-	bool		valid;
-	bool		broken;			/* a key column is gone: mark everybody */
-	bool		unsure;			/* another one is: take every update for a change */
-	int32		source;
-	uint32		engines;		/* all that watch something */
-	int			ledger;			/* the column of ids that the ledger has, or -1 */
-	int			ncolumns;
-	TriggerColumn columns[MAX_TRIGGER_COLUMNS];
-} TriggerPlan;
-
-static HTAB *trigger_plans = NULL;
 static keyset_hash *captured = NULL;	/* lives in captured_context */
 static MemoryContext captured_context = NULL;	/* child of TopTransactionContext */
 static bool everyone_captured = false;	/* of some source */
@@ -263,152 +227,6 @@ add_key(int32 source, TriggerColumn *key, Datum value, bool isnull)
 	}
 }
 
-static void
-forget_plans(Datum arg, Oid relation)
-{
-	HASH_SEQ_STATUS scan;
-	TriggerPlan *plan;
-
-	hash_seq_init(&scan, trigger_plans);
-	while ((plan = hash_seq_search(&scan)) != NULL)
-	{
-		if (!OidIsValid(relation) || plan->relation == relation)
-			plan->valid = false;
-	}
-}
-
-static void
-malformed_argument(const char *argument)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-			 errmsg("malformed argument \"%s\" of a reputation.capture() trigger", argument),
-			 errhint("Attach the engine again.")));
-}
-
-/*
- * Fills in a column from its description "mode:key_no:engines:column"; false when
- * the relation has no such column.
- */
-static bool
-plan_column(TriggerColumn *column, const char *description, Relation relation)
-{
-	const char *number = NULL;
-	const char *engines = NULL;
-	const char *name = NULL;
-	Oid			output;
-	bool		varlena;
-	Form_pg_attribute attribute;
-
-	if (description[0] != '\0' && strchr("aoewAOE", description[0]) != NULL && description[1] == ':')
-		number = description + 2;
-	if (number != NULL)
-		engines = strchr(number, ':');
-	if (engines != NULL)
-		name = strchr(engines + 1, ':');
-	if (name == NULL)
-	{
-		malformed_argument(description);
-		return false;			/* not reached */
-	}
-
-	column->mode = pg_tolower((unsigned char) description[0]);
-	column->single = description[0] != column->mode;
-	column->key_no = (int16) atoi(number);
-	column->engines = (uint32) strtoul(engines + 1, NULL, 10);
-	column->attnum = get_attnum(RelationGetRelid(relation), name + 1);
-	if (column->attnum <= 0)
-		return false;
-
-	attribute = TupleDescAttr(RelationGetDescr(relation), column->attnum - 1);
-	column->type = attribute->atttypid;
-	column->byval = attribute->attbyval;
-	column->length = attribute->attlen;
-	getTypeOutputInfo(column->type, &output, &varlena);
-	fmgr_info_cxt(output, &column->output, CacheMemoryContext);
-	return true;
-}
-
-/* Fills in the columns from the list of their descriptions. */
-static void
-plan_columns(TriggerPlan *plan, const char *argument, Relation relation)
-{
-	List	   *descriptions;
-	ListCell   *cell;
-
-	if (!SplitGUCList(pstrdup(argument), ',', &descriptions) ||
-		list_length(descriptions) > MAX_TRIGGER_COLUMNS)
-		malformed_argument(argument);
-
-	plan->broken = plan->unsure = false;
-	plan->engines = 0;
-	plan->ledger = -1;
-	plan->ncolumns = 0;
-	foreach(cell, descriptions)
-	{
-		TriggerColumn *column = &plan->columns[plan->ncolumns];
-
-		if (plan_column(column, lfirst(cell), relation))
-		{
-			if (column->mode == 'o' && (column->engines & KEEPING_ENGINES) != 0)
-				plan->ledger = plan->ncolumns;
-			plan->ncolumns++;
-			plan->engines |= column->engines;
-		}
-		else if (column->mode == 'w')
-			plan->unsure = true;
-		else
-			plan->broken = true;
-	}
-}
-
-/*
- * The plan of the fired trigger, made anew when its relation has changed.
- */
-static TriggerPlan *
-trigger_plan(TriggerData *data)
-{
-	Trigger    *trigger = data->tg_trigger;
-	TriggerPlan *plan;
-	bool		found;
-
-	if (trigger_plans == NULL)
-	{
-		HASHCTL		control = {
-			.keysize = sizeof(Oid),
-			.entrysize = sizeof(TriggerPlan),
-			.hcxt = CacheMemoryContext
-		};
-
-		trigger_plans = hash_create("reputation trigger plans", 16, &control,
-									HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
-		CacheRegisterRelcacheCallback(forget_plans, (Datum) 0);
-	}
-
-	plan = hash_search(trigger_plans, &trigger->tgoid, HASH_ENTER, &found);
-	if (found && plan->valid && plan->relation == RelationGetRelid(data->tg_relation))
-		return plan;
-
-	plan->valid = false;
-	plan->relation = RelationGetRelid(data->tg_relation);
-	if (trigger->tgnargs < 1 || trigger->tgnargs > 2)
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("reputation.capture() trigger has %d arguments", trigger->tgnargs),
-				 errhint("Attach the engine again.")));
-	plan->source = atoi(trigger->tgargs[0]);
-	plan_columns(plan, trigger->tgnargs > 1 ? trigger->tgargs[1] : "", data->tg_relation);
-	if (plan->broken)
-		ereport(WARNING,
-				(errcode(ERRCODE_UNDEFINED_COLUMN),
-				 errmsg("a column that reputation captures is gone from table \"%s\"",
-						RelationGetRelationName(data->tg_relation)),
-				 errdetail("Every change of the table now leads to a recomputation of all users."),
-				 errhint("Attach the engine again with the new column in \"columns\".")));
-	plan->valid = true;
-	return plan;
-}
-
 /* Has the column another value, or another representation of it, in the new row? */
 static bool
 column_changed(const TriggerColumn *column, TupleTableSlot *old_row, TupleTableSlot *new_row)
@@ -535,7 +353,7 @@ reputation_capture(PG_FUNCTION_ARGS)
 	if (capture_state.suspended && trigger_depth() == capture_state.depth + 1)
 		return PointerGetDatum(NULL);
 
-	plan = trigger_plan(data);
+	plan = capture_plan(data);
 	if (plan->broken || TRIGGER_FIRED_BY_TRUNCATE(data->tg_event))
 		capture_everyone(plan->source);
 	else if (TRIGGER_FIRED_BY_INSERT(data->tg_event))

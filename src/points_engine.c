@@ -149,12 +149,16 @@ calendar_start(const PointsWeights *weights, int window, TimestampTz time)
 	return start;
 }
 
-/* Its end: a period and a half after its beginning is the middle of the next one. */
+/*
+ * Its end: a period and a half after its beginning is the middle of the next one.
+ * DT_NOEND when that is beyond the last timestamp.
+ */
 static TimestampTz
 calendar_end(const PointsWeights *weights, int window, TimestampTz time)
 {
-	return calendar_start(weights, window, calendar_start(weights, window, time) +
-						  3 * calendar_halves[window]);
+	TimestampTz middle = calendar_start(weights, window, time) + 3 * calendar_halves[window];
+
+	return IS_VALID_TIMESTAMP(middle) ? calendar_start(weights, window, middle) : DT_NOEND;
 }
 
 /*
@@ -350,9 +354,47 @@ check_types(AttachTable *source)
 				 errhint("Name another column in \"columns\".")));
 }
 
+/* A sum as a bigint, or the nearest one; those of smaller integers are bigints already. */
+static char *
+sum_signal(const AttachColumn *points, const char *period)
+{
+	if (points->actual == NULL || points->type != INT8OID)
+		return psprintf("s.%1$s AS %1$s", period);
+	return psprintf("least(greatest(s.%1$s, -9223372036854775808), 9223372036854775807)::bigint "
+					"AS %1$s", period);
+}
+
+/* A time of the source as a timestamptz; a date that is later than any never comes. */
+static char *
+time_signal_of(const AttachColumn *time, const char *table, const char *signal)
+{
+	char	   *value = psprintf("%s.%s", table, signal);
+
+	if (time->type == TIMESTAMPOID)
+		value = psprintf("%s AT TIME ZONE 'UTC'", value);
+	if (time->type == DATEOID)
+		value = psprintf("CASE WHEN %1$s > make_date(294276, 12, 31) THEN 'infinity'::timestamptz "
+						 "ELSE %1$s::timestamp AT TIME ZONE 'UTC' END", value);
+	return psprintf("%s AS %s", value, signal);
+}
+
+/* What the view gives of each user, but for the key. */
+static char *
+signal_list(const AttachColumn *points, const AttachColumn *time)
+{
+	return psprintf("%s, %s, %s, %s, %s, %s, %s", sum_signal(points, "all_time"),
+					sum_signal(points, "weekly"), sum_signal(points, "daily"),
+					time_signal_of(time, "s", "last_at"),
+					time_signal_of(time, "s", "weekly_first_at"),
+					time_signal_of(time, "s", "daily_first_at"),
+					time_signal_of(time, "n", "next_at"));
+}
+
 /*
  * The signals view: of each user the sums at the computation's time, the last row
- * that counts, the oldest in each window, and the next one to come.
+ * that counts, the oldest in each window, and the next one to come. One user's rows
+ * must not fail a query over all of them, so no expression raises an error, whatever
+ * is in a column: times are compared as they are, and what comes of it is converted.
  */
 static char *
 signals_query(const char *engine, AttachTable *users, AttachTable *source)
@@ -364,29 +406,22 @@ signals_query(const char *engine, AttachTable *users, AttachTable *source)
 								   attach_column(source, "user_id")->actual,
 								   source->own ? psprintf("%s::text COLLATE \"C\"", key) : key);
 	char	   *at = psprintf("l.%s", time->actual);
-	char	   *sum = points->actual ? psprintf("coalesce(sum(l.%s), 0)", points->actual) : "count(*)";
-	bool		zoned = time->type == TIMESTAMPTZOID;
-	const char *utc = zoned ? "" : " AT TIME ZONE 'UTC'";
+	char	   *sum = points->actual ? psprintf("sum(l.%s)", points->actual) : "count(*)";
+	const char *utc = time->type == TIMESTAMPTZOID ? "" : " AT TIME ZONE 'UTC'";
 
-	if (!zoned)
-		at = psprintf("%s::timestamp", at);
-	return psprintf("SELECT %1$s AS user_id, s.all_time::bigint AS all_time, "
-					"s.weekly::bigint AS weekly, s.daily::bigint AS daily, s.last_at%2$s AS last_at, "
-					"s.weekly_first_at%2$s AS weekly_first_at, s.daily_first_at%2$s AS daily_first_at, "
-					"n.next_at%2$s AS next_at "
-					"FROM %3$s u CROSS JOIN (SELECT reputation.computation_time()%2$s AS now, "
-					"reputation.period_after(%4$s, 'weekly')%2$s AS week, "
-					"reputation.period_after(%4$s, 'daily')%2$s AS day OFFSET 0) p "
-					"CROSS JOIN LATERAL (SELECT %5$s AS all_time, "
+	return psprintf("SELECT %1$s AS user_id, %2$s "
+					"FROM %3$s u CROSS JOIN (SELECT reputation.computation_time()%4$s AS now, "
+					"reputation.period_after(%5$s, 'weekly')%4$s AS week, "
+					"reputation.period_after(%5$s, 'daily')%4$s AS day OFFSET 0) p "
+					"CROSS JOIN LATERAL (SELECT coalesce(%6$s, 0) AS all_time, "
 					"coalesce(%6$s FILTER (WHERE %7$s > p.week), 0) AS weekly, "
 					"coalesce(%6$s FILTER (WHERE %7$s > p.day), 0) AS daily, "
 					"max(%7$s) AS last_at, min(%7$s) FILTER (WHERE %7$s > p.week) AS weekly_first_at, "
 					"min(%7$s) FILTER (WHERE %7$s > p.day) AS daily_first_at "
 					"%8$s AND %7$s <= p.now) s "
 					"CROSS JOIN LATERAL (SELECT min(%7$s) AS next_at %8$s AND %7$s > p.now) n",
-					key, utc, users->qualified, quote_literal_cstr(engine), sum,
-					points->actual ? psprintf("sum(l.%s)", points->actual) : "count(*)", at,
-					of_user);
+					key, signal_list(points, time), users->qualified, utc,
+					quote_literal_cstr(engine), sum, at, of_user);
 }
 
 /*

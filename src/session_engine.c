@@ -375,6 +375,33 @@ advise_cache(const AttachTable *matches)
 				 errdetail("A session's users are not looked up in a partitioned or foreign table when it changes.")));
 }
 
+/* The argument for the policy as parameters, NULL when it is null. 22023 when there is none. */
+static char *
+policy_argument(FunctionCallInfo fcinfo, int argno)
+{
+	char	   *policy;
+
+	if (PG_ARGISNULL(argno))
+		return NULL;
+	policy = text_to_cstring(PG_GETARG_TEXT_PP(argno));
+	(void) policy_named("argument \"policy\"", policy);
+	return psprintf("{\"policy\": \"%s\"}", policy);
+}
+
+/* The columns that say who caused a no-show, which the sessions may lack. */
+static void
+add_cause_columns(AttachTable *sessions)
+{
+	sessions->columns[4] = (AttachColumn)
+	{
+		.name = "no_show_user_id", .optional = true, .may_lack = true
+	};
+	sessions->columns[5] = (AttachColumn)
+	{
+		.name = "cancelled_by", .optional = true, .may_lack = true
+	};
+}
+
 /*
  * session_reputation_attach(sessions, matches, users, columns, policy, cause,
  * fire) -- see sql/32-session.sql.
@@ -421,24 +448,9 @@ session_reputation_attach(PG_FUNCTION_ARGS)
 	AttachLookup lookup = {.kind = LOOKUP_MATCH_USERS, .view = "session_match_users"};
 	int64		run;
 
-	if (!PG_ARGISNULL(4))
-	{
-		char	   *policy = text_to_cstring(PG_GETARG_TEXT_PP(4));
-
-		(void) policy_named("argument \"policy\"", policy);
-		spec.parameters = psprintf("{\"policy\": \"%s\"}", policy);
-	}
+	spec.parameters = policy_argument(fcinfo, 4);
 	if (session.cause == BY_ANY || session.cause == BY_COLUMNS)
-	{
-		tables[2].columns[4] = (AttachColumn)
-		{
-			.name = "no_show_user_id", .optional = true, .may_lack = true
-		};
-		tables[2].columns[5] = (AttachColumn)
-		{
-			.name = "cancelled_by", .optional = true, .may_lack = true
-		};
-	}
+		add_cause_columns(&tables[2]);
 	attach_resolve(fcinfo, &spec);
 	check_columns(&session);
 	spec.view_query = signals_query(&session);

@@ -79,6 +79,29 @@ SELECT reputation_process();
 SELECT score, all_time FROM reputation.points_scores WHERE user_id = '5';
 SELECT * FROM reputation_verify();
 
+-- More than a bigint holds, which takes more rows than a test has; and times that are none.
+ALTER TABLE reputation.point_ledger DROP CONSTRAINT point_ledger_points_check;
+INSERT INTO reputation.point_ledger (user_id, points) VALUES ('9', 9223372036854775807), ('9', 9223372036854775807), ('10', -9223372036854775808), ('10', -9223372036854775808);
+INSERT INTO reputation.point_ledger (user_id, points, created_at) VALUES ('7', 10, 'infinity'), ('7', 20, '-infinity'), ('8', 30, '294276-12-31 23:59:59.999999+00');
+SELECT users, pending, drift FROM test.concerned();
+SELECT user_id, score, all_time, weekly, daily, reached_at, next_due_at FROM reputation.points_scores WHERE user_id IN ('7', '8', '9', '10') ORDER BY 1;
+SELECT total_points(9), total_points(10), total_points(7), calculate_user_rank(9), calculate_user_rank(10);
+SELECT points_explain(9) -> 'terms' AS most, points_explain(8) -> 'next_change' AS last_moment, points_explain(7) -> 'next_change' AS never;
+SELECT * FROM reputation_verify();
+UPDATE reputation.points_scores SET all_time = 0 WHERE user_id = '9';
+SELECT engine_name, user_id, item, cached, expected FROM reputation_verify();
+SELECT reputation_repair('points');
+SELECT pending, drift FROM test.concerned();
+SELECT user_id, all_time FROM reputation.points_scores WHERE user_id = '9';
+-- In a calendar the last moment there is has no next day.
+UPDATE reputation.algorithm SET parameters = parameters || '{"zone": "Pacific/Honolulu"}' WHERE engine = 'points' AND active;
+SELECT points_explain(8) -> 'next_change' AS last_moment;
+UPDATE reputation.algorithm SET parameters = parameters || '{"zone": null}' WHERE engine = 'points' AND active;
+SELECT count(reputation.ledger_forget(u, NULL)) FROM unnest('{7, 8, 9, 10}'::text[]) u;
+ALTER TABLE reputation.point_ledger ADD CONSTRAINT point_ledger_points_check CHECK (points BETWEEN -1000000000000 AND 1000000000000);
+SELECT pending, drift FROM test.concerned();
+SELECT * FROM reputation_verify();
+
 -- Calendar periods of a zone, over the change to daylight-saving time and back.
 INSERT INTO reputation.algorithm (engine, version, parameters) VALUES ('points', 2, '{"zone": "Nowhere/Town"}');
 INSERT INTO reputation.algorithm (engine, version, parameters) VALUES ('points', 2, '{"weekly_days": 0}');

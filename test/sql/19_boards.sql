@@ -215,6 +215,45 @@ SELECT relname FROM pg_class WHERE relnamespace = 'reputation'::regnamespace AND
 SELECT name, engine, ties FROM reputation.board ORDER BY 1;
 SELECT DISTINCT tree / 4 AS engine FROM reputation.rank_node;
 
+-- A row that no sum, or no time, has room for spoils nobody's points, not even its own user's: a sum ends at the
+-- limits of bigint, a time that never comes does not count yet, and one that was always counts in all_time alone.
+SET ROLE regress_app;
+CREATE DOMAIN day AS date;
+CREATE TABLE extremes (user_id int, points bigint, d day, t timestamp, tz timestamptz);
+CREATE INDEX ON extremes (user_id);
+RESET ROLE;
+INSERT INTO extremes SELECT u, p, '2026-01-16', '2026-01-16', '2026-01-16'
+FROM (VALUES (1, 9223372036854775807), (1, 9223372036854775807), (2, -9223372036854775808), (2, -9223372036854775808), (3, 3), (4, 4), (5, 5), (6, 6)) v (u, p);
+INSERT INTO extremes VALUES (3, 100, '5874897-12-31', '294276-12-31 23:59:59.999999', '294276-12-31 23:59:59.999999+00'),
+	(4, 100, 'infinity', 'infinity', 'infinity'), (5, 100, '-infinity', '-infinity', '-infinity'),
+	(6, 100, '4714-11-24 BC', '4714-11-24 BC', '4714-11-24 00:00:00+00 BC'), (7, 100, '-infinity', '-infinity', '-infinity');
+SELECT leaderboard_create('by_date', 'extremes', columns => '{"source": {"created_at": "d"}}', rank_column => 'extreme_rank') IS NOT NULL AS by_date,
+	leaderboard_create('by_timestamp', 'extremes', columns => '{"source": {"created_at": "t"}}') IS NOT NULL AS by_timestamp,
+	leaderboard_create('by_time', 'extremes', columns => '{"source": {"created_at": "tz"}}', zone => 'Pacific/Kiritimati') IS NOT NULL AS by_time;
+SELECT sweeps, pending, drift FROM test.concerned();
+SELECT user_id, score, all_time, weekly, daily, reached_at, next_due_at FROM reputation.board_by_date_scores WHERE user_id < '8' AND length(user_id) = 1 ORDER BY 1;
+SELECT user_id, score, all_time, weekly, daily, reached_at, next_due_at FROM reputation.board_by_timestamp_scores WHERE user_id < '8' AND length(user_id) = 1 ORDER BY 1;
+SELECT user_id, score, all_time, weekly, daily, reached_at, next_due_at FROM reputation.board_by_time_scores WHERE user_id < '8' AND length(user_id) = 1 ORDER BY 1;
+SELECT b, calculate_user_rank(1, 'all_time', b), calculate_user_rank(1, 'daily', b), calculate_user_rank(2, 'all_time', b), calculate_user_rank(3, 'all_time', b), leaderboard_percentile(1, 'all_time', b), leaderboard_percentile(2, 'all_time', b)
+FROM unnest('{by_date, by_timestamp, by_time}'::text[]) b;
+SELECT * FROM leaderboard_around(1, 2, 'all_time', 'by_date');
+SELECT * FROM leaderboard_around(2, 1, 'all_time', 'by_date');
+CALL reputation_run('leaderboards');
+SELECT id, extreme_rank FROM users WHERE id < 8 ORDER BY extreme_rank, id;
+SELECT position, rank, user_id, score FROM reputation.leaderboard_cache WHERE board = 'by_date' AND period = 'weekly' ORDER BY position;
+-- Verify and repair get past them, too; and find who is wrong.
+SELECT * FROM reputation_verify();
+UPDATE reputation.board_by_date_scores SET all_time = 0 WHERE user_id IN ('1', '4');
+SELECT engine_name, user_id, item, cached, expected FROM reputation_verify() ORDER BY 1, 2, 3;
+SELECT reputation_repair('by_date');
+SELECT pending, drift FROM test.concerned();
+SELECT * FROM reputation_verify();
+-- Such a row that goes leaves no trace.
+DELETE FROM extremes WHERE points > 1000 OR points < 0 OR isfinite(d) IS FALSE;
+SELECT users, pending, drift FROM test.concerned();
+SELECT user_id, all_time, weekly, daily FROM reputation.board_by_date_scores WHERE user_id < '8' AND length(user_id) = 1 ORDER BY 1;
+SELECT leaderboard_drop('by_date'), leaderboard_drop('by_timestamp'), leaderboard_drop('by_time');
+
 -- Nodes that moved, with others in their places, since this session saw them.
 CREATE TEMP TABLE nodes AS TABLE reputation.rank_node;
 DELETE FROM reputation.rank_node;

@@ -1,0 +1,46 @@
+/*
+ * capture_plan.h
+ *		What a capture trigger does, from its arguments.
+ */
+#ifndef REPUTATION_CAPTURE_PLAN_H
+#define REPUTATION_CAPTURE_PLAN_H
+
+#include "postgres.h"
+
+#include "commands/trigger.h"
+#include "fmgr.h"
+
+#define MAX_TRIGGER_COLUMNS 64
+
+/* A column of a trigger, as its argument and the relation's columns say. */
+typedef struct TriggerColumn
+{
+	char		mode;			/* a, o, e or w, see capture.c */
+	bool		single;			/* a key that stands for one engine, not for all of them */
+	int16		key_no;			/* not in mode w */
+	uint32		engines;		/* that watch the column, or want the key; as bits */
+	AttrNumber	attnum;
+	Oid			type;
+	bool		byval;
+	int16		length;
+	FmgrInfo	output;
+} TriggerColumn;
+
+/* What a trigger does, kept per trigger OID until its relation changes. */
+typedef struct TriggerPlan
+{
+	Oid			trigger;		/* hash key */
+	Oid			relation;
+	bool		valid;
+	bool		broken;			/* a key column is gone: mark everybody */
+	bool		unsure;			/* another one is: take every update for a change */
+	int32		source;
+	uint32		engines;		/* all that watch something */
+	int			ledger;			/* the column of ids that the ledger has, or -1 */
+	int			ncolumns;
+	TriggerColumn columns[MAX_TRIGGER_COLUMNS];
+} TriggerPlan;
+
+extern TriggerPlan *capture_plan(TriggerData *data);
+
+#endif							/* REPUTATION_CAPTURE_PLAN_H */
