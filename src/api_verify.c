@@ -106,6 +106,22 @@ report_orphans(Engine *engine, Report *to)
 			   NULL);
 }
 
+/* Triggers that keep the trees of an engine's boards, and do not always fire; returns how many. */
+static uint64
+report_untracked(const Engine *engine, Report *to)
+{
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(engine->descriptor->name)};
+	uint64		count = spi_read("SELECT u.trigger::text, CASE WHEN NOT u.missing THEN 'does not always fire' END "
+								 "FROM reputation.rank_untracked() u WHERE u.engine = $1",
+								 1, types, values, NULL);
+
+	for (uint64 row = 0; to != NULL && row < count; row++)
+		report(to, engine, NULL, psprintf("trigger %s", spi_text(row, 1)),
+			   spi_text(row, 2), "fires always");
+	return count;
+}
+
 typedef struct TreeReport
 {
 	Report	   *to;				/* NULL: the trees that differ are made anew */
@@ -146,6 +162,7 @@ reputation_verify(PG_FUNCTION_ARGS)
 	{
 		engine_scan(lfirst(cell), report_differences, &to);
 		report_orphans(lfirst(cell), &to);
+		(void) report_untracked(lfirst(cell), &to);
 		rank_verify(lfirst(cell), report_tree, &(TreeReport) {&to, lfirst(cell)});
 	}
 	spi_end();
@@ -170,6 +187,17 @@ repair_scanned(Engine *engine, Score *scores, int count, void *arg)
 		*mended += differing[i].stored;
 }
 
+/* Makes the triggers and the trees of an engine's boards anew; how many trees. */
+static int
+track_again(Engine *engine)
+{
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(engine->descriptor->name)};
+
+	spi_exec("SELECT reputation.board_track($1)", 1, types, values, NULL);
+	return engine->descriptor->windows ? BOARD_PERIODS : 1;
+}
+
 /*
  * reputation_repair(engine) -- mends what verify would list; returns how many
  * users.
@@ -184,13 +212,17 @@ reputation_repair(PG_FUNCTION_ARGS)
 	spi_begin();
 	foreach(cell, api_engines(name))
 	{
-		TreeReport	trees = {NULL, lfirst(cell)};
+		Engine	   *engine = lfirst(cell);
+		TreeReport	trees = {NULL, engine};
 
 		/* Before anything is stored: by the snapshot of the calling statement. */
-		rank_verify(lfirst(cell), report_tree, &trees);
-		engine_scan(lfirst(cell), repair_scanned, &mended);
+		if (report_untracked(engine, NULL) == 0)
+			rank_verify(engine, report_tree, &trees);
+		else
+			trees.trees = track_again(engine);
+		engine_scan(engine, repair_scanned, &mended);
 		mended += trees.trees;
-		mended += engine_queue_orphans(lfirst(cell));
+		mended += engine_queue_orphans(engine);
 	}
 	notify_send();
 	spi_end();

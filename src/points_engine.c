@@ -70,6 +70,26 @@ is_abbreviation(const char *name, pg_tz *zone)
 		!pg_get_timezone_offset(zone, &fixed);
 }
 
+/*
+ * Is the zone not one of a name, but a rule in POSIX notation, which counts hours the
+ * other way round? Such a rule has a number, and is known by itself in capitals.
+ */
+static bool
+is_rule(pg_tz *zone)
+{
+	static const char *const names[] = {"EST5EDT", "CST6CDT", "MST7MDT", "PST8PDT", "GMT0",
+	"GMT+0", "GMT-0"};
+	const char *name = pg_get_timezone_name(zone);
+
+	for (int i = 0; i < lengthof(names); i++)
+	{
+		if (strcmp(name, names[i]) == 0)
+			return false;
+	}
+	return strpbrk(name, "0123456789") != NULL &&
+		strpbrk(name, "abcdefghijklmnopqrstuvwxyz") == NULL;
+}
+
 /* The parameter "zone"; NULL when it is not given. 22023 when there is no such zone. */
 static char *
 parse_zone(Jsonb *parameters)
@@ -83,6 +103,8 @@ parse_zone(Jsonb *parameters)
 		return NULL;
 	zone = value.type == jbvString ? pnstrdup(value.val.string.val, value.val.string.len) : NULL;
 	tz = zone == NULL || strlen(zone) > TZ_STRLEN_MAX ? NULL : pg_tzset(zone);
+	if (tz != NULL && is_rule(tz))
+		tz = NULL;
 	if (tz == NULL || is_abbreviation(zone, tz))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

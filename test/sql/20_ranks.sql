@@ -129,9 +129,19 @@ SELECT check_name FROM reputation_status() WHERE check_name LIKE 'rank%';
 ALTER TABLE reputation.points_scores ENABLE TRIGGER rank_track, DISABLE TRIGGER rank_track_truncate;
 SELECT * FROM reputation_status() WHERE check_name LIKE 'rank%';
 SELECT calculate_user_rank(3);
+SELECT engine_name, user_id, item, cached, expected FROM reputation_verify('points') WHERE item LIKE 'trigger%' ORDER BY item;
+-- Nobody is kept from computing by a cache that cannot be made.
+SELECT award_points(8, 1);
+SET client_min_messages = error;
+SELECT reputation_process();
+RESET client_min_messages;
 DELETE FROM reputation.points_scores WHERE user_id > '1000' AND length(user_id) = 4;
-SELECT reputation.board_restore();
+SELECT reputation_repair('points') > 0 AS repaired;
 SELECT calculate_user_rank(3);
+SELECT count(*) FROM reputation_verify('points');
+DROP TRIGGER rank_track ON reputation.points_scores;
+SELECT item, cached, expected FROM reputation_verify('points');
+SELECT reputation_repair('points') > 0 AS repaired;
 SELECT check_name FROM reputation_status() WHERE check_name LIKE 'rank%';
 SELECT * FROM test.wrong_ranks('points', 'reputation.points_scores');
 
@@ -142,6 +152,11 @@ SELECT leaderboard_create('more', 'builder', columns => '{"x": 1}');
 SELECT leaderboard_create('more', 'builder', fire => 'bogus');
 SELECT leaderboard_create('more', 'builders', zone => 'UTC');
 SELECT leaderboard_create('more', 'likes', zone => 'CET');
+SELECT leaderboard_create('more', 'likes', zone => 'UTC+2');
+SELECT leaderboard_create('more', 'likes', zone => 'Berlin1');
+SELECT leaderboard_create('more', 'likes', zone => 'Etc/Nowhere+2');
+SELECT leaderboard_create('more', 'likes', zone => 'Etc/GMT-2') > 0 AS created;
+SELECT leaderboard_drop('more');
 SELECT leaderboard_create('more', 'likes', zone => 'EST') > 0 AS created;
 SELECT leaderboard_drop('more');
 -- Another board for a source.
@@ -149,6 +164,12 @@ SELECT leaderboard_create('more', 'builders', ties => 'dense');
 SELECT leaderboard_create('yet_more', 'more');
 SELECT name, engine, ties FROM reputation.board ORDER BY 1;
 SELECT leaderboard_drop('more'), leaderboard_drop('yet_more');
+SELECT leaderboard_create('trust', 'points');
+SELECT leaderboard_create('builder', 'builder');
+SELECT leaderboard_drop('builder');
+-- Numbers that are no engine's.
+SELECT reputation.board_touch(100000000);
+SELECT reputation.rank_drop(-1);
 
 -- The job of a board over scores; with it goes what nobody refreshes, whatever is attached.
 DELETE FROM reputation.schedule;

@@ -79,6 +79,16 @@ $session->query_safe('ROLLBACK');
 cached('points', 'and that one afterwards, too');
 cached('points_dense', 'with both of its names');
 $session->quit;
+
+# A board that cannot be read is no other's business, nor that of the scores.
+$node->safe_psql('app', q{ALTER TABLE reputation.points_scores DISABLE TRIGGER USER; ALTER TABLE reputation.points_scores ENABLE TRIGGER USER;
+	SELECT award_points(7, 3000000), award_points(8, 3000001)});
+wait_computed($node, 'app', 'scores are computed while a board cannot be cached');
+$node->safe_psql('app', q{UPDATE reputation.board_fewer_scores SET all_time = all_time + 50 WHERE user_id = '295'});
+cached('fewer', 'and other boards are');
+ok(log_count($node, qr/WARNING:  42000|WARNING:  the first of the boards over "points" could not be cached/) > 0, 'the log tells');
+$node->safe_psql('app', q{SELECT reputation_repair('points')});
+cached('points', 'after the repair so is that one');
 is(log_count($node, qr/ERROR/), 0, 'no unit failed');
 
 $node->stop;
