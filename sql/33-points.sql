@@ -29,7 +29,7 @@ CREATE TABLE reputation.points_scores (
 	computed_at			timestamptz	NOT NULL,
 	next_due_at			timestamptz
 ) WITH (fillfactor = 80);
-CREATE INDEX points_scores_next_due_at ON reputation.points_scores (next_due_at);
+CREATE INDEX points_scores_next_due_at ON reputation.points_scores (next_due_at) WHERE next_due_at IS NOT NULL;
 CREATE INDEX points_scores_all_time ON reputation.points_scores (all_time DESC, reached_at, user_id);
 CREATE INDEX points_scores_weekly ON reputation.points_scores (weekly DESC, reached_at, user_id) WHERE weekly > 0;
 CREATE INDEX points_scores_daily ON reputation.points_scores (daily DESC, reached_at, user_id) WHERE daily > 0;

@@ -49,6 +49,14 @@ time_text(TimestampTz time)
 	return time == DT_NOEND ? NULL : pstrdup(timestamptz_to_str(time));
 }
 
+static char *
+value_text(const ScoreColumn *column, ScoreValue value)
+{
+	return column->kind == COLUMN_TEXT ? value.text :
+		column->kind == COLUMN_TIME ? time_text(value.number) :
+		psprintf(INT64_FORMAT, value.number);
+}
+
 /* The differences in the engine's own columns, and in when the next change is due. */
 static void
 report_columns(const Engine *engine, const Score *s, Report *to)
@@ -58,7 +66,9 @@ report_columns(const Engine *engine, const Score *s, Report *to)
 	for (int i = 0; i < d->ncolumns; i++)
 	{
 		if (score_column_differs(engine, s, i))
-			report(to, engine, s->user, d->columns[i].name, s->row_columns[i], s->columns[i]);
+			report(to, engine, s->user, d->columns[i].name,
+				   value_text(&d->columns[i], s->row_columns[i]),
+				   value_text(&d->columns[i], s->columns[i]));
 	}
 	if (s->row_due_at != s->next_due_at)
 		report(to, engine, s->user, "next_due_at", time_text(s->row_due_at),

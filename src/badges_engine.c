@@ -79,21 +79,28 @@ parse(Jsonb *parameters)
 
 /* The columns of reputation.badges_scores, in the order in which score() fills them in. */
 static const ScoreColumn columns[] = {
-	{.name = "wins", .type = "bigint", .exact = true},
-	{.name = "top_arguments", .type = "bigint", .exact = true},
-	{.name = "participations", .type = "bigint", .exact = true},
-	{.name = "votes", .type = "bigint", .exact = true},
+	{.name = "wins", .type = "bigint", .kind = COLUMN_NUMBER, .exact = true},
+	{.name = "top_arguments", .type = "bigint", .kind = COLUMN_NUMBER, .exact = true},
+	{.name = "participations", .type = "bigint", .kind = COLUMN_NUMBER, .exact = true},
+	{.name = "votes", .type = "bigint", .kind = COLUMN_NUMBER, .exact = true},
 	{.name = "beta", .type = "boolean", .exact = true},
 	{.name = "wallet", .type = "boolean", .exact = true},
 	{.name = "badges", .type = "text[]", .exact = true}
 };
 
-/* A metric as a text; a null is none. */
+/* One of the metrics that are numbers; a null is none. */
+static int64
+metric_count(int metric, const Datum *values, const bool *nulls)
+{
+	return nulls[metric] ? 0 : DatumGetInt64(values[metric]);
+}
+
+/* A metric as a text. */
 static char *
 metric_text(int metric, const Datum *values, const bool *nulls)
 {
 	if (metric < COUNTS)
-		return psprintf(INT64_FORMAT, nulls[metric] ? 0 : DatumGetInt64(values[metric]));
+		return psprintf(INT64_FORMAT, metric_count(metric, values, nulls));
 	return pstrdup(!nulls[metric] && DatumGetBool(values[metric]) ? "true" : "false");
 }
 
@@ -119,10 +126,12 @@ score(const void *weights, TimestampTz now, const Datum *values, const bool *nul
 	ArrayType  *due = DatumGetArrayTypeP(values[SIGNAL_DUE]);
 
 	result->score = ArrayGetNItems(ARR_NDIM(due), ARR_DIMS(due));
-	for (int i = 0; i < METRICS; i++)
-		result->columns[i] = metric_text(i, values, nulls);
-	result->columns[METRICS] = OidOutputFunctionCall(F_ARRAY_OUT, values[SIGNAL_DUE]);
-	result->apart = result->columns[METRICS];
+	for (int i = 0; i < COUNTS; i++)
+		result->columns[i].number = metric_count(i, values, nulls);
+	for (int i = COUNTS; i < METRICS; i++)
+		result->columns[i].text = metric_text(i, values, nulls);
+	result->columns[METRICS].text = OidOutputFunctionCall(F_ARRAY_OUT, values[SIGNAL_DUE]);
+	result->apart = result->columns[METRICS].text;
 	result->row_apart = OidOutputFunctionCall(F_ARRAY_OUT, values[SIGNAL_HELD]);
 }
 

@@ -57,9 +57,15 @@ score_cached_differs(const Engine *engine, const Score *score)
 bool
 score_column_differs(const Engine *engine, const Score *score, int column)
 {
-	return engine->descriptor->columns[column].exact &&
-		(score->row_columns[column] == NULL ||
-		 strcmp(score->row_columns[column], score->columns[column]) != 0);
+	const ScoreColumn *c = &engine->descriptor->columns[column];
+	ScoreValue	stored = score->row_columns[column];
+	ScoreValue	value = score->columns[column];
+
+	if (!c->exact)
+		return false;
+	if (c->kind != COLUMN_TEXT)
+		return stored.number != value.number;
+	return stored.text == NULL || strcmp(stored.text, value.text) != 0;
 }
 
 /*

@@ -182,7 +182,29 @@ SET reputation.clock = '2026-01-01 02:00:00+00';
 CALL reputation_run('leaderboards');
 SELECT DISTINCT board FROM reputation.leaderboard_cache ORDER BY 1;
 SELECT points_attach() IS NOT NULL AS attached;
+-- So it does when the builder is detached from under its board, and of a board that is nobody's; not before the hour
+-- is over, and not of an engine that is attached, however old.
+SELECT reputation_process() >= 0 AS computed;
+SELECT builder_score_detach();
+INSERT INTO reputation.leaderboard_cache SELECT 'nobodys', period, position, rank, user_id, score, reached_at, refreshed_at
+FROM reputation.leaderboard_cache WHERE board = 'points' AND position = 1;
+SET reputation.clock = '2026-01-01 03:00:00+00';
+CALL reputation_run('leaderboards');
+SELECT board, min(refreshed_at) AS refreshed_at FROM reputation.leaderboard_cache GROUP BY 1 ORDER BY 1;
+UPDATE reputation.leaderboard_cache SET refreshed_at = '2025-12-31' WHERE board = 'points';
+SET reputation.clock = '2026-01-01 03:00:00.000001+00';
+SELECT reputation.board_clean_cache();
+SELECT board, min(refreshed_at) AS refreshed_at FROM reputation.leaderboard_cache GROUP BY 1 ORDER BY 1;
+-- A score's last board that is dropped takes its own at once; when no engine is left the job does it.
+INSERT INTO reputation.leaderboard_cache SELECT 'builders', period, position, rank, user_id, score, reached_at, '2026-01-01 03:00:00+00'
+FROM reputation.leaderboard_cache WHERE board = 'points' AND position = 1;
 SELECT leaderboard_drop('builders');
+SELECT DISTINCT board FROM reputation.leaderboard_cache ORDER BY 1;
+SELECT points_detach();
+SELECT count(*) FROM reputation.engine;
+SELECT reputation.run_job('leaderboards', 'worker');
+SELECT DISTINCT board FROM reputation.leaderboard_cache ORDER BY 1;
+SELECT points_attach() IS NOT NULL AS attached;
 
 -- The application's role awards; a reader sees the cache.
 CREATE ROLE regress_writer NOLOGIN IN ROLE reputation_writer;

@@ -1,5 +1,5 @@
 # The cache of the boards' tops follows every change of the top, whoever made it, with
-# workers and no refresh by the clock: changes that add up to none, a session's own,
+# a worker and no refresh by the clock: changes that add up to none, a session's own,
 # a new board over known scores, one with a dropped one's number; and it does not stop
 # where an open transaction holds it.
 use strict;
@@ -11,7 +11,7 @@ use PostgreSQL::Test::Utils;
 use Reputation;
 use Test::More;
 
-my $node = start_server('main', 'reputation.workers = 2', "reputation.clock = '2026-01-01 00:00:00+00'", 'autovacuum = off');
+my $node = start_server('main', 'reputation.workers = 1', "reputation.clock = '2026-01-01 00:00:00+00'", 'autovacuum = off');
 
 $node->safe_psql('postgres', 'CREATE ROLE app LOGIN; CREATE DATABASE app OWNER app');
 $node->safe_psql('app', q{
@@ -43,8 +43,14 @@ sub cached
 cached('points', 'the top is cached');
 cached('clicks', 'and of the other board');
 
-# From here on nothing is refreshed but what was touched.
-$node->safe_psql('app', 'DELETE FROM reputation.schedule');
+# From here on nothing is refreshed but what was touched: a new board schedules the job, too.
+$node->safe_psql('app', q{
+	CREATE FUNCTION keep_away() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+	CREATE TRIGGER keep_away BEFORE INSERT ON reputation.schedule FOR EACH ROW EXECUTE FUNCTION keep_away();
+	DELETE FROM reputation.schedule});
+wait_computed($node, 'app', 'the runs that the attach and the schedule began are over');
+my $runs = q{SELECT count(*) FROM reputation.job_runs WHERE job_name = 'leaderboards'};
+my $runs_before = $node->safe_psql('app', $runs);
 
 $node->safe_psql('app', q{INSERT INTO reputation.point_ledger (user_id, points) VALUES ('300', -10), ('299', 10)});
 wait_computed($node, 'app', 'two have changed places');
@@ -79,6 +85,7 @@ $session->query_safe('ROLLBACK');
 cached('points', 'and that one afterwards, too');
 cached('points_dense', 'with both of its names');
 $session->quit;
+is($node->safe_psql('app', $runs), $runs_before, 'and that by no job');
 
 # A board that cannot be read is no other's business, nor that of the scores.
 $node->safe_psql('app', q{ALTER TABLE reputation.points_scores DISABLE TRIGGER USER; ALTER TABLE reputation.points_scores ENABLE TRIGGER USER;
