@@ -376,6 +376,8 @@ change_nodes(const RankSource *source, RankChange *changes, size_t count)
 		changes = all;
 		count = combine(all, ndeltas + count);
 	}
+	if (count == 0)
+		return;
 	nodes = rank_nodes_open(source->tree, SnapshotSelf, true);
 	if (nodes == NULL)
 		return;

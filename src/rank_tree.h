@@ -64,6 +64,7 @@ extern const RankStorage *rank_nodes_storage(RankNodes *nodes);
 
 extern size_t rank_top_row(uint8 *row, int level, uint64 prefix, const uint8 *bytes,
 						   size_t length);
+extern int	rank_top_read(const uint8 *row, size_t length, uint64 *prefix);
 extern void rank_nodes_finish(RankNodes *nodes);
 extern void rank_nodes_remove(RankNodes *nodes);
 extern bool rank_nodes_next(RankNodes *nodes, int *level, uint64 *prefix, const uint8 **bytes,
