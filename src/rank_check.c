@@ -18,6 +18,7 @@
 #include "access/tableam.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
+#include "points_engine.h"
 #include "miscadmin.h"
 #include "rank_tree.h"
 #include "utils/lsyscache.h"
@@ -50,6 +51,23 @@ rank_source(const EngineDescriptor *engine, int period)
 	};
 
 	return source;
+}
+
+/*
+ * rank_reached_column -- the column of an engine's score table that says since when the
+ * score is what it is.
+ */
+const char *
+rank_reached_column(int engine)
+{
+	const EngineDescriptor *d;
+
+	for (int i = 0; (d = engine_descriptor_number(i)) != NULL; i++)
+	{
+		if (d->id == engine)
+			return d->reached;
+	}
+	return points_engine.reached;	/* of a board over a table */
 }
 
 static int

@@ -262,10 +262,8 @@ top(void *arg, uint64 *prefix)
 	size_t		length;
 	const uint8 *row = fetch(reader, TOP_ROW, 0, &length);
 
-	if (row == NULL || length < TOP_HEADER || row[0] >= RANK_LEVELS)
-		return -1;
-	reader->top = row[0];
-	memcpy(&reader->top_prefix, row + 1, sizeof(uint64));
+	if (row != NULL)
+		reader->top = rank_top_read(row, length, &reader->top_prefix);
 	*prefix = reader->top_prefix;
 	return reader->top;
 }

@@ -149,10 +149,7 @@ top(void *arg, uint64 *prefix)
 	size_t		length;
 
 	row = fetch(nodes, TOP_ROW, 0, &length);
-	if (row == NULL || length < TOP_HEADER)
-		return -1;
-	memcpy(prefix, row + 1, sizeof(uint64));
-	return row[0];
+	return row == NULL ? -1 : rank_top_read(row, length, prefix);
 }
 
 static void
@@ -249,13 +246,29 @@ rank_top_row(uint8 *row, int level, uint64 prefix, const uint8 *bytes, size_t le
 }
 
 /*
- * rank_nodes_finish -- writes the row with the top, after nodes were changed.
+ * rank_top_read -- the level of the node that such a row has, and its prefix; -1 when
+ * it is no such row.
+ */
+int
+rank_top_read(const uint8 *row, size_t length, uint64 *prefix)
+{
+	if (length < TOP_HEADER || row[0] >= RANK_LEVELS)
+		return -1;
+	memcpy(prefix, row + 1, sizeof(uint64));
+	return row[0];
+}
+
+/*
+ * rank_nodes_finish -- writes the row with the top, after nodes were changed, if the
+ * top is among them.
  */
 void
 rank_nodes_finish(RankNodes *nodes)
 {
 	uint8	   *row = palloc(RANK_TOP_BYTES);
 	size_t		length = 0;
+	size_t		stored_length;
+	const uint8 *stored;
 
 	seek_all(nodes, false);
 	if (index_getnext_slot(nodes->scan, BackwardScanDirection, nodes->slot))
@@ -268,8 +281,9 @@ rank_nodes_finish(RankNodes *nodes)
 																  &isnull)),
 							  bytes, length);
 	}
-	nodes->level = -1;
-	store(nodes, TOP_ROW, 0, row, length);
+	stored = fetch(nodes, TOP_ROW, 0, &stored_length);
+	if (stored == NULL || stored_length != length || memcmp(stored, row, length) != 0)
+		store(nodes, TOP_ROW, 0, row, length);
 	pfree(row);
 }
 

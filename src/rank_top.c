@@ -26,7 +26,6 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "miscadmin.h"
 #include "rank_top.h"
 #include "rank_tree.h"
 #include "shmem.h"
@@ -154,8 +153,8 @@ publish(void)
 			touched = true;
 		}
 	}
-	/* A worker looks by itself when its unit is over. */
-	if (touched && !IsBackgroundWorker)
+	/* One of our workers looks by itself when its unit is over. */
+	if (touched && !shmem_is_worker())
 		shmem_wake_workers();
 }
 

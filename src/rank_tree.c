@@ -59,6 +59,7 @@
 #include "rank_top.h"
 #include "rank_tree.h"
 #include "storage/lmgr.h"
+#include "utils/datum.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -254,7 +255,7 @@ rank_is_tracked(Oid relation)
 	return found;
 }
 
-/* Notes one of the scores of a row that came or went. */
+/* Notes one of the scores of a row that came, went, or changed otherwise. */
 static void
 note_score(const RankSource *source, TupleTableSlot *slot, Oid type, int64 users)
 {
@@ -269,20 +270,40 @@ note_score(const RankSource *source, TupleTableSlot *slot, Oid type, int64 users
 		add_note(source, rank_key(score), users, false);
 }
 
+/* Have both rows of an update the same in a column? */
 static bool
-same_score(const RankSource *source, TupleTableSlot *a, TupleTableSlot *b, Oid type)
+same_column(const TriggerData *data, AttrNumber column)
 {
-	bool		a_null;
-	bool		b_null;
-	Datum		x = slot_getattr(a, source->column, &a_null);
-	Datum		y = slot_getattr(b, source->column, &b_null);
+	Form_pg_attribute attribute = TupleDescAttr(RelationGetDescr(data->tg_relation), column - 1);
+	bool		old_null;
+	bool		new_null;
+	Datum		old = slot_getattr(data->tg_trigslot, column, &old_null);
+	Datum		new = slot_getattr(data->tg_newslot, column, &new_null);
 
-	return a_null == b_null && (a_null || rank_value(x, type) == rank_value(y, type));
+	return old_null == new_null &&
+		(old_null || datumIsEqual(old, new, attribute->attbyval, attribute->attlen));
+}
+
+/* Notes what an update does to a tree: the same score, reached at another time, is a note of nobody. */
+static void
+note_update(const TriggerData *data, const RankSource *source, Oid type, int engine)
+{
+	int			reached;
+
+	if (!same_column(data, source->column))
+	{
+		note_score(source, data->tg_trigslot, type, -1);
+		note_score(source, data->tg_newslot, type, 1);
+		return;
+	}
+	reached = SPI_fnumber(RelationGetDescr(data->tg_relation), rank_reached_column(engine));
+	if (reached > 0 && !same_column(data, (AttrNumber) reached))
+		note_score(source, data->tg_newslot, type, 0);
 }
 
 /* What the trigger has to note of one of its columns. */
 static void
-track_column(TriggerData *data, const RankSource *source)
+track_column(const TriggerData *data, const RankSource *source, int engine)
 {
 	TriggerEvent event = data->tg_event;
 	Oid			type = TupleDescAttr(RelationGetDescr(data->tg_relation),
@@ -294,11 +315,8 @@ track_column(TriggerData *data, const RankSource *source)
 		note_score(source, data->tg_trigslot, type, 1);
 	else if (TRIGGER_FIRED_BY_DELETE(event))
 		note_score(source, data->tg_trigslot, type, -1);
-	else if (!same_score(source, data->tg_trigslot, data->tg_newslot, type))
-	{
-		note_score(source, data->tg_trigslot, type, -1);
-		note_score(source, data->tg_newslot, type, 1);
-	}
+	else
+		note_update(data, source, type, engine);
 }
 
 /*
@@ -310,16 +328,18 @@ Datum
 reputation_rank_track(PG_FUNCTION_ARGS)
 {
 	TriggerData *data = (TriggerData *) fcinfo->context;
+	int			engine;
 
 	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(data->tg_event) ||
 		data->tg_trigger->tgnargs < 2)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 				 errmsg("reputation.rank_track() must be an AFTER trigger with arguments")));
+	engine = atoi(data->tg_trigger->tgargs[0]);
 	for (int i = 1; i < data->tg_trigger->tgnargs; i++)
 	{
 		RankSource	source = {
-			.tree = rank_tree_of(atoi(data->tg_trigger->tgargs[0]), i - 1),
+			.tree = rank_tree_of(engine, i - 1),
 			.relation = RelationGetRelid(data->tg_relation),
 			.positive = i > 1
 		};
@@ -333,7 +353,7 @@ reputation_rank_track(PG_FUNCTION_ARGS)
 							RelationGetRelationName(data->tg_relation),
 							data->tg_trigger->tgargs[i])));
 		source.column = (AttrNumber) column;
-		track_column(data, &source);
+		track_column(data, &source, engine);
 	}
 	return PointerGetDatum(NULL);
 }
@@ -356,6 +376,8 @@ change_nodes(const RankSource *source, RankChange *changes, size_t count)
 		changes = all;
 		count = combine(all, ndeltas + count);
 	}
+	if (count == 0)
+		return;
 	nodes = rank_nodes_open(source->tree, SnapshotSelf, true);
 	if (nodes == NULL)
 		return;
@@ -394,6 +416,7 @@ flush_tree(const Note *first, size_t count)
 	RankChange *changes = MemoryContextAllocHuge(CurrentMemoryContext,
 												 sizeof(RankChange) * count);
 	bool		rebuild = false;
+	bool		fold = false;
 
 	for (size_t i = 0; i < count; i++)
 	{
@@ -405,6 +428,8 @@ flush_tree(const Note *first, size_t count)
 		/* Also where others took the place: their names are cached. */
 		if (first[i].key != 0)
 			rank_top_note(source->tree, first[i].key);
+		else
+			fold = true;
 	}
 	count = combine(changes, count);
 	if (rebuild)
@@ -415,6 +440,8 @@ flush_tree(const Note *first, size_t count)
 		if (get_rel_name(source->relation) != NULL && rank_is_tracked(source->relation))
 			rank_rebuild(source);
 	}
+	else if (count == 0 && !fold)
+		;						/* only who comes first among equals has changed */
 	else if (lock_rank(source->tree, false))
 		change_nodes(source, changes, count);
 	else

@@ -64,6 +64,7 @@ extern const RankStorage *rank_nodes_storage(RankNodes *nodes);
 
 extern size_t rank_top_row(uint8 *row, int level, uint64 prefix, const uint8 *bytes,
 						   size_t length);
+extern int	rank_top_read(const uint8 *row, size_t length, uint64 *prefix);
 extern void rank_nodes_finish(RankNodes *nodes);
 extern void rank_nodes_remove(RankNodes *nodes);
 extern bool rank_nodes_next(RankNodes *nodes, int *level, uint64 *prefix, const uint8 **bytes,
@@ -77,6 +78,7 @@ extern int64 rank_value(Datum value, Oid type);
 extern void rank_rebuild(const RankSource *source);
 extern void rank_remove(int tree);
 extern RankSource rank_source(const EngineDescriptor *engine, int period);
+extern const char *rank_reached_column(int engine);
 
 typedef void (*RankReport) (void *arg, const RankSource *source, const char *item,
 							const char *cached, const char *expected);

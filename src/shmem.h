@@ -77,6 +77,7 @@ extern bool shmem_resync_pending(void);
  */
 extern Oid	shmem_worker_database(int slot_index);
 extern WorkerSlot *shmem_worker_attach(int slot_index);
+extern bool shmem_is_worker(void);
 extern void shmem_worker_report(WorkerSlot *slot, WorkerState state);
 extern void shmem_worker_has_extension(void);
 extern void shmem_worker_no_extension(void);

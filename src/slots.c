@@ -124,6 +124,16 @@ shmem_worker_database(int slot_index)
 }
 
 /*
+ * shmem_is_worker -- is this process one of the extension's workers? Others'
+ * background workers, of a scheduler or an apply, are not.
+ */
+bool
+shmem_is_worker(void)
+{
+	return my_slot != NULL;
+}
+
+/*
  * shmem_worker_attach -- takes the slot into use by this worker, until it
  * exits. NULL when it shall leave at once: the slot is no longer its own, or
  * the database is to be free of workers.

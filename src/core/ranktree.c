@@ -328,7 +328,8 @@ add_change(RankNode *node, int level, uint64_t key, const RankChange *change, in
 
 /*
  * Applies the changes to a level's nodes, and leaves in their place one change
- * for each of the nodes, to be applied to the level above. False when there is
+ * for each of the nodes that has more or less than before, to be applied to the level
+ * above. False when there is
  * nobody to be taken away, or a node is none.
  */
 static bool
@@ -341,6 +342,7 @@ apply_level(const RankStorage *storage, int level, RankChange *changes, size_t *
 	{
 		uint64_t	prefix = rank_prefix(changes[next].key, level);
 		RankChange	sum = {changes[next].key, 0, 0};
+		bool		changed = false;
 		RankNode	node;
 
 		if (!load(storage, level, prefix, &node))
@@ -353,9 +355,13 @@ apply_level(const RankStorage *storage, int level, RankChange *changes, size_t *
 				return false;
 			sum.users += changes[next].users;
 			sum.scores += scores;
+			changed |= changes[next].users != 0 || scores != 0;
 		}
-		save(storage, level, prefix, &node);
-		changes[nodes++] = sum;
+		/* Who only moved within a node leaves those above it as they are. */
+		if (changed)
+			save(storage, level, prefix, &node);
+		if (sum.users != 0 || sum.scores != 0)
+			changes[nodes++] = sum;
 	}
 	*count = nodes;
 	return true;

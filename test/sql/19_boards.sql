@@ -71,10 +71,10 @@ SELECT * FROM leaderboard('points', 'weekly', 2, 1);
 SELECT * FROM leaderboard('points', 'daily');
 SELECT * FROM leaderboard("limit" => -1);
 -- The list agrees with the ranks, wherever it begins.
-SELECT b, o, count(*), count(*) FILTER (WHERE l.rank <> calculate_user_rank(l.user_id, 'all_time', b)) AS wrong
+SELECT b, o, count(*), count(*) FILTER (WHERE l.rank IS DISTINCT FROM calculate_user_rank(l.user_id, 'all_time', b)) AS wrong
 FROM unnest('{points,points_dense,points_row}'::text[]) b, unnest('{0,7,150}'::int[]) o, leaderboard(b, 'all_time', 100, o) l GROUP BY 1, 2 ORDER BY 1, 2;
 -- And so do everybody's neighbours.
-SELECT b, p, count(*), count(*) FILTER (WHERE a.rank IS DISTINCT FROM l.rank OR a.user_id <> l.user_id) AS wrong
+SELECT b, p, count(*), count(*) FILTER (WHERE a.rank IS DISTINCT FROM l.rank OR a.user_id IS DISTINCT FROM l.user_id) AS wrong
 FROM unnest('{points,points_dense,points_row}'::text[]) b, unnest('{all_time,weekly}'::text[]) p, users u
 CROSS JOIN LATERAL (SELECT o.n FROM (SELECT user_id, row_number() OVER () AS n FROM leaderboard(b, p, 1000)) o WHERE o.user_id = u.id::text) me
 CROSS JOIN LATERAL (SELECT *, row_number() OVER () AS i FROM leaderboard_around(u.id, 4, p, b)) a
@@ -149,11 +149,11 @@ INSERT INTO projects SELECT i, i % 50 * 2 + 1, 'shipped' FROM generate_series(1,
 SELECT reputation_process() > 0 AS computed;
 SELECT leaderboard_create('builders', 'builder');
 SELECT leaderboard_create('top_builders', 'builder', ties => 'dense');
-SELECT count(*), count(*) FILTER (WHERE calculate_user_rank(id, 'all_time', 'builders') <> rank OR calculate_user_rank(id, 'all_time', 'top_builders') <> dense) AS wrong
+SELECT count(*), count(*) FILTER (WHERE calculate_user_rank(id, 'all_time', 'builders') IS DISTINCT FROM rank OR calculate_user_rank(id, 'all_time', 'top_builders') IS DISTINCT FROM dense) AS wrong
 FROM (SELECT id, rank() OVER (ORDER BY builder_score DESC), dense_rank() OVER (ORDER BY builder_score DESC) AS dense FROM users) x;
 UPDATE projects SET status = 'draft' WHERE id % 3 = 0;
 SELECT reputation_process() > 0 AS computed;
-SELECT count(*), count(*) FILTER (WHERE calculate_user_rank(id, 'all_time', 'builders') <> rank OR calculate_user_rank(id, 'all_time', 'top_builders') <> dense) AS wrong
+SELECT count(*), count(*) FILTER (WHERE calculate_user_rank(id, 'all_time', 'builders') IS DISTINCT FROM rank OR calculate_user_rank(id, 'all_time', 'top_builders') IS DISTINCT FROM dense) AS wrong
 FROM (SELECT id, rank() OVER (ORDER BY builder_score DESC), dense_rank() OVER (ORDER BY builder_score DESC) AS dense FROM users) x;
 SELECT rank, user_id, score FROM leaderboard('builders', 'all_time', 3);
 SELECT rank, user_id, score FROM leaderboard_around(1, 1, 'all_time', 'top_builders');

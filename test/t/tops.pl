@@ -56,6 +56,12 @@ $node->safe_psql('app', q{INSERT INTO reputation.point_ledger (user_id, points) 
 wait_computed($node, 'app', 'two have changed places');
 cached('points', 'and so they have in the cache');
 
+# The order within a tie changes: 297 and 298 have the same, and 297 at first the earlier.
+$node->safe_psql('app', q{UPDATE reputation.points_scores SET all_time = 2980, reached_at = '2025-12-01' WHERE user_id = '297'});
+cached('points', 'one has as many points as another');
+$node->safe_psql('app', q{UPDATE reputation.points_scores SET reached_at = '2025-12-31' WHERE user_id = '297'});
+cached('points', 'the one who reached the score earlier is first in the cache');
+
 $node->safe_psql('app', 'BEGIN; SELECT award_points(6, 2000000), points_recalc(6); COMMIT');
 cached('points', 'what a session computes is cached');
 

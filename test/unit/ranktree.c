@@ -28,6 +28,7 @@ typedef struct Stored
 static Stored * nodes;
 static int	nnodes;
 static int	fetched;
+static int	stored;
 
 static Stored *
 find_node(int level, uint64_t prefix)
@@ -57,6 +58,7 @@ store(void *arg, int level, uint64_t prefix, const uint8_t *bytes, size_t length
 {
 	Stored	   *node = find_node(level, prefix);
 
+	stored++;
 	if (length == 0)
 	{
 		if (node != NULL)
@@ -251,6 +253,31 @@ reads_its_path(void **state)
 	assert_int_equal(fetched, 3);
 }
 
+/* Only the nodes that change are stored. */
+static void
+stores_what_changes(void **state)
+{
+	RankChange	add[] = {{rank_key(1), 1, 0}, {rank_key(2), 1, 0}, {rank_key(70000), 1, 0}};
+	RankChange	within[] = {{rank_key(2), -1, 0}, {rank_key(3), 1, 0}};
+	RankChange	merged[] = {{rank_key(1), 1, 0}, {rank_key(3), -1, 0}};
+	RankChange	none[] = {{rank_key(1), 0, 0}, {rank_key(300), 0, 0}};
+
+	nnodes = 0;
+	assert_true(rank_apply(&storage, add, 3));
+	assert_int_equal(nnodes, 5);
+	stored = 0;
+	assert_true(rank_apply(&storage, within, 2));
+	assert_int_equal(stored, 1);
+	/* As many users, but fewer different scores: to the top. */
+	stored = 0;
+	assert_true(rank_apply(&storage, merged, 2));
+	assert_int_equal(stored, 3);
+	stored = 0;
+	assert_true(rank_apply(&storage, none, 2));
+	assert_int_equal(stored, 0);
+	assert_int_equal(nnodes, 5);
+}
+
 static void
 refuses_who_is_not_there(void **state)
 {
@@ -359,6 +386,7 @@ main(void)
 		cmocka_unit_test(refuses_who_is_not_there),
 		cmocka_unit_test(top_grows_and_shrinks),
 		cmocka_unit_test(reads_its_path),
+		cmocka_unit_test(stores_what_changes),
 		cmocka_unit_test(as_counted)
 	};
 
