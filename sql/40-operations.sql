@@ -250,11 +250,13 @@ BEGIN
 		GET DIAGNOSTICS n = ROW_COUNT;
 		removed := removed + n;
 	END LOOP;
-	removed := removed + reputation.ledger_forget(forget_user.user_id, CASE WHEN mode = 'anonymize' THEN alias END);
-	DELETE FROM reputation.leaderboard_cache c WHERE c.user_id = forget_user.user_id;
+	-- The badges before the ledger: for who is just taking one is waited here, and the
+	-- next statement sees the row that takes the bonus back.
 	DELETE FROM reputation.user_badge h WHERE h.user_id = forget_user.user_id;
 	GET DIAGNOSTICS n = ROW_COUNT;
 	removed := removed + n;
+	removed := removed + reputation.ledger_forget(forget_user.user_id, CASE WHEN mode = 'anonymize' THEN alias END);
+	DELETE FROM reputation.leaderboard_cache c WHERE c.user_id = forget_user.user_id;
 	DELETE FROM reputation.recent_run r WHERE r.key = forget_user.user_id;
 	GET DIAGNOSTICS n = ROW_COUNT;
 	removed := removed + n;
@@ -276,14 +278,15 @@ COMMENT ON FUNCTION reputation.forget_user(text, text) IS
 CREATE FUNCTION reputation.follow_user(user_id text, new_id text) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+	-- The badges before the ledger, as in forget_user().
 	IF new_id IS NULL THEN
-		PERFORM reputation.ledger_forget(follow_user.user_id, NULL);
 		DELETE FROM reputation.user_badge h WHERE h.user_id = follow_user.user_id;
+		PERFORM reputation.ledger_forget(follow_user.user_id, NULL);
 		RETURN;
 	END IF;
-	PERFORM reputation.ledger_move(follow_user.user_id, new_id);
 	DELETE FROM reputation.user_badge h WHERE h.user_id = new_id;
 	UPDATE reputation.user_badge h SET user_id = new_id WHERE h.user_id = follow_user.user_id;
+	PERFORM reputation.ledger_move(follow_user.user_id, new_id);
 END
 $$;
 COMMENT ON FUNCTION reputation.follow_user(text, text) IS

@@ -26,10 +26,10 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "miscadmin.h"
 #include "rank_top.h"
 #include "rank_tree.h"
 #include "shmem.h"
+#include "worker.h"
 
 /* Of this transaction: the highest key it touched. */
 static bool touching[RANK_TREES];
@@ -155,7 +155,7 @@ publish(void)
 		}
 	}
 	/* A worker looks by itself when its unit is over. */
-	if (touched && !IsBackgroundWorker)
+	if (touched && !worker_is_this_process())
 		shmem_wake_workers();
 }
 

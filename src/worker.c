@@ -54,6 +54,9 @@
 /* Was this process told to end? */
 static volatile sig_atomic_t terminated = false;
 
+/* Is this process one of the extension's workers? */
+static bool is_worker = false;
+
 /*
  * What a role's or a database's settings must not change under a worker. The
  * planner is told to use the internal tables' indexes, whose statistics are
@@ -263,6 +266,16 @@ idle(Worker *worker, UnitStatus status)
 }
 
 /*
+ * worker_is_this_process -- is it one of the extension's workers, which need not wait, since
+ * they come again? Another background worker (of pg_cron, say) is a session.
+ */
+bool
+worker_is_this_process(void)
+{
+	return is_worker;
+}
+
+/*
  * reputation_worker_main -- the worker's life.
  */
 void
@@ -272,6 +285,7 @@ reputation_worker_main(Datum main_arg)
 	Oid			database = shmem_worker_database(index);
 	static Worker worker;
 
+	is_worker = true;
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, handle_sigterm);
 	BackgroundWorkerUnblockSignals();

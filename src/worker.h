@@ -9,5 +9,6 @@
 
 /* main_arg: the index of its WorkerSlot in shared memory. */
 extern PGDLLEXPORT void reputation_worker_main(Datum main_arg);
+extern bool worker_is_this_process(void);
 
 #endif							/* REPUTATION_WORKER_H */
