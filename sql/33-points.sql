@@ -149,7 +149,8 @@ BEGIN
 	END IF;
 	INSERT INTO reputation.point_ledger AS l (user_id, points, reason, source_key)
 	VALUES (key, points, reason, source_key)
-	ON CONFLICT DO NOTHING;
+	-- By name, since a column here would be taken for the argument.
+	ON CONFLICT ON CONSTRAINT point_ledger_user_id_source_key_key DO NOTHING;
 	RETURN FOUND;
 END
 $$;
@@ -173,7 +174,7 @@ BEGIN
 	END IF;
 	INSERT INTO reputation.point_ledger AS l (user_id, points, reason, created_at, revokes)
 	VALUES (key, -award.points, reason, award.created_at, award.id)
-	ON CONFLICT DO NOTHING;
+	ON CONFLICT (revokes) DO NOTHING;
 	RETURN FOUND;
 END
 $$;

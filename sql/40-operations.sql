@@ -250,11 +250,13 @@ BEGIN
 		GET DIAGNOSTICS n = ROW_COUNT;
 		removed := removed + n;
 	END LOOP;
-	removed := removed + reputation.ledger_forget(forget_user.user_id, CASE WHEN mode = 'anonymize' THEN alias END);
-	DELETE FROM reputation.leaderboard_cache c WHERE c.user_id = forget_user.user_id;
+	-- The badges before the ledger: for who is just taking one is waited here, and the
+	-- next statement sees the row that takes the bonus back.
 	DELETE FROM reputation.user_badge h WHERE h.user_id = forget_user.user_id;
 	GET DIAGNOSTICS n = ROW_COUNT;
 	removed := removed + n;
+	removed := removed + reputation.ledger_forget(forget_user.user_id, CASE WHEN mode = 'anonymize' THEN alias END);
+	DELETE FROM reputation.leaderboard_cache c WHERE c.user_id = forget_user.user_id;
 	DELETE FROM reputation.recent_run r WHERE r.key = forget_user.user_id;
 	GET DIAGNOSTICS n = ROW_COUNT;
 	removed := removed + n;

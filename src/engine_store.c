@@ -23,13 +23,13 @@
 #include "catalog/pg_type.h"
 #include "clock.h"
 #include "engine.h"
-#include "miscadmin.h"
 #include "queue.h"
 #include "spi.h"
 #include "subxact.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "shmem.h"
 
 /*
  * score_apart_differs -- is something kept apart, and not as it shall be?
@@ -261,7 +261,7 @@ store_rows(Store *this, Score **picked, bool missing)
 			 score_changed(engine, score)))
 			picked[npicked++] = score;
 	}
-	if (npicked > 0 && missing && !this->hasty && IsBackgroundWorker)
+	if (npicked > 0 && missing && !this->hasty && shmem_is_worker())
 		add_free_rows(engine, picked, npicked);
 	else if (npicked > 0 && (!missing || this->mode != STORE_SESSION))
 		engine_write_rows(engine, picked, npicked, missing, this->hasty);
@@ -318,7 +318,7 @@ may_hurry(const Engine *engine, int count, StoreMode mode)
 	if (careful > 0)
 		careful--;
 	else
-		return (IsBackgroundWorker || (mode == STORE_CLAIMED && count >= HASTY_USERS)) &&
+		return (shmem_is_worker() || (mode == STORE_CLAIMED && count >= HASTY_USERS)) &&
 			!has_foreign_trigger(engine->users);
 	return false;
 }

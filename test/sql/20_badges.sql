@@ -51,7 +51,7 @@ SELECT u.id, s.score, (SELECT string_agg(h.slug, ' ' ORDER BY h.slug) FROM reput
 FROM badges.users u LEFT JOIN reputation.badges_scores s ON s.user_id = u.id::text;
 SELECT reputation_process() > 0 AS computed;
 SELECT * FROM test.badges ORDER BY id;
-SELECT user_id, points, reason, source_key, created_at FROM reputation.point_ledger WHERE user_id IN ('7', '52') ORDER BY id;
+SELECT user_id, points, reason, source_key, created_at FROM reputation.point_ledger WHERE user_id IN ('7', '52') ORDER BY user_id, points;
 SELECT reputation_process();
 SELECT user_id, all_time FROM reputation.points_scores WHERE all_time > 0 ORDER BY user_id COLLATE "C";
 SELECT * FROM reputation_verify();
