@@ -18,6 +18,7 @@
 #include "engines.h"
 #include "parser/parse_coerce.h"
 #include "spi.h"
+#include "trust_view.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -159,10 +160,8 @@ number_expression(AttachTable *users, AttachColumn *column)
 static char *
 flag_expression(AttachTable *users, AttachColumn *column)
 {
-	if (column->type == BOOLOID)
-		return psprintf("coalesce(u.%s, false)", column->actual);
-	if (strcmp(column->name, "wallet") == 0)
-		return psprintf("coalesce(btrim(u.%s::text) <> '', false)", column->actual);
+	if (column->type == BOOLOID || strcmp(column->name, "wallet") == 0)
+		return trust_presence(column);
 	if (TypeCategory(column->type) != TYPCATEGORY_DATETIME)
 		wrong_type(users, column, "a boolean or a time");
 	return psprintf("u.%s IS NOT NULL", column->actual);

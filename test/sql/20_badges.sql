@@ -269,6 +269,16 @@ DROP OWNED BY regress_badge_admin;
 DROP ROLE regress_badge_admin;
 DROP VIEW test.badges;
 
+-- A wallet is anything that is not empty.
+ALTER TABLE users ADD purse bytea, ADD cards jsonb;
+INSERT INTO users (id, purse, cards) VALUES (61, NULL, NULL), (62, '', '[ ]'), (63, ' ', '["a"]');
+SELECT badges_attach(columns => '{"users": {"wallet": "purse"}}') IS NOT NULL AS attached;
+SELECT user_id, wallet FROM reputation.badges_signals WHERE user_id BETWEEN 61 AND 63 ORDER BY user_id;
+SELECT badges_detach(), badges_attach(columns => '{"users": {"wallet": "cards"}}') IS NOT NULL AS attached;
+SELECT user_id, wallet FROM reputation.badges_signals WHERE user_id BETWEEN 61 AND 63 ORDER BY user_id;
+DELETE FROM users WHERE id BETWEEN 61 AND 63;
+SELECT badges_detach();
+
 -- Ids that are no integers are strings.
 ALTER TABLE users ALTER id TYPE text;
 TRUNCATE reputation.user_badge;
