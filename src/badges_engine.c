@@ -146,15 +146,20 @@ number_expression(AttachTable *users, AttachColumn *column)
 	return psprintf("coalesce(u.%s, 0)::bigint", column->actual);
 }
 
-/* The same as a boolean: beta may be a time that is set, wallet anything that is not empty. */
+/*
+ * The same as a boolean: beta may be a time that is set, wallet a text that is not
+ * empty, or anything else that is set; what another type has for empty is not known here.
+ */
 static char *
 flag_expression(AttachTable *users, AttachColumn *column)
 {
+	bool		wallet = strcmp(column->name, "wallet") == 0;
+
 	if (column->type == BOOLOID)
 		return psprintf("coalesce(u.%s, false)", column->actual);
-	if (strcmp(column->name, "wallet") == 0)
+	if (wallet && TypeCategory(column->type) == TYPCATEGORY_STRING)
 		return psprintf("coalesce(btrim(u.%s::text) <> '', false)", column->actual);
-	if (TypeCategory(column->type) != TYPCATEGORY_DATETIME)
+	if (!wallet && TypeCategory(column->type) != TYPCATEGORY_DATETIME)
 		wrong_type(users, column, "a boolean or a time");
 	return psprintf("u.%s IS NOT NULL", column->actual);
 }
