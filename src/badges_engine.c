@@ -156,7 +156,10 @@ number_expression(AttachTable *users, AttachColumn *column)
 	return psprintf("coalesce(u.%s, 0)::bigint", column->actual);
 }
 
-/* The same as a boolean: beta may be a time that is set, wallet anything that is not empty. */
+/*
+ * The same as a boolean: beta may be a time that is set, wallet a text that is not
+ * empty, or anything else that is set; what another type has for empty is not known here.
+ */
 static char *
 flag_expression(AttachTable *users, AttachColumn *column)
 {
