@@ -60,19 +60,12 @@ static const ScoreColumn columns[] = {
 	{.name = "badges", .type = "text[]", .exact = true}
 };
 
-/* One of the metrics that are numbers; a null is none. */
-static int64
-metric_count(int metric, const Datum *values, const bool *nulls)
-{
-	return nulls[metric] ? 0 : DatumGetInt64(values[metric]);
-}
-
-/* A metric as a text. */
+/* A metric as a text; a null is none. */
 static char *
 metric_text(int metric, const Datum *values, const bool *nulls)
 {
 	if (metric < COUNTS)
-		return psprintf(INT64_FORMAT, metric_count(metric, values, nulls));
+		return psprintf(INT64_FORMAT, nulls[metric] ? 0 : DatumGetInt64(values[metric]));
 	return pstrdup(!nulls[metric] && DatumGetBool(values[metric]) ? "true" : "false");
 }
 
@@ -84,7 +77,7 @@ score(const void *weights, TimestampTz now, const Datum *values, const bool *nul
 
 	result->score = ArrayGetNItems(ARR_NDIM(due), ARR_DIMS(due));
 	for (int i = 0; i < COUNTS; i++)
-		result->columns[i].number = metric_count(i, values, nulls);
+		result->columns[i].number = nulls[i] ? 0 : DatumGetInt64(values[i]);
 	for (int i = COUNTS; i < BADGE_METRICS; i++)
 		result->columns[i].text = metric_text(i, values, nulls);
 	result->columns[BADGE_METRICS].text = OidOutputFunctionCall(F_ARRAY_OUT, values[BADGE_SIGNAL_DUE]);
