@@ -110,7 +110,7 @@ CREATE FUNCTION @extschema@.points_attach(
 RETURNS bigint
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'points_attach';
 COMMENT ON FUNCTION @extschema@.points_attach(text, jsonb, text, text) IS
-'Attaches the points engine to a users table and to reputation.point_ledger: makes the signals view and the capture triggers, and queues a first computation of everybody. columns names another key column, e.g. {"users": {"id": "uid"}}; rank_column: a column of users for the all-time rank; fire: origin or always (fire on logical apply too). Returns the id of the first run in reputation.job_runs. 42P01 and 42703 name everything that is missing; 42804 unsupported id type; 42501 not allowed; 22023 bad argument.';
+'Attaches the points engine to a users table and to reputation.point_ledger: makes the signals view and the capture triggers, and queues a first computation of everybody. columns names another key column, e.g. {"users": {"id": "uid"}}; rank_column: a column of users for the all-time rank; fire: origin or always (fire on logical apply too). Returns the id of the first run in reputation.job_runs. 42P01 and 42703 name everything that is missing; 42804 unsupported id type; 42501 not allowed; 55000 badges are attached to other users; 22023 bad argument.';
 
 CREATE FUNCTION @extschema@.points_detach() RETURNS void
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'points_detach';

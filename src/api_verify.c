@@ -132,6 +132,25 @@ report_untracked(const Engine *engine, Report *to)
 	return count;
 }
 
+/*
+ * What is kept apart of users that do not exist. It cannot be computed again, so
+ * repair leaves it. (The ledger may have rows of nobody.)
+ */
+static void
+report_apart_orphans(Engine *engine, Report *to)
+{
+	const char *apart = engine->descriptor->apart ? engine->descriptor->apart->name : NULL;
+	uint64		count = apart == NULL ? 0 :
+	engine_read(engine, psprintf("SELECT a.user_id, array_agg(a.slug ORDER BY a.slug)::text "
+								 "FROM reputation.%s a WHERE NOT EXISTS "
+								 "(SELECT FROM %s t WHERE t.%s::text COLLATE \"C\" = a.user_id) "
+								 "GROUP BY a.user_id", apart, engine->users_name,
+								 engine->users_key), 0, NULL, NULL);
+
+	for (uint64 row = 0; row < count; row++)
+		report(to, engine, spi_text(row, 1), apart, spi_text(row, 2), NULL);
+}
+
 typedef struct TreeReport
 {
 	Report	   *to;				/* NULL: the trees that differ are made anew */
@@ -172,6 +191,7 @@ reputation_verify(PG_FUNCTION_ARGS)
 	{
 		engine_scan(lfirst(cell), report_differences, &to);
 		report_orphans(lfirst(cell), &to);
+		report_apart_orphans(lfirst(cell), &to);
 		(void) report_untracked(lfirst(cell), &to);
 		rank_verify(lfirst(cell), report_tree, &(TreeReport) {&to, lfirst(cell)});
 	}

@@ -238,6 +238,8 @@ grant_to_roles(AttachSpec *spec, const char *role)
 	}
 	spi_utility(psprintf("GRANT USAGE ON SCHEMA reputation TO %s", role));
 	spi_utility(psprintf("GRANT SELECT ON reputation.%s TO %s", engine->score_table, role));
+	if (engine->apart != NULL)
+		spi_utility(psprintf("GRANT SELECT ON reputation.%s TO %s", engine->apart->name, role));
 	spi_utility(psprintf("GRANT EXECUTE ON FUNCTION %s TO %s", VIEW_FUNCTIONS, role));
 }
 
@@ -255,6 +257,8 @@ revoke_unused(const EngineDescriptor *engine, Oid role_oid)
 	SPITupleTable *owners;
 
 	spi_utility(psprintf("REVOKE SELECT ON reputation.%s FROM %s", engine->score_table, role));
+	if (engine->apart != NULL)
+		spi_utility(psprintf("REVOKE SELECT ON reputation.%s FROM %s", engine->apart->name, role));
 	if (spi_exec("SELECT 1 FROM reputation.engine WHERE role = $1", 1, types, values, NULL) == 0)
 	{
 		spi_utility(psprintf("REVOKE EXECUTE ON FUNCTION %s FROM %s", VIEW_FUNCTIONS, role));

@@ -26,7 +26,8 @@ extern int64 sweep_start(const Engine *engine, const char *job_name, const char 
 extern bool sweep_feed(List *engines, int portion, bool raise);
 extern void sweep_init(void);
 extern void sweep_where_lost(List *engines);
-extern bool sweep_where_moved(List *engines);
+extern List *sweep_at_home(List *engines);
+extern List *sweep_where_moved(List *engines);
 extern void sweep_where_reshaped(List *engines, bool look);
 
 extern void notify_init(void);

@@ -63,7 +63,10 @@ is_of_table(Relation relation, Oid table)
 		list_member_oid(get_partition_ancestors(RelationGetRelid(relation)), table);
 }
 
-/* The engine of a row of reputation.engine (id, name, role, users, users_key), as a bit, if it is one of these users. */
+/*
+ * The engine of a row of reputation.engine (id, name, role, users, users_key), as a bit;
+ * 0 when it keeps nothing, or has other users.
+ */
 static uint32
 engine_of_users(HeapTuple row, TupleDesc desc, Relation relation, AttrNumber attnum)
 {

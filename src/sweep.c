@@ -440,39 +440,62 @@ is_restored(void)
 }
 
 /*
- * sweep_where_moved -- starts a sweep of every engine whose database is not
- * the one it was attached in: a dump carries no pending work. While a restore
- * is on it waits for the triggers, which come last; one that is there but
- * disabled was so in the dump. True if there is such an engine still.
+ * sweep_at_home -- the engines that were attached in this database. What belongs to
+ * another may be loaded or not: whoever computed it would pay what is in the dump.
  */
-bool
-sweep_where_moved(List *engines)
+List *
+sweep_at_home(List *engines)
 {
 	char	   *home = TextDatumGetCString(DirectFunctionCall1(reputation_home, (Datum) 0));
-	bool		foreign = false;
+	List	   *at_home = NIL;
 	ListCell   *cell;
 
 	foreach(cell, engines)
-		foreign |= strcmp(((Engine *) lfirst(cell))->home, home) != 0;
-	if (!foreign || !is_restored() || !triggers_restore_own())
-		return foreign;
+	{
+		if (strcmp(((Engine *) lfirst(cell))->home, home) == 0)
+			at_home = lappend(at_home, lfirst(cell));
+	}
+	return at_home;
+}
+
+/* Makes this database an engine's home and starts a sweep, unless somebody has. */
+static void
+move_home(const Engine *engine)
+{
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(engine->descriptor->name)};
+
+	if (spi_exec("UPDATE reputation.engine SET home = reputation.home() "
+				 "WHERE name = $1 AND home <> reputation.home()", 1, types, values, NULL) == 0)
+		return;
+	spi_exec("UPDATE reputation.job_runs SET status = 'cancelled', "
+			 "finished_at = reputation.clock(), error = 'the database was copied' "
+			 "WHERE status = 'running' AND scope = $1", 1, types, values, NULL);
+	sweep_start(engine, "recompute", "resync");
+}
+
+/*
+ * sweep_where_moved -- starts a sweep of every engine whose database is not
+ * the one it was attached in: a dump carries no pending work. While a restore
+ * is on it waits for the triggers, which come last; one that is there but
+ * disabled was so in the dump. Gives the engines that can be worked on: those at home,
+ * or all.
+ */
+List *
+sweep_where_moved(List *engines)
+{
+	List	   *at_home = sweep_at_home(engines);
+	ListCell   *cell;
+
+	if (list_length(at_home) == list_length(engines) || !is_restored() || !triggers_restore_own())
+		return at_home;
 
 	spi_exec("SELECT reputation.board_restore()", 0, NULL, NULL, NULL);
 	foreach(cell, engines)
-	{
-		Engine	   *engine = lfirst(cell);
-		Oid			types[] = {TEXTOID};
-		Datum		values[] = {CStringGetTextDatum(engine->descriptor->name)};
-
-		if (spi_exec("UPDATE reputation.engine SET home = reputation.home() "
-					 "WHERE name = $1 AND home <> reputation.home()", 1, types, values, NULL) == 0)
-			continue;
-		spi_exec("UPDATE reputation.job_runs SET status = 'cancelled', "
-				 "finished_at = reputation.clock(), error = 'the database was copied' "
-				 "WHERE status = 'running' AND scope = $1", 1, types, values, NULL);
-		sweep_start(engine, "recompute", "resync");
-	}
-	return false;
+		move_home(lfirst(cell));
+	/* A trigger that fired during the restore may have found no engine (ledger.c). */
+	engine_forget_cached();
+	return engines;
 }
 
 static void

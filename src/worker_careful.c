@@ -175,7 +175,7 @@ unit_mark(Worker *worker, List *engines)
 	ListCell   *cell;
 
 	careful_engine = 0;
-	foreach(cell, engines)
+	foreach(cell, sweep_at_home(engines))
 	{
 		Engine	   *engine = lfirst(cell);
 		Job			job;

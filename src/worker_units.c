@@ -293,15 +293,17 @@ feed_due(Worker *worker, List *engines)
 /*
  * unit_drain -- the unit of all days: folds, works on a batch of one engine (the
  * next unit begins with the next one), or feeds a sweep, or looks ahead. What
- * goes by the clock, the ranks and the audit are looked at under load, too.
+ * goes by the clock, the ranks and the audit are looked at under load, too. While a
+ * restore is on, what is being restored is left alone: jobs are neither made of it nor
+ * worked on, and scheduled jobs do not start.
  */
 void
 unit_drain(Worker *worker, List *engines)
 {
 	DrainScope	scope = unit_scope(worker);
-	int			nengines = list_length(engines);
+	List	   *restored = engines;
+	int			nengines;
 	ListCell   *cell;
-	bool		foreign;
 
 	worker->ranks = worker->prune = worker->boards = false;
 	if (!queue_try())
@@ -309,7 +311,13 @@ unit_drain(Worker *worker, List *engines)
 		worker->sleep_ms = unit_poll(worker);
 		return;
 	}
-	foreign = sweep_where_moved(engines);
+	engines = sweep_where_moved(restored);
+	nengines = list_length(engines);
+	if (nengines == 0 && restored != NIL)
+	{
+		worker->sleep_ms = RESTORE_SLEEP;
+		return;
+	}
 	worker->clock_due = clock_was_set(worker);
 	worker->prepared = any_prepared();
 	sweep_where_reshaped(engines, false);
@@ -319,7 +327,7 @@ unit_drain(Worker *worker, List *engines)
 		due_watch(lfirst(cell));
 	if (unit_held_off(worker) == 0 && !worker->locked_out)
 	{
-		int			keys = fold_inbox(&scope, engines);
+		int			keys = fold_inbox(&scope, restored);
 
 		worker->keys = Max(keys, 0);
 		worker->locked_out |= keys < 0;
@@ -333,7 +341,7 @@ unit_drain(Worker *worker, List *engines)
 	if (worker->keys == 0 && worker->jobs == 0 && worker->careful == 0 && !worker->fed)
 	{
 		look_ahead(worker, engines);
-		if (foreign)
+		if (nengines < list_length(restored))
 			worker->sleep_ms = Min(worker->sleep_ms, RESTORE_SLEEP);
 	}
 	else if (steady_us() - worker->schedule_seen >= SCHEDULE_INTERVAL)
@@ -360,7 +368,8 @@ unit_clock(Worker *worker, List *engines)
 	}
 	if (worker->number == 0)
 	{
-		spi_exec("SELECT reputation.run_due_jobs()", 0, NULL, NULL, NULL);
+		if (engines == NIL || sweep_at_home(engines) != NIL)
+			spi_exec("SELECT reputation.run_due_jobs()", 0, NULL, NULL, NULL);
 		triggers_heal(engines);
 	}
 	worker->clock_offset = offset;

@@ -264,4 +264,22 @@ SELECT award_points(i, i % 3) FROM generate_series(5, 9) i;
 SELECT reputation_process();
 CALL reputation_run('leaderboards');
 SELECT id, points_rank FROM users ORDER BY id;
+SELECT points_detach();
+
+-- Users that are partitioned, by their ids: the ledger goes and follows as ever. An id that moves to another
+-- partition is deleted there; who gets the id in the same statement has nothing of its.
+CREATE TABLE members (id int PRIMARY KEY, name text) PARTITION BY RANGE (id);
+CREATE TABLE members_low PARTITION OF members FOR VALUES FROM (0) TO (100) PARTITION BY RANGE (id);
+CREATE TABLE members_lowest PARTITION OF members_low DEFAULT;
+CREATE TABLE members_high PARTITION OF members FOR VALUES FROM (100) TO (200);
+INSERT INTO members VALUES (31, 'ann'), (32, 'bob'), (33, 'cid'), (34, 'dan');
+SELECT points_attach('members') IS NOT NULL AS attached;
+TRUNCATE reputation.point_ledger;
+SELECT award_points(i, i) FROM generate_series(31, 34) i;
+DELETE FROM members WHERE id = 31;
+UPDATE members_lowest SET id = 42 WHERE id = 32;
+SELECT user_id, points FROM reputation.point_ledger ORDER BY 1;
+UPDATE members SET id = CASE id WHEN 33 THEN 133 ELSE 33 END WHERE id IN (33, 34);
+SELECT user_id, points FROM reputation.point_ledger ORDER BY 1;
+DROP TABLE members CASCADE;
 CALL test.clean('points');

@@ -186,7 +186,10 @@ SELECT reputation_process() > 0 AS computed;
 SELECT reputation_process() >= 0 AS computed;
 SELECT * FROM reputation_verify();
 SELECT * FROM test.badges WHERE id IN (1, 7, 8) ORDER BY id;
+-- What is of nobody is listed, and stays until it is forgotten.
 SELECT * FROM reputation.user_badge WHERE user_id = '4711';
+SELECT reputation_forget(4711);
+SELECT * FROM reputation_verify();
 -- A recalculation by hand stores the score row; who holds the lane awards.
 DELETE FROM reputation.user_badge WHERE user_id = '6';
 SELECT badges_recalc(6);
@@ -307,7 +310,7 @@ SELECT * FROM reputation.badge;
 RESET ROLE;
 SELECT has_table_privilege('regress_app', 'reputation.user_badge', 'SELECT'), has_table_privilege('regress_app', 'reputation.badge', 'SELECT');
 SELECT badges_detach();
-SELECT has_table_privilege('regress_app', 'reputation.badge', 'SELECT');
+SELECT has_table_privilege('regress_app', 'reputation.user_badge', 'SELECT'), has_table_privilege('regress_app', 'reputation.badge', 'SELECT');
 SELECT * FROM test.triggers;
 SELECT count(*) > 0 AS kept FROM reputation.user_badge;
 DROP OWNED BY regress_badge_admin;
