@@ -41,11 +41,15 @@
  * snapshot shows the rows of. (Where very many notes were added up that is the last
  * command that changed a score.)
  *
- * Deadlocks cannot come of it. The lock is only tried, or waited for at the commit, in
- * ascending order, by who has locked the score table since it made its note: a
- * TRUNCATE waits for that before it has the lock. Whoever has it is in its commit,
- * where it waits for later trees at most; or has changed the whole tree, and then only
- * another one that does waits for it.
+ * Who changes scores cannot be in a deadlock over it: the lock is only tried. It is
+ * waited for at the commit, in ascending order, by who makes a tree anew, and has locked
+ * the score table since it said so: a TRUNCATE waits for that before it has the lock.
+ * Whoever has it is in its commit, where it waits for later trees at most; or has
+ * changed a whole tree at once in a transaction that goes on. If that one then waits for
+ * the score table of another tree, which who waits for the first at its commit has
+ * locked - leaderboard_create() and then a drop or a TRUNCATE, against a repair of both -
+ * that is a deadlock. PostgreSQL finds it and rolls one of them back as a whole, scores,
+ * nodes, notes and locks; nothing is lost but that one's work.
  */
 #include "postgres.h"
 
