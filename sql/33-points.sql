@@ -29,7 +29,7 @@ CREATE TABLE reputation.points_scores (
 	computed_at			timestamptz	NOT NULL,
 	next_due_at			timestamptz
 ) WITH (fillfactor = 80);
-CREATE INDEX points_scores_next_due_at ON reputation.points_scores (next_due_at);
+CREATE INDEX points_scores_next_due_at ON reputation.points_scores (next_due_at) WHERE next_due_at IS NOT NULL;
 CREATE INDEX points_scores_all_time ON reputation.points_scores (all_time DESC, reached_at, user_id);
 CREATE INDEX points_scores_weekly ON reputation.points_scores (weekly DESC, reached_at, user_id) WHERE weekly > 0;
 CREATE INDEX points_scores_daily ON reputation.points_scores (daily DESC, reached_at, user_id) WHERE daily > 0;
@@ -54,14 +54,24 @@ COMMENT ON FUNCTION reputation.ledger_guard() IS
 CREATE TRIGGER ledger_guard BEFORE UPDATE OR DELETE ON reputation.point_ledger
 FOR EACH ROW EXECUTE FUNCTION reputation.ledger_guard();
 
-CREATE FUNCTION reputation.ledger_forget(user_id text, alias text) RETURNS bigint
+CREATE FUNCTION reputation.ledger_is_bonus(source_key text, revokes bigint) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT EXISTS (SELECT WHERE ledger_is_bonus.source_key LIKE 'badge:%'
+		UNION ALL SELECT FROM reputation.point_ledger l WHERE l.id = ledger_is_bonus.revokes AND l.source_key LIKE 'badge:%');
+END;
+COMMENT ON FUNCTION reputation.ledger_is_bonus(text, bigint) IS
+'Was a ledger row paid with a badge, or does it take such a one back?';
+
+CREATE FUNCTION reputation.ledger_forget(user_id text, alias text, bonuses boolean DEFAULT false) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	forgotten bigint;
 BEGIN
 	PERFORM set_config('reputation_ledger.forgets', ledger_forget.user_id, true);
 	IF alias IS NULL THEN
-		DELETE FROM reputation.point_ledger l WHERE l.user_id = ledger_forget.user_id;
+		DELETE FROM reputation.point_ledger l WHERE l.user_id = ledger_forget.user_id
+			AND (NOT bonuses OR reputation.ledger_is_bonus(l.source_key, l.revokes));
 	ELSE
 		UPDATE reputation.point_ledger l SET user_id = alias, reason = NULL, source_key = NULL WHERE l.user_id = ledger_forget.user_id;
 	END IF;
@@ -70,22 +80,22 @@ BEGIN
 	RETURN forgotten;
 END
 $$;
-COMMENT ON FUNCTION reputation.ledger_forget(text, text) IS
-'Removes a user''s ledger rows, or leaves them to an alias without reason and source_key; returns how many.';
+COMMENT ON FUNCTION reputation.ledger_forget(text, text, boolean) IS
+'Removes a user''s ledger rows, of bonuses alone or all, or leaves them to an alias without reason and source_key; returns how many.';
 
-CREATE FUNCTION reputation.ledger_move(user_id text, new_id text) RETURNS void
+CREATE FUNCTION reputation.ledger_move(user_id text, new_id text, bonuses boolean DEFAULT false) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
 	PERFORM set_config('reputation_ledger.forgets', ledger_move.user_id, true);
 	-- Where somebody of the new id was paid for the same before, both payments stay.
 	UPDATE reputation.point_ledger l SET user_id = new_id,
 		source_key = CASE WHEN NOT EXISTS (SELECT FROM reputation.point_ledger o WHERE o.user_id = new_id AND o.source_key = l.source_key) THEN l.source_key END
-	WHERE l.user_id = ledger_move.user_id;
+	WHERE l.user_id = ledger_move.user_id AND (NOT bonuses OR reputation.ledger_is_bonus(l.source_key, l.revokes));
 	PERFORM set_config('reputation_ledger.forgets', '', true);
 END
 $$;
-COMMENT ON FUNCTION reputation.ledger_move(text, text) IS
-'Gives a user''s ledger rows to the user''s new id.';
+COMMENT ON FUNCTION reputation.ledger_move(text, text, boolean) IS
+'Gives a user''s ledger rows, of bonuses alone or all, to the user''s new id.';
 
 CREATE FUNCTION reputation.period_after(engine text, period text) RETURNS timestamptz
 LANGUAGE C STABLE STRICT AS 'MODULE_PATHNAME', 'reputation_period_after';
@@ -139,7 +149,8 @@ BEGIN
 	END IF;
 	INSERT INTO reputation.point_ledger AS l (user_id, points, reason, source_key)
 	VALUES (key, points, reason, source_key)
-	ON CONFLICT DO NOTHING;
+	-- By name, since a column here would be taken for the argument.
+	ON CONFLICT ON CONSTRAINT point_ledger_user_id_source_key_key DO NOTHING;
 	RETURN FOUND;
 END
 $$;
@@ -163,7 +174,7 @@ BEGIN
 	END IF;
 	INSERT INTO reputation.point_ledger AS l (user_id, points, reason, created_at, revokes)
 	VALUES (key, -award.points, reason, award.created_at, award.id)
-	ON CONFLICT DO NOTHING;
+	ON CONFLICT (revokes) DO NOTHING;
 	RETURN FOUND;
 END
 $$;

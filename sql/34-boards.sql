@@ -43,7 +43,7 @@ CREATE TABLE reputation.leaderboard_cache (
 	refreshed_at	timestamptz	NOT NULL,
 	PRIMARY KEY (board, period, position)
 ) WITH (fillfactor = 50);
-COMMENT ON TABLE reputation.leaderboard_cache IS 'the first hundred of each board and period, as of refreshed_at';
+COMMENT ON TABLE reputation.leaderboard_cache IS 'the first hundred of each board and period, as of refreshed_at or up to five minutes later';
 
 CREATE FUNCTION reputation.rank_track() RETURNS trigger
 LANGUAGE C AS 'MODULE_PATHNAME', 'reputation_rank_track';
@@ -104,17 +104,27 @@ CREATE FUNCTION reputation.board_track(engine text) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	e record;
+	relation regclass;
+	windows boolean;
+	existing name;
 BEGIN
 	SELECT * INTO STRICT e FROM reputation.engines() g WHERE g.name = board_track.engine;
-	EXECUTE format('CREATE INDEX IF NOT EXISTS %I ON reputation.%I (score DESC, computed_at, user_id)', e.score_table || '_board', e.score_table);
-	IF NOT EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = format('reputation.%I', e.score_table)::regclass AND t.tgname = 'rank_track') THEN
-		PERFORM reputation.rank_attach(format('reputation.%I', e.score_table)::regclass, e.id::text, 'score');
+	relation := format('reputation.%I', e.score_table)::regclass;
+	windows := e.id = 4 OR e.id >= 16;
+	IF NOT windows THEN
+		EXECUTE format('CREATE INDEX IF NOT EXISTS %I ON %s (score DESC, computed_at, user_id)', e.score_table || '_board', relation);
+	END IF;
+	IF (SELECT count(*) FROM pg_trigger t WHERE t.tgrelid = relation AND t.tgname IN ('rank_track', 'rank_track_truncate') AND t.tgenabled = 'A') < 2 THEN
+		FOR existing IN SELECT t.tgname FROM pg_trigger t WHERE t.tgrelid = relation AND t.tgname IN ('rank_track', 'rank_track_truncate') LOOP
+			EXECUTE format('DROP TRIGGER %I ON %s', existing, relation);
+		END LOOP;
+		PERFORM reputation.rank_attach(relation, VARIADIC e.id::text || CASE WHEN windows THEN '{all_time,weekly,daily}'::text[] ELSE '{score}' END);
 		PERFORM reputation.rank_make(board_track.engine);
 	END IF;
 END
 $$;
 COMMENT ON FUNCTION reputation.board_track(text) IS
-'Makes what boards over the scores of an engine need: an index and the rank tree.';
+'Makes what boards over the scores of an engine need, unless it is there: an index, triggers that always fire, and the rank trees.';
 
 CREATE FUNCTION reputation.board_make_engine(name text, zone text) RETURNS int
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -158,6 +168,9 @@ BEGIN
 	ELSIF EXISTS (SELECT FROM reputation.board b WHERE b.name = board_register.name) THEN
 		RAISE EXCEPTION 'there is a board "%" already', board_register.name
 			USING ERRCODE = 'duplicate_object', HINT = 'leaderboard_drop() removes it.';
+	ELSIF of_engine IS DISTINCT FROM board_register.name AND EXISTS (SELECT FROM reputation.engines() e WHERE e.name = board_register.name) THEN
+		RAISE EXCEPTION 'a board over something else must not be named like the engine "%"', board_register.name
+			USING ERRCODE = 'invalid_parameter_value';
 	END IF;
 	IF of_engine IS NOT NULL THEN
 		IF board_register.of_table IS NOT NULL THEN
@@ -177,9 +190,6 @@ BEGIN
 		INSERT INTO reputation.schedule (job_name, every, next_run_at, started_by)
 		VALUES ('leaderboards', '15 min', reputation.clock(), 'worker')
 		ON CONFLICT DO NOTHING;
-	ELSIF EXISTS (SELECT FROM reputation.engines() e WHERE e.name = board_register.name) THEN
-		RAISE EXCEPTION 'a board over a table must not be named like the engine "%"', board_register.name
-			USING ERRCODE = 'invalid_parameter_value';
 	ELSE
 		id := reputation.board_make_engine(board_register.name, board_register.zone);
 	END IF;
@@ -252,16 +262,9 @@ CREATE FUNCTION reputation.board_restore() RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	of_engine text;
-	u record;
 BEGIN
-	-- A restore with --disable-triggers leaves them enabled in the ordinary way.
-	FOR u IN SELECT * FROM reputation.rank_untracked() r WHERE NOT r.missing LOOP
-		EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER %I', u.relation, u.trigger);
-	END LOOP;
 	FOR of_engine IN SELECT e.name FROM reputation.engines() e WHERE e.name IN (SELECT b.engine FROM reputation.board b) ORDER BY e.id LOOP
-		IF NOT EXISTS (SELECT FROM reputation.board b WHERE b.engine = of_engine AND (b.engine_id = 4 OR b.engine_id >= 16)) THEN
-			PERFORM reputation.board_track(of_engine);
-		END IF;
+		PERFORM reputation.board_track(of_engine);
 		PERFORM reputation.rank_make(of_engine);
 	END LOOP;
 END
@@ -280,11 +283,10 @@ COMMENT ON FUNCTION reputation.board_rows(text, text, bigint, bigint) IS
 CREATE FUNCTION reputation.board_clean_cache() RETURNS void
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-	DELETE FROM reputation.leaderboard_cache c WHERE c.refreshed_at < reputation.clock() - interval '1 h'
-		AND c.board NOT IN (SELECT o.name FROM reputation.board o JOIN reputation.engine e ON e.name = o.engine);
+	DELETE FROM reputation.leaderboard_cache c WHERE c.refreshed_at < reputation.clock() - interval '1 h';
 END;
 COMMENT ON FUNCTION reputation.board_clean_cache() IS
-'Removes the cached rows of boards that nobody refreshes any more: of a detached engine, or none, for an hour.';
+'Removes the cached rows that nobody refreshed for an hour: of a detached or suspended engine, or a dropped board, or because no worker and no job does.';
 
 CREATE FUNCTION reputation.board_refresh(engine text, period text) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -295,12 +297,19 @@ DECLARE
 	rows int;
 BEGIN
 	FOR b IN SELECT o.name FROM reputation.board o WHERE o.engine = board_refresh.engine LOOP
-		INSERT INTO reputation.leaderboard_cache AS c
-		SELECT b.name, board_refresh.period, r.position, r.rank, r.user_id, r.score, r.reached_at, reputation.clock()
-		FROM reputation.board_rows(b.name, board_refresh.period, 100, 0) WITH ORDINALITY AS r (rank, user_id, score, reached_at, position)
-		ON CONFLICT (board, period, position) DO UPDATE
-		SET rank = excluded.rank, user_id = excluded.user_id, score = excluded.score, reached_at = excluded.reached_at, refreshed_at = excluded.refreshed_at;
-		GET DIAGNOSTICS rows = ROW_COUNT;
+		-- Rows that are as they were lately are not written again.
+		WITH r AS MATERIALIZED (
+			SELECT o.*, reputation.clock() AS now
+			FROM reputation.board_rows(b.name, board_refresh.period, 100, 0) WITH ORDINALITY AS o (rank, user_id, score, reached_at, position)
+		), written AS (
+			INSERT INTO reputation.leaderboard_cache AS c
+			SELECT b.name, board_refresh.period, r.position, r.rank, r.user_id, r.score, r.reached_at, r.now FROM r
+			ON CONFLICT (board, period, position) DO UPDATE
+			SET rank = excluded.rank, user_id = excluded.user_id, score = excluded.score, reached_at = excluded.reached_at, refreshed_at = excluded.refreshed_at
+			WHERE (c.rank, c.user_id, c.score, c.reached_at) <> (excluded.rank, excluded.user_id, excluded.score, excluded.reached_at)
+				OR c.refreshed_at NOT BETWEEN excluded.refreshed_at - interval '5 min' AND excluded.refreshed_at
+		)
+		SELECT count(*) INTO rows FROM r;
 		DELETE FROM reputation.leaderboard_cache c WHERE c.board = b.name AND c.period = board_refresh.period AND c.position > rows;
 		SELECT c.score INTO lowest FROM reputation.leaderboard_cache c
 		WHERE c.board = b.name AND c.period = board_refresh.period AND c.position = 100;

@@ -69,11 +69,12 @@ LANGUAGE sql STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_tem
 BEGIN ATOMIC
 	SELECT ARRAY(
 		SELECT h.slug || CASE WHEN h.source_key IS NULL
-			OR EXISTS (SELECT FROM reputation.point_ledger l WHERE l.user_id = h.user_id AND l.source_key = h.source_key) THEN '' ELSE '!' END
+			OR EXISTS (SELECT FROM reputation.point_ledger l WHERE l.user_id = h.user_id AND l.source_key = h.source_key
+				AND NOT EXISTS (SELECT FROM reputation.point_ledger r WHERE r.revokes = l.id)) THEN '' ELSE '!' END
 		FROM reputation.user_badge h WHERE h.user_id = badges_held.user_id ORDER BY h.slug);
 END;
 COMMENT ON FUNCTION reputation.badges_held(text) IS
-'The slugs of the badges that a user has; with a ! where the bonus is not in the ledger.';
+'The slugs of the badges that a user has; with a ! where the bonus is not in the ledger, or was taken back.';
 
 CREATE FUNCTION reputation.badges_due(
 	user_id text, wins bigint, top_arguments bigint, participations bigint, votes bigint, beta boolean, wallet boolean)
@@ -90,22 +91,40 @@ END;
 COMMENT ON FUNCTION reputation.badges_due(text, bigint, bigint, bigint, bigint, boolean, boolean) IS
 'The slugs of the badges that a user with these metrics shall have: whose threshold is reached, or that were earned once and are for good. Awards, the hourly check, preview and verify all go by it.';
 
-CREATE FUNCTION reputation.badge_paid(user_id text, slug text) RETURNS TABLE (times bigint, points bigint, source_key text)
+CREATE FUNCTION reputation.badge_paid(user_id text, slug text) RETURNS TABLE (points bigint, source_key text)
 LANGUAGE sql STABLE
 -- Without settings of its own, so that it is inlined.
 BEGIN ATOMIC
-	SELECT count(*), max(l.points) FILTER (WHERE r.id IS NULL), max(l.source_key) FILTER (WHERE r.id IS NULL)
-	FROM reputation.point_ledger l LEFT JOIN reputation.point_ledger r ON r.revokes = l.id
+	SELECT l.points, l.source_key FROM reputation.point_ledger l
 	WHERE l.user_id = badge_paid.user_id AND l.source_key LIKE 'badge:%'
-		AND (l.source_key = 'badge:' || badge_paid.slug OR starts_with(l.source_key, format('badge:%s:', badge_paid.slug)));
+		AND (l.source_key = 'badge:' || badge_paid.slug OR starts_with(l.source_key, format('badge:%s:', badge_paid.slug)))
+		AND NOT EXISTS (SELECT FROM reputation.point_ledger r WHERE r.revokes = l.id)
+	ORDER BY l.id LIMIT 1;
 END;
 COMMENT ON FUNCTION reputation.badge_paid(text, text) IS
-'How often a user was paid for a badge; how much, and under what key, where that was not taken back.';
+'What a user was paid for a badge that was not taken back, and under what key; no row: nothing.';
+
+CREATE FUNCTION reputation.badge_key(user_id text, slug text) RETURNS text
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	-- Of so many keys and one more, one is free, whatever the others are.
+	SELECT k.key
+	FROM (SELECT count(*) AS used FROM reputation.point_ledger l
+		WHERE l.user_id = badge_key.user_id AND l.source_key LIKE 'badge:%'
+			AND (l.source_key = 'badge:' || badge_key.slug OR starts_with(l.source_key, format('badge:%s:', badge_key.slug)))) t
+	CROSS JOIN LATERAL generate_series(1, t.used + 1) AS n (n)
+	CROSS JOIN LATERAL (SELECT format('badge:%s%s', badge_key.slug, ':' || nullif(n.n, 1)) AS key) k
+	WHERE NOT EXISTS (SELECT FROM reputation.point_ledger o WHERE o.user_id = badge_key.user_id AND o.source_key = k.key)
+	ORDER BY n.n DESC LIMIT 1;
+END;
+COMMENT ON FUNCTION reputation.badge_key(text, text) IS
+'The key under which a user''s next bonus for a badge is paid: badge:SLUG, then badge:SLUG:2 and so on, or the next lower one that is free.';
 
 CREATE FUNCTION reputation.badges_settle(gained_by text[], gained text[], lost_by text[], lost text[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	now timestamptz := reputation.clock();
+	paid boolean;
 BEGIN
 	WITH taken AS (
 		DELETE FROM reputation.user_badge h USING unnest(lost_by, lost) AS l (user_id, slug)
@@ -117,25 +136,33 @@ BEGIN
 	SELECT p.user_id, -p.points, format('badge lost: %s', b.name), p.created_at, now, p.id
 	FROM taken t JOIN reputation.badge b ON b.slug = t.slug
 	JOIN reputation.point_ledger p ON p.user_id = t.user_id AND p.source_key = t.source_key
-	ON CONFLICT DO NOTHING;
+	ON CONFLICT (revokes) DO NOTHING;
 
-	-- A bonus that was paid and not taken back is not paid again, whoever paid it. A
-	-- badge that is there already is without its bonus.
-	WITH given AS (
-		INSERT INTO reputation.user_badge AS h (user_id, slug, earned_at, bonus_points, source_key)
-		SELECT g.user_id, b.slug, now, coalesce(p.points, b.bonus_points),
-			CASE WHEN b.bonus_points > 0 OR p.points IS NOT NULL
-				THEN coalesce(p.source_key, format('badge:%s%s', b.slug, ':' || nullif(p.times + 1, 1))) END
-		FROM unnest(gained_by, gained) AS g (user_id, slug) JOIN reputation.badge b ON b.slug = g.slug
-		CROSS JOIN LATERAL reputation.badge_paid(g.user_id, b.slug) p
-		ON CONFLICT (user_id, slug) DO UPDATE SET bonus_points = excluded.bonus_points, source_key = excluded.source_key
-		RETURNING h.user_id, h.slug, h.bonus_points, h.source_key
-	)
-	INSERT INTO reputation.point_ledger (user_id, points, reason, source_key, created_at, recorded_at)
-	SELECT t.user_id, t.bonus_points, format('badge: %s', b.name), t.source_key, now, now
-	FROM given t JOIN reputation.badge b ON b.slug = t.slug
-	WHERE t.source_key IS NOT NULL
-	ON CONFLICT DO NOTHING;
+	-- A bonus that was paid and not taken back is not paid again, whoever paid it. Where
+	-- somebody just took the key, the next snapshot has that row.
+	LOOP
+		WITH unpaid AS (
+			SELECT g.user_id, b.slug, b.name, b.bonus_points
+			FROM unnest(gained_by, gained) AS g (user_id, slug) JOIN reputation.badge b ON b.slug = g.slug
+			WHERE b.bonus_points > 0 AND NOT EXISTS (SELECT FROM reputation.badge_paid(g.user_id, b.slug))
+		), bonus AS (
+			INSERT INTO reputation.point_ledger (user_id, points, reason, source_key, created_at, recorded_at)
+			SELECT u.user_id, u.bonus_points, format('badge: %s', u.name), reputation.badge_key(u.user_id, u.slug), now, now FROM unpaid u
+			ON CONFLICT (user_id, source_key) DO NOTHING
+			RETURNING id
+		)
+		SELECT (SELECT count(*) FROM unpaid) = (SELECT count(*) FROM bonus) INTO paid;
+		EXIT WHEN paid;
+	END LOOP;
+
+	-- A badge that is there already was without its bonus; so is, until the next time, one
+	-- whose bonus was taken back this moment.
+	INSERT INTO reputation.user_badge AS h (user_id, slug, earned_at, bonus_points, source_key)
+	SELECT g.user_id, b.slug, now, coalesce(p.points, 0),
+		coalesce(p.source_key, CASE WHEN b.bonus_points > 0 THEN reputation.badge_key(g.user_id, b.slug) END)
+	FROM unnest(gained_by, gained) AS g (user_id, slug) JOIN reputation.badge b ON b.slug = g.slug
+	LEFT JOIN LATERAL reputation.badge_paid(g.user_id, b.slug) p ON true
+	ON CONFLICT (user_id, slug) DO UPDATE SET bonus_points = excluded.bonus_points, source_key = excluded.source_key;
 END
 $$;
 COMMENT ON FUNCTION reputation.badges_settle(text[], text[], text[], text[]) IS

@@ -250,11 +250,13 @@ BEGIN
 		GET DIAGNOSTICS n = ROW_COUNT;
 		removed := removed + n;
 	END LOOP;
-	removed := removed + reputation.ledger_forget(forget_user.user_id, CASE WHEN mode = 'anonymize' THEN alias END);
-	DELETE FROM reputation.leaderboard_cache c WHERE c.user_id = forget_user.user_id;
+	-- The badges before the ledger: for who is just taking one is waited here, and the
+	-- next statement sees the row that takes the bonus back.
 	DELETE FROM reputation.user_badge h WHERE h.user_id = forget_user.user_id;
 	GET DIAGNOSTICS n = ROW_COUNT;
 	removed := removed + n;
+	removed := removed + reputation.ledger_forget(forget_user.user_id, CASE WHEN mode = 'anonymize' THEN alias END);
+	DELETE FROM reputation.leaderboard_cache c WHERE c.user_id = forget_user.user_id;
 	DELETE FROM reputation.recent_run r WHERE r.key = forget_user.user_id;
 	GET DIAGNOSTICS n = ROW_COUNT;
 	removed := removed + n;
@@ -273,21 +275,28 @@ $$;
 COMMENT ON FUNCTION reputation.forget_user(text, text) IS
 'The part of reputation_forget() that is done in the extension''s own tables.';
 
-CREATE FUNCTION reputation.follow_user(user_id text, new_id text) RETURNS void
+CREATE FUNCTION reputation.follow_user(user_id text, new_id text, of_points boolean, of_badges boolean) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	-- While nobody has the ledger, what was paid with the badges goes with them.
+	bonuses CONSTANT boolean := NOT of_points;
 BEGIN
-	IF new_id IS NULL THEN
-		PERFORM reputation.ledger_forget(follow_user.user_id, NULL);
-		DELETE FROM reputation.user_badge h WHERE h.user_id = follow_user.user_id;
-		RETURN;
+	-- The badges first, as where they are settled.
+	IF of_badges THEN
+		DELETE FROM reputation.user_badge h WHERE h.user_id = coalesce(new_id, follow_user.user_id);
+		UPDATE reputation.user_badge h SET user_id = new_id WHERE h.user_id = follow_user.user_id AND new_id IS NOT NULL;
 	END IF;
-	PERFORM reputation.ledger_move(follow_user.user_id, new_id);
-	DELETE FROM reputation.user_badge h WHERE h.user_id = new_id;
-	UPDATE reputation.user_badge h SET user_id = new_id WHERE h.user_id = follow_user.user_id;
+	IF of_points OR NOT EXISTS (SELECT FROM reputation.engine e WHERE e.name = 'points') THEN
+		IF new_id IS NULL THEN
+			PERFORM reputation.ledger_forget(follow_user.user_id, NULL, bonuses);
+		ELSE
+			PERFORM reputation.ledger_move(follow_user.user_id, new_id, bonuses);
+		END IF;
+	END IF;
 END
 $$;
-COMMENT ON FUNCTION reputation.follow_user(text, text) IS
-'What cannot be computed again of a user whose row goes (new_id null) or gets another id: the ledger''s rows and the badges go along.';
+COMMENT ON FUNCTION reputation.follow_user(text, text, boolean, boolean) IS
+'What cannot be computed again of a user whose row goes (new_id null) or gets another id: the ledger''s rows go along where it is a user of the points engine, the badges where it is one of the badges engine.';
 
 CREATE FUNCTION @extschema@.reputation_forget(uid anycompatible, mode text DEFAULT 'erase') RETURNS bigint
 LANGUAGE C VOLATILE STRICT SECURITY DEFINER

@@ -76,7 +76,7 @@ BEGIN
 		CASE WHEN t IS NOT NULL THEN 'Attach the engine again.' END;
 
 	RETURN QUERY SELECT 'ranks ' || u.engine, 'ERROR', format('triggers of %s that are missing or do not always fire: %s', u.relation, string_agg(u.trigger, ', ' ORDER BY u.trigger)),
-		CASE WHEN bool_or(u.missing) THEN 'Drop the boards and create them again.' ELSE 'SELECT reputation.board_restore(), as the extension''s owner.' END
+		format('SELECT reputation_repair(%L).', u.engine)
 	FROM reputation.rank_untracked() u GROUP BY u.engine, u.relation ORDER BY 1;
 
 	SELECT count(*), min(due_at) INTO n, oldest FROM reputation.job WHERE due_at <= now;

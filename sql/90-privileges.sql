@@ -11,7 +11,9 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON reputation.algorithm TO reputation_admin
 GRANT INSERT, UPDATE (name, description, icon, metric, threshold, bonus_points, revocable), DELETE ON reputation.badge TO reputation_admin;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA reputation TO reputation_admin;
 REVOKE EXECUTE ON FUNCTION reputation.forget_user(text, text), reputation.run_due_jobs(),
-	reputation.sweep_start(text, text, text), reputation.job_run_done(bigint, text)
+	reputation.sweep_start(text, text, text), reputation.job_run_done(bigint, text),
+	reputation.rank_track(), reputation.rank_attach(regclass, text[]), reputation.rank_rebuild(text), reputation.rank_make(text),
+	reputation.rank_drop(int), reputation.board_touch(int)
 	FROM reputation_admin;
 GRANT SELECT ON reputation.job_runs, reputation.job_progress TO reputation_reader;
 

@@ -440,7 +440,8 @@ reputation_process(PG_FUNCTION_ARGS)
 	if (!skipped && shmem_workers_in_database(MyDatabaseId) == 0)
 	{
 		queue_remove_windows();
-		board_refresh_caches(engines, true);
+		/* What is changed here counts as changed when it is committed. */
+		board_refresh_caches(engines, done > 0 || !shmem_available());
 	}
 	spi_settings_end(settings);
 	notify_send();

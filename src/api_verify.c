@@ -49,6 +49,14 @@ time_text(TimestampTz time)
 	return time == DT_NOEND ? NULL : pstrdup(timestamptz_to_str(time));
 }
 
+static char *
+value_text(const ScoreColumn *column, ScoreValue value)
+{
+	return column->kind == COLUMN_TEXT ? value.text :
+		column->kind == COLUMN_TIME ? time_text(value.number) :
+		psprintf(INT64_FORMAT, value.number);
+}
+
 /* The differences in the engine's own columns, and in when the next change is due. */
 static void
 report_columns(const Engine *engine, const Score *s, Report *to)
@@ -58,7 +66,9 @@ report_columns(const Engine *engine, const Score *s, Report *to)
 	for (int i = 0; i < d->ncolumns; i++)
 	{
 		if (score_column_differs(engine, s, i))
-			report(to, engine, s->user, d->columns[i].name, s->row_columns[i], s->columns[i]);
+			report(to, engine, s->user, d->columns[i].name,
+				   value_text(&d->columns[i], s->row_columns[i]),
+				   value_text(&d->columns[i], s->columns[i]));
 	}
 	if (s->row_due_at != s->next_due_at)
 		report(to, engine, s->user, "next_due_at", time_text(s->row_due_at),
@@ -106,6 +116,22 @@ report_orphans(Engine *engine, Report *to)
 			   NULL);
 }
 
+/* Triggers that keep the trees of an engine's boards, and do not always fire; returns how many. */
+static uint64
+report_untracked(const Engine *engine, Report *to)
+{
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(engine->descriptor->name)};
+	uint64		count = spi_read("SELECT u.trigger::text, CASE WHEN NOT u.missing THEN 'does not always fire' END "
+								 "FROM reputation.rank_untracked() u WHERE u.engine = $1",
+								 1, types, values, NULL);
+
+	for (uint64 row = 0; to != NULL && row < count; row++)
+		report(to, engine, NULL, psprintf("trigger %s", spi_text(row, 1)),
+			   spi_text(row, 2), "fires always");
+	return count;
+}
+
 typedef struct TreeReport
 {
 	Report	   *to;				/* NULL: the trees that differ are made anew */
@@ -146,6 +172,7 @@ reputation_verify(PG_FUNCTION_ARGS)
 	{
 		engine_scan(lfirst(cell), report_differences, &to);
 		report_orphans(lfirst(cell), &to);
+		(void) report_untracked(lfirst(cell), &to);
 		rank_verify(lfirst(cell), report_tree, &(TreeReport) {&to, lfirst(cell)});
 	}
 	spi_end();
@@ -170,6 +197,17 @@ repair_scanned(Engine *engine, Score *scores, int count, void *arg)
 		*mended += differing[i].stored;
 }
 
+/* Makes the triggers and the trees of an engine's boards anew; how many trees. */
+static int
+track_again(Engine *engine)
+{
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(engine->descriptor->name)};
+
+	spi_exec("SELECT reputation.board_track($1)", 1, types, values, NULL);
+	return engine->descriptor->windows ? BOARD_PERIODS : 1;
+}
+
 /*
  * reputation_repair(engine) -- mends what verify would list; returns how many
  * users.
@@ -184,13 +222,17 @@ reputation_repair(PG_FUNCTION_ARGS)
 	spi_begin();
 	foreach(cell, api_engines(name))
 	{
-		TreeReport	trees = {NULL, lfirst(cell)};
+		Engine	   *engine = lfirst(cell);
+		TreeReport	trees = {NULL, engine};
 
 		/* Before anything is stored: by the snapshot of the calling statement. */
-		rank_verify(lfirst(cell), report_tree, &trees);
-		engine_scan(lfirst(cell), repair_scanned, &mended);
+		if (report_untracked(engine, NULL) == 0)
+			rank_verify(engine, report_tree, &trees);
+		else
+			trees.trees = track_again(engine);
+		engine_scan(engine, repair_scanned, &mended);
 		mended += trees.trees;
-		mended += engine_queue_orphans(lfirst(cell));
+		mended += engine_queue_orphans(engine);
 	}
 	notify_send();
 	spi_end();

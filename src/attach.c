@@ -29,6 +29,7 @@
 #include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
 #include "drain.h"
+#include "ledger.h"
 #include "locks.h"
 #include "miscadmin.h"
 #include "parser/parse_coerce.h"
@@ -278,6 +279,22 @@ revoke_unused(const EngineDescriptor *engine, Oid role_oid)
 }
 
 /*
+ * Keeps units from the engine. Neither of those that have to do with the ledger is
+ * attached while the other one is; both locks are taken in one order.
+ */
+static void
+lock_engines(const EngineDescriptor *engine)
+{
+	if ((LEDGER_ENGINES & (1 << engine->id)) != 0)
+	{
+		(void) lock_engine(points_engine.id, true, true);
+		(void) lock_engine(badges_engine.id, true, true);
+	}
+	else
+		(void) lock_engine(engine->id, true, true);
+}
+
+/*
  * attach_install -- makes everything an attached engine needs; returns the id
  * of its first run. After attach_resolve() and with the queries filled in.
  */
@@ -298,10 +315,12 @@ attach_install(FunctionCallInfo fcinfo, AttachSpec *spec)
 	spi_begin();
 	settings = spi_settings_begin();
 	spi_set("search_path", "pg_catalog, pg_temp");
-	(void) lock_engine(spec->engine->id, true, true);
+	lock_engines(spec->engine);
 	prepare_users_table(spec);
 
 	owner_enter(fcinfo, &caller);
+	if (LEDGER_ENGINES & (1 << spec->engine->id))
+		registry_require_same_users(spec);
 	tables = registry_captured_tables(spec->engine);
 	registry_add_engine(spec, role_oid, make_signals_view(spec, role));
 	register_lookups(spec, role);

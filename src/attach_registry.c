@@ -10,6 +10,7 @@
 #include "attach_steps.h"
 #include "catalog/pg_type.h"
 #include "clock.h"
+#include "ledger.h"
 #include "spi.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -32,6 +33,36 @@ registry_cancel_work(const EngineDescriptor *engine, const char *why)
 	spi_exec("UPDATE reputation.job_runs SET status = 'cancelled', "
 			 "finished_at = reputation.clock(), error = $2 "
 			 "WHERE scope = $1 AND status = 'running'", 2, &types[1], &values[1], NULL);
+}
+
+/*
+ * Of the engines that pay into the ledger, or have it, two must go by the same ids: a
+ * bonus is paid to the badges' user, and counts for the points'. 55000 when the other
+ * one is attached to other users; one whose users table is gone is not in the way.
+ */
+void
+registry_require_same_users(AttachSpec *spec)
+{
+	AttachColumn *key = attach_column(&spec->tables[0], spec->users_key);
+	Oid			types[] = {INT4OID, INT4OID, OIDOID, TEXTOID};
+	Datum		values[] = {Int32GetDatum(LEDGER_ENGINES), Int32GetDatum(spec->engine->id),
+	ObjectIdGetDatum(spec->tables[0].oid), CStringGetTextDatum(key->raw)};
+	const char *other;
+
+	if (spi_exec("SELECT e.name, e.users_key, e.users::text FROM reputation.engine e "
+				 "JOIN pg_catalog.pg_class c ON c.oid = e.users "
+				 "WHERE (1 << e.id) & $1 <> 0 AND e.id <> $2 "
+				 "AND (e.users <> $3 OR e.users_key <> $4)", 4, types, values, NULL) == 0)
+		return;
+	other = spi_text(0, 1);
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the engines \"%s\" and \"%s\" must be attached to the same users",
+					spec->engine->name, other),
+			 errdetail("Both write reputation.point_ledger. The ids of the engine \"%s\" are in the "
+					   "column %s of %s.", other, quote_identifier(spi_text(0, 2)), spi_text(0, 3)),
+			 errhint("Attach this one to those, or detach the other one first with %s_detach().",
+					 other)));
 }
 
 /* Everything in the registry that is the engine's own. */

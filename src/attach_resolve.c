@@ -12,6 +12,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "compat.h"
+#include "ledger.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -320,6 +321,9 @@ check_privileges(AttachSpec *spec)
 {
 	Oid			role = attach_role(spec);
 	bool		writes = spec->cached_column != NULL || spec->rank_column != NULL;
+
+	/* Who is given points or a badge is held (FOR KEY SHARE). */
+	bool		holds = (LEDGER_ENGINES & (1 << spec->engine->id)) != 0;
 	StringInfoData foreign;
 	StringInfoData closed;
 
@@ -328,7 +332,7 @@ check_privileges(AttachSpec *spec)
 	for (int i = 0; i < spec->ntables; i++)
 	{
 		AttachTable *table = &spec->tables[i];
-		AclMode		needed = ACL_SELECT | (i == 0 && writes ? ACL_UPDATE : 0);
+		AclMode		needed = ACL_SELECT | (i == 0 && (writes || holds) ? ACL_UPDATE : 0);
 
 		if (table->own)
 			continue;
@@ -351,7 +355,7 @@ check_privileges(AttachSpec *spec)
 						closed.data),
 				 errdetail("The engine would compute as this role; it needs SELECT on every "
 						   "table%s, and no row security in the way.",
-						   writes ?
+						   writes || holds ?
 						   psprintf(", UPDATE on %s", spec->tables[0].qualified) : ""),
 				 errhint("Grant the privileges, or BYPASSRLS.")));
 }

@@ -24,6 +24,7 @@ extern Oid	attach_role(AttachSpec *spec);
 extern bool attach_has_index(Oid table, const char *column);
 
 extern void registry_cancel_work(const EngineDescriptor *engine, const char *why);
+extern void registry_require_same_users(AttachSpec *spec);
 extern void registry_add_engine(AttachSpec *spec, Oid role, ViewState view);
 extern void registry_remove_engine(const EngineDescriptor *engine);
 extern int32 registry_add_source(Oid table);

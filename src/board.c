@@ -11,7 +11,8 @@
  * and wakes a worker, which refreshes the cache: one at a time per tree (BOARD lock),
  * with a snapshot taken under the lock. The rows or the board may be locked by an open
  * reputation_forget() or leaderboard_drop(). Nobody waits for that: the top stays
- * stale, and a worker comes again.
+ * stale, and a worker comes again. So it does, a minute later, where a refresh fails for
+ * another reason: a cache keeps nobody from computing scores.
  */
 #include "postgres.h"
 
@@ -25,9 +26,16 @@
 #include "spi.h"
 #include "subxact.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 
 /* How long a refresh waits for locks. */
 #define REFRESH_LOCK_MS	20
+
+/* How long a worker leaves a cache alone that it could not refresh. */
+#define REFRESH_RETRY_MS	60000
+
+/* When this process may try again where it failed. */
+static TimestampTz retry_at[RANK_TREES];
 
 PG_FUNCTION_INFO_V1(reputation_leaderboard_create);
 PG_FUNCTION_INFO_V1(reputation_leaderboard_drop);
@@ -42,9 +50,16 @@ periods_of(const EngineDescriptor *d)
 	return d->windows ? BOARD_PERIODS : 1;
 }
 
+/* May a tree's top have changed since it was cached, and may it be looked at? */
+static bool
+wants_refresh(int tree)
+{
+	return rank_top_is_stale(tree) && GetCurrentTimestamp() >= retry_at[tree];
+}
+
 /*
- * board_caches_are_stale -- may the top of a board of these engines have changed
- * since it was cached?
+ * board_caches_are_stale -- is there a board of these engines whose cache is to be
+ * refreshed, because its top may have changed?
  */
 bool
 board_caches_are_stale(const List *engines)
@@ -57,7 +72,7 @@ board_caches_are_stale(const List *engines)
 
 		for (int period = 0; period < periods_of(d); period++)
 		{
-			if (rank_top_is_stale(rank_tree_of(d->id, period)))
+			if (wants_refresh(rank_tree_of(d->id, period)))
 				return true;
 		}
 	}
@@ -101,15 +116,24 @@ try_refresh(const EngineDescriptor *d, int period, int tree)
 	if (!lock_board(tree))
 		return;
 	error = subxact_try(refresh, &r);
-	if (error != NULL && error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
-		error->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED)
+	retry_at[tree] = 0;
+	if (error == NULL || error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED)
+		return;
+	if (error_is_transient(error))
 		ReThrowError(error);
+	retry_at[tree] = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), REFRESH_RETRY_MS);
+	ereport(WARNING,
+			(errcode(error->sqlerrcode),
+			 errmsg("the first of the boards over \"%s\" could not be cached", d->name),
+			 errdetail("%s", error->message),
+			 errhint("See reputation_status().")));
 }
 
 /*
  * board_refresh_caches -- refreshes the cache of the boards of these engines; of all,
  * or where the top may have changed. What somebody else is at, or holds, is left for
- * the next time.
+ * the next time; of what fails otherwise a warning is given.
  */
 void
 board_refresh_caches(List *engines, bool all)
@@ -124,7 +148,7 @@ board_refresh_caches(List *engines, bool all)
 		{
 			int			tree = rank_tree_of(d->id, period);
 
-			if (all || rank_top_is_stale(tree))
+			if (all || wants_refresh(tree))
 				try_refresh(d, period, tree);
 		}
 	}
@@ -197,26 +221,44 @@ reputation_rank_make(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* An argument that is an engine's id. 22023 when there can be no such engine. */
+static int
+engine_id_argument(FunctionCallInfo fcinfo)
+{
+	int			id = PG_GETARG_INT32(0);
+
+	if (id < 1 || id >= RANK_TREES / RANK_TREES_OF_ENGINE)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%d is no engine's id", id)));
+	return id;
+}
+
 /*
  * reputation.rank_drop(engine_id) -- removes what there is of an engine's trees at once.
+ * 22023.
  */
 Datum
 reputation_rank_drop(PG_FUNCTION_ARGS)
 {
+	int			id = engine_id_argument(fcinfo);
+
 	for (int period = 0; period < RANK_TREES_OF_ENGINE; period++)
-		rank_drop(rank_tree_of(PG_GETARG_INT32(0), period));
+		rank_drop(rank_tree_of(id, period));
 	PG_RETURN_VOID();
 }
 
 /*
  * reputation.board_touch(engine_id) -- has the caches of the boards over an engine
- * refreshed soon.
+ * refreshed soon. 22023.
  */
 Datum
 reputation_board_touch(PG_FUNCTION_ARGS)
 {
+	int			id = engine_id_argument(fcinfo);
+
 	for (int period = 0; period < RANK_TREES_OF_ENGINE; period++)
-		rank_top_note(rank_tree_of(PG_GETARG_INT32(0), period), RANK_TOP_ANY);
+		rank_top_note(rank_tree_of(id, period), RANK_TOP_ANY);
 	PG_RETURN_VOID();
 }
 

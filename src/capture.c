@@ -5,11 +5,11 @@
  *
  * The writer pays for one trigger call per changed row, which puts a few keys
  * into a set in its own memory, and for one multi-insert into an inbox segment
- * before its commit. Nothing here can wait for anybody: no query is run, no
+ * before its commit. Capturing waits for nobody: no query is run, no
  * row another transaction could want is touched, and the lock on the segment
- * is only tried (inbox.c). The one exception is a user that is deleted, or gets
- * another id, while the points or the badges engine is attached: its ledger rows
- * and badges go along (ledger.c).
+ * is only tried (inbox.c). What is more than capturing is following: when a user
+ * of the points or the badges engine is deleted, or gets another id, the ledger's rows
+ * and the badges go along, by statements that may wait (ledger.c).
  *
  * Why no change is missed. The set lives in TopTransactionContext and is only
  * ever added to, so it holds at least the keys of everything that commits; a
@@ -41,7 +41,6 @@
 #include "catalog/pg_type.h"
 #include "commands/async.h"
 #include "commands/trigger.h"
-#include "engines.h"
 #include "executor/tuptable.h"
 #include "fmgr.h"
 #include "guc.h"
@@ -50,6 +49,7 @@
 #include "keyset.h"
 #include "ledger.h"
 #include "miscadmin.h"
+#include "relations.h"
 #include "shmem.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
@@ -303,33 +303,48 @@ capture_row(TriggerPlan *plan, uint32 engines, TupleTableSlot *old_row, TupleTab
 	}
 }
 
-/* When the row of a user that may have ledger rows goes, or gets another id. */
+/* The engines that a column is the users' key of, of those that keep what follows a user. */
+static uint32
+engines_followed(TriggerColumn *column, Relation relation)
+{
+	uint64		now = relation_changes();
+
+	if (column->followed_as_of != now)
+	{
+		column->followed_by = ledger_engines(relation, column->attnum);
+		column->followed_as_of = now;
+	}
+	return column->followed_by;
+}
+
+/* When the row of a user that may have ledger rows or badges goes, or gets another id. */
 static void
-follow_user(FunctionCallInfo fcinfo, TriggerPlan *plan, TupleTableSlot *old_row,
+follow_user(FunctionCallInfo fcinfo, TriggerColumn *column, TupleTableSlot *old_row,
 			TupleTableSlot *new_row)
 {
-	TriggerColumn *column = &plan->columns[plan->ledger];
 	TriggerData *data = (TriggerData *) fcinfo->context;
 	char		old_number[MAXINT8LEN + 1];
 	char		new_number[MAXINT8LEN + 1];
 	const char *new_key = NULL;
+	uint32		engines;
 	bool		isnull;
 	int			length;
 	Datum		value;
 
+	if (!column->follows || (new_row != NULL && !column_changed(column, old_row, new_row)))
+		return;
+	engines = engines_followed(column, data->tg_relation);
+	if (engines == 0)
+		return;
 	if (new_row != NULL)
 	{
-		if (!column_changed(column, old_row, new_row))
-			return;
 		value = slot_getattr(new_row, column->attnum, &isnull);
 		if (!isnull)
 			new_key = key_text(column, value, new_number, &length);
 	}
 	value = slot_getattr(old_row, column->attnum, &isnull);
 	if (!isnull)
-		ledger_follow(fcinfo, (column->engines & (1 << points_engine.id)) != 0 ? &points_engine :
-					  &badges_engine, key_text(column, value, old_number, &length), new_key,
-					  data->tg_relation->rd_rel->relispartition);
+		ledger_follow(fcinfo, engines, key_text(column, value, old_number, &length), new_key);
 }
 
 /*
@@ -363,10 +378,13 @@ reputation_capture(PG_FUNCTION_ARGS)
 	else if ((engines = engines_concerned(plan, data->tg_trigslot, data->tg_newslot)) != 0)
 		capture_row(plan, engines, data->tg_trigslot, data->tg_newslot);
 
-	if (plan->ledger >= 0 && (TRIGGER_FIRED_BY_DELETE(data->tg_event) ||
-							  TRIGGER_FIRED_BY_UPDATE(data->tg_event)))
-		follow_user(fcinfo, plan, data->tg_trigslot,
-					TRIGGER_FIRED_BY_UPDATE(data->tg_event) ? data->tg_newslot : NULL);
+	if (plan->follows && (TRIGGER_FIRED_BY_DELETE(data->tg_event) ||
+						  TRIGGER_FIRED_BY_UPDATE(data->tg_event)))
+	{
+		for (int i = 0; i < plan->ncolumns; i++)
+			follow_user(fcinfo, &plan->columns[i], data->tg_trigslot,
+						TRIGGER_FIRED_BY_UPDATE(data->tg_event) ? data->tg_newslot : NULL);
+	}
 	return PointerGetDatum(NULL);
 }
 

@@ -10,20 +10,21 @@
  * A key column that the relation does not have any more (it was renamed) makes the
  * plan broken: whoever changes the relation marks everybody. A column that is only
  * compared makes it unsure: every update counts as a change.
+ *
+ * The arguments are what whoever made the trigger wrote. The worst that comes of
+ * false ones is that somebody is computed who need not be: what is more than that
+ * asks the registry (ledger.c).
  */
 #include "postgres.h"
 
 #include "capture_plan.h"
-#include "engines.h"
+#include "ledger.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/varlena.h"
-
-/* Those of whose users something is kept that cannot be computed again: see ledger.c. */
-#define KEEPING_ENGINES ((1 << points_engine.id) | (1 << badges_engine.id))
 
 static HTAB *trigger_plans = NULL;
 
@@ -90,6 +91,10 @@ plan_column(TriggerColumn *column, const char *description, Relation relation)
 	column->length = attribute->attlen;
 	getTypeOutputInfo(column->type, &output, &varlena);
 	fmgr_info_cxt(output, &column->output, CacheMemoryContext);
+	/* The key that stands for all engines is there for each column. */
+	column->follows = column->mode == 'o' && !column->single &&
+		(column->engines & LEDGER_ENGINES) != 0;
+	column->followed_as_of = 0;
 	return true;
 }
 
@@ -106,7 +111,7 @@ plan_columns(TriggerPlan *plan, const char *argument, Relation relation)
 
 	plan->broken = plan->unsure = false;
 	plan->engines = 0;
-	plan->ledger = -1;
+	plan->follows = false;
 	plan->ncolumns = 0;
 	foreach(cell, descriptions)
 	{
@@ -114,8 +119,7 @@ plan_columns(TriggerPlan *plan, const char *argument, Relation relation)
 
 		if (plan_column(column, lfirst(cell), relation))
 		{
-			if (column->mode == 'o' && (column->engines & KEEPING_ENGINES) != 0)
-				plan->ledger = plan->ncolumns;
+			plan->follows |= column->follows;
 			plan->ncolumns++;
 			plan->engines |= column->engines;
 		}

@@ -24,6 +24,9 @@ typedef struct TriggerColumn
 	bool		byval;
 	int16		length;
 	FmgrInfo	output;
+	bool		follows;		/* the arguments say it is a users' key: see ledger.c */
+	uint32		followed_by;	/* the engines it is one of, as bits */
+	uint64		followed_as_of; /* relation_changes() then; 0: not known */
 } TriggerColumn;
 
 /* What a trigger does, kept per trigger OID until its relation changes. */
@@ -36,7 +39,7 @@ typedef struct TriggerPlan
 	bool		unsure;			/* another one is: take every update for a change */
 	int32		source;
 	uint32		engines;		/* all that watch something */
-	int			ledger;			/* the column of ids that the ledger has, or -1 */
+	bool		follows;		/* a column does */
 	int			ncolumns;
 	TriggerColumn columns[MAX_TRIGGER_COLUMNS];
 } TriggerPlan;

@@ -25,6 +25,20 @@
  */
 #define MAX_PARAMETER 1e9
 
+/* How the values of a column are kept in memory. */
+typedef enum ColumnKind
+{
+	COLUMN_TEXT,				/* as the type's text */
+	COLUMN_NUMBER,				/* a bigint, NOT NULL */
+	COLUMN_TIME					/* a timestamptz, NOT NULL */
+} ColumnKind;
+
+typedef union ScoreValue
+{
+	char	   *text;			/* NULL: none */
+	int64		number;			/* or the time */
+} ScoreValue;
+
 /*
  * A column of an engine's score table beside user_id, score, algorithm_version,
  * computed_at and next_due_at.
@@ -33,6 +47,7 @@ typedef struct ScoreColumn
 {
 	const char *name;
 	const char *type;
+	ColumnKind	kind;
 	bool		exact;			/* the same until next_due_at: compared and verified */
 	bool		audited;		/* is in the audit table, too */
 } ScoreColumn;
@@ -42,7 +57,7 @@ typedef struct ScoreResult
 {
 	int32		score;
 	TimestampTz next_due_at;	/* DT_NOEND unless time alone will change it */
-	char	  **columns;		/* of the score table, as texts; room for them is there */
+	ScoreValue *columns;		/* of the score table; room for them is there */
 	char	   *apart;			/* what is kept apart, as it shall be and as it is */
 	char	   *row_apart;
 } ScoreResult;
@@ -93,7 +108,6 @@ typedef struct EngineDescriptor
 	const char *audit_table;	/* in the schema reputation, or NULL */
 	const ScoreColumn *columns;
 	int			ncolumns;
-	bool		times;			/* one of them is a timestamptz */
 	bool		windows;		/* has a column for each of BOARD_PERIODS; else score alone */
 	const char *reached;		/* the column that says since when the score is what it is */
 	const EngineApart *apart;	/* or NULL */
@@ -149,8 +163,8 @@ typedef struct Score
 	int32		row_version;
 	TimestampTz next_due_at;	/* DT_NOEND: never */
 	TimestampTz row_due_at;
-	char	  **columns;		/* of the score table, NULL where it has none */
-	char	  **row_columns;	/* the exact ones among them, as stored */
+	ScoreValue *columns;		/* of the score table; NULL when it has none */
+	ScoreValue *row_columns;	/* the exact ones among them, as stored, if it has a row */
 	char	   *apart;			/* what is kept apart, NULL where nothing is */
 	char	   *row_apart;		/* the same, as stored */
 	const char *cause;

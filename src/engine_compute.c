@@ -51,7 +51,8 @@ compute_query(const Engine *engine, bool all)
 	for (int i = 0; i < d->ncolumns; i++)
 	{
 		if (d->columns[i].exact)
-			appendStringInfo(&stored, ", s.%s::text", d->columns[i].name);
+			appendStringInfo(&stored, d->columns[i].kind == COLUMN_TEXT ? ", s.%s::text" : ", s.%s",
+							 d->columns[i].name);
 	}
 	return psprintf("SELECT v.user_id::text, %s, s.score, s.algorithm_version, %s%s "
 					"FROM reputation.%s v JOIN %s t ON t.%s = v.user_id "
@@ -89,6 +90,24 @@ engine_fetch(const Engine *engine, const char *sql, int rows, Portal *portal)
 	return SPI_processed;
 }
 
+/* A column of the stored score row; what there is none of is NULL, or 0. */
+static ScoreValue
+stored_value(const ScoreColumn *column, HeapTuple tuple, TupleDesc desc, int number)
+{
+	ScoreValue	value = {NULL};
+	bool		isnull;
+	Datum		datum;
+
+	if (column->kind == COLUMN_TEXT)
+	{
+		value.text = SPI_getvalue(tuple, desc, number);
+		return value;
+	}
+	datum = SPI_getbinval(tuple, desc, number, &isnull);
+	value.number = isnull ? 0 : DatumGetInt64(datum);
+	return value;
+}
+
 static void
 score_row(Engine *engine, SPITupleTable *table, uint64 row, Score *score)
 {
@@ -117,13 +136,13 @@ score_row(Engine *engine, SPITupleTable *table, uint64 row, Score *score)
 	}
 	if (d->ncolumns > 0)
 	{
-		result.columns = palloc0(sizeof(char *) * 2 * d->ncolumns);
+		result.columns = palloc0(sizeof(ScoreValue) * 2 * d->ncolumns);
 		score->row_columns = result.columns + d->ncolumns;
 	}
 	for (int i = 0; i < d->ncolumns; i++)
 	{
 		if (d->columns[i].exact)
-			score->row_columns[i] = SPI_getvalue(tuple, desc, next++);
+			score->row_columns[i] = stored_value(&d->columns[i], tuple, desc, next++);
 	}
 
 	d->score(engine->weights, engine->now, score->signals, score->nulls, &result);

@@ -50,14 +50,9 @@ engine_enter(const Engine *engine, EngineContext *context)
 	spi_set("enable_seqscan", "on");
 	spi_set("enable_hashjoin", "on");
 	spi_set("enable_mergejoin", "on");
-	/* Numbers and times of the score table are compared as texts. */
+	/* Floats of the score table are compared as texts. */
 	if (engine->descriptor->ncolumns > 0)
 		spi_set("extra_float_digits", "1");
-	if (engine->descriptor->times)
-	{
-		spi_set("DateStyle", "ISO");
-		spi_set("TimeZone", "UTC");
-	}
 	context->parameters = current_parameters;
 	context->now = current_time;
 	current_parameters = engine->parameters;

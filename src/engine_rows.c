@@ -176,6 +176,29 @@ update_statement(const EngineDescriptor *d, bool hasty)
 					parameter_rows(d), d->score_table, assignments(d), audit_statement(d));
 }
 
+/* The scores' values of a column as an array, of a type. */
+static Datum
+column_array(const Engine *engine, Score **scores, int count, int column, Oid *type)
+{
+	ColumnKind	kind = engine->descriptor->columns[column].kind;
+	int64	   *numbers;
+
+	if (kind == COLUMN_TEXT)
+	{
+		char	  **texts = palloc(sizeof(char *) * Max(count, 1));
+
+		for (int i = 0; i < count; i++)
+			texts[i] = scores[i]->columns[column].text;
+		*type = TEXTARRAYOID;
+		return text_array(texts, count);
+	}
+	numbers = palloc(sizeof(int64) * Max(count, 1));
+	for (int i = 0; i < count; i++)
+		numbers[i] = scores[i]->columns[column].number;
+	*type = kind == COLUMN_TIME ? TIMESTAMPTZARRAYOID : INT8ARRAYOID;
+	return kind == COLUMN_TIME ? timestamp_array(numbers, count) : bigint_array(numbers, count);
+}
+
 /* Writes rows with the engine's columns. */
 static uint64
 write_columns(Engine *engine, Score **scores, int count, bool missing, bool hasty,
@@ -198,13 +221,8 @@ write_columns(Engine *engine, Score **scores, int count, bool missing, bool hast
 	}
 	values[4] = timestamp_array(due, count);
 	values[5] = text_array(texts, count);
-	for (int column = 0; column < d->ncolumns; column++)
-	{
-		for (int i = 0; i < count; i++)
-			texts[i] = scores[i]->columns[column];
-		types[6 + column] = TEXTARRAYOID;
-		values[6 + column] = text_array(texts, count);
-	}
+	for (int i = 0; i < d->ncolumns; i++)
+		values[6 + i] = column_array(engine, scores, count, i, &types[6 + i]);
 	return spi_exec(missing ? insert_statement(d) : update_statement(d, hasty), 6 + d->ncolumns,
 					types, values, NULL);
 }

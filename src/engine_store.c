@@ -23,13 +23,13 @@
 #include "catalog/pg_type.h"
 #include "clock.h"
 #include "engine.h"
-#include "miscadmin.h"
 #include "queue.h"
 #include "spi.h"
 #include "subxact.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "shmem.h"
 
 /*
  * score_apart_differs -- is something kept apart, and not as it shall be?
@@ -57,9 +57,15 @@ score_cached_differs(const Engine *engine, const Score *score)
 bool
 score_column_differs(const Engine *engine, const Score *score, int column)
 {
-	return engine->descriptor->columns[column].exact &&
-		(score->row_columns[column] == NULL ||
-		 strcmp(score->row_columns[column], score->columns[column]) != 0);
+	const ScoreColumn *c = &engine->descriptor->columns[column];
+	ScoreValue	stored = score->row_columns[column];
+	ScoreValue	value = score->columns[column];
+
+	if (!c->exact)
+		return false;
+	if (c->kind != COLUMN_TEXT)
+		return stored.number != value.number;
+	return stored.text == NULL || strcmp(stored.text, value.text) != 0;
 }
 
 /*
@@ -255,7 +261,7 @@ store_rows(Store *this, Score **picked, bool missing)
 			 score_changed(engine, score)))
 			picked[npicked++] = score;
 	}
-	if (npicked > 0 && missing && !this->hasty && IsBackgroundWorker)
+	if (npicked > 0 && missing && !this->hasty && shmem_is_worker())
 		add_free_rows(engine, picked, npicked);
 	else if (npicked > 0 && (!missing || this->mode != STORE_SESSION))
 		engine_write_rows(engine, picked, npicked, missing, this->hasty);
@@ -312,7 +318,7 @@ may_hurry(const Engine *engine, int count, StoreMode mode)
 	if (careful > 0)
 		careful--;
 	else
-		return (IsBackgroundWorker || (mode == STORE_CLAIMED && count >= HASTY_USERS)) &&
+		return (shmem_is_worker() || (mode == STORE_CLAIMED && count >= HASTY_USERS)) &&
 			!has_foreign_trigger(engine->users);
 	return false;
 }

@@ -70,6 +70,26 @@ is_abbreviation(const char *name, pg_tz *zone)
 		!pg_get_timezone_offset(zone, &fixed);
 }
 
+/*
+ * Is the zone not one of a name, but a rule in POSIX notation, which counts hours the
+ * other way round? Such a rule has a number, and is known by itself in capitals.
+ */
+static bool
+is_rule(pg_tz *zone)
+{
+	static const char *const names[] = {"EST5EDT", "CST6CDT", "MST7MDT", "PST8PDT", "GMT0",
+	"GMT+0", "GMT-0"};
+	const char *name = pg_get_timezone_name(zone);
+
+	for (int i = 0; i < lengthof(names); i++)
+	{
+		if (strcmp(name, names[i]) == 0)
+			return false;
+	}
+	return strpbrk(name, "0123456789") != NULL &&
+		strpbrk(name, "abcdefghijklmnopqrstuvwxyz") == NULL;
+}
+
 /* The parameter "zone"; NULL when it is not given. 22023 when there is no such zone. */
 static char *
 parse_zone(Jsonb *parameters)
@@ -83,6 +103,8 @@ parse_zone(Jsonb *parameters)
 		return NULL;
 	zone = value.type == jbvString ? pnstrdup(value.val.string.val, value.val.string.len) : NULL;
 	tz = zone == NULL || strlen(zone) > TZ_STRLEN_MAX ? NULL : pg_tzset(zone);
+	if (tz != NULL && is_rule(tz))
+		tz = NULL;
 	if (tz == NULL || is_abbreviation(zone, tz))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -197,33 +219,11 @@ enum
 
 /* The columns of the score table, in the order in which score() fills them in. */
 static const ScoreColumn columns[] = {
-	{.name = "all_time", .type = "bigint", .exact = true},
-	{.name = "weekly", .type = "bigint", .exact = true},
-	{.name = "daily", .type = "bigint", .exact = true},
-	{.name = "reached_at", .type = "timestamptz", .exact = true}
+	{.name = "all_time", .type = "bigint", .kind = COLUMN_NUMBER, .exact = true},
+	{.name = "weekly", .type = "bigint", .kind = COLUMN_NUMBER, .exact = true},
+	{.name = "daily", .type = "bigint", .kind = COLUMN_NUMBER, .exact = true},
+	{.name = "reached_at", .type = "timestamptz", .kind = COLUMN_TIME, .exact = true}
 };
-
-/* A time as a text that is the same whatever the settings. */
-static char *
-time_text(TimestampTz time)
-{
-	char	   *text = palloc(MAXDATELEN + 1);
-	struct pg_tm tm;
-	fsec_t		fsec;
-
-	if (TIMESTAMP_NOT_FINITE(time))
-		EncodeSpecialTimestamp(time, text);
-	else if (timestamp2tm(time, NULL, &tm, &fsec, NULL, NULL) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
-				 errmsg("timestamp out of range")));
-	else
-	{
-		tm.tm_isdst = 0;		/* or it would leave the offset out */
-		EncodeDateTime(&tm, fsec, true, 0, NULL, USE_ISO_DATES, text);
-	}
-	return text;
-}
 
 static TimestampTz
 time_signal(const Datum *values, const bool *nulls, int signal)
@@ -255,9 +255,9 @@ score(const void *weights, TimestampTz now, const Datum *values, const bool *nul
 	result->score = points_score(DatumGetInt64(values[SIGNAL_ALL_TIME]));
 	result->next_due_at = next_due(weights, now, values, nulls);
 	for (int i = 0; i < BOARD_PERIODS; i++)
-		result->columns[i] = psprintf(INT64_FORMAT, DatumGetInt64(values[SIGNAL_ALL_TIME + i]));
-	result->columns[BOARD_PERIODS] = time_text(nulls[SIGNAL_LAST] ? DT_NOBEGIN :
-											   DatumGetTimestampTz(values[SIGNAL_LAST]));
+		result->columns[i].number = DatumGetInt64(values[SIGNAL_ALL_TIME + i]);
+	result->columns[BOARD_PERIODS].number = nulls[SIGNAL_LAST] ? DT_NOBEGIN :
+		DatumGetTimestampTz(values[SIGNAL_LAST]);
 }
 
 static void
@@ -325,7 +325,6 @@ const EngineDescriptor points_engine = {
 	.timed = true,
 	.columns = columns,
 	.ncolumns = lengthof(columns),
-	.times = true,
 	.windows = true,
 	.reached = "reached_at"
 };

@@ -110,8 +110,8 @@ session_result(const Engine *engine, const Score *score)
 
 /* The columns of reputation.session_scores, in the order in which score() fills them in. */
 static const ScoreColumn columns[] = {
-	{.name = "completed_sessions", .type = "bigint", .exact = true},
-	{.name = "no_shows", .type = "bigint", .exact = true},
+	{.name = "completed_sessions", .type = "bigint", .kind = COLUMN_NUMBER, .exact = true},
+	{.name = "no_shows", .type = "bigint", .kind = COLUMN_NUMBER, .exact = true},
 	{.name = "badge_color", .type = "text", .exact = true}
 };
 
@@ -123,9 +123,9 @@ score(const void *weights, TimestampTz now, const Datum *values, const bool *nul
 	SessionResult session = session_compute(weights, &signals);
 
 	result->score = session.score;
-	result->columns[0] = psprintf(INT64_FORMAT, session.completed);
-	result->columns[1] = psprintf(INT64_FORMAT, session.no_shows);
-	result->columns[2] = pstrdup(session_badge_name(session.badge));
+	result->columns[0].number = session.completed;
+	result->columns[1].number = session.no_shows;
+	result->columns[2].text = pstrdup(session_badge_name(session.badge));
 }
 
 static void

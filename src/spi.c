@@ -18,6 +18,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 typedef struct PlanEntry
@@ -135,6 +136,24 @@ uint64
 spi_read(const char *sql, int nargs, const Oid *types, const Datum *values, const char *nulls)
 {
 	return run(sql, nargs, types, values, nulls, true);
+}
+
+/*
+ * spi_read_latest -- runs a query with a snapshot of this moment, whatever the
+ * transaction's is.
+ */
+uint64
+spi_read_latest(const char *sql, int nargs, const Oid *types, const Datum *values,
+				const char *nulls)
+{
+	MemoryContext context = CurrentMemoryContext;
+	int			code = SPI_execute_snapshot(spi_plan(sql, nargs, types), (Datum *) values, nulls,
+											GetLatestSnapshot(), InvalidSnapshot, true, false, 0);
+
+	MemoryContextSwitchTo(context);
+	if (code < 0)
+		elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(code));
+	return SPI_processed;
 }
 
 /*

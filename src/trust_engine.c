@@ -220,12 +220,12 @@ score(const void *weights, TimestampTz now, const Datum *values, const bool *nul
 
 	result->score = trust.score;
 	result->next_due_at = trust_next_due(weights, &signals, now);
-	result->columns[0] = decimal(trust.profile);
-	result->columns[1] = decimal(trust.verification);
-	result->columns[2] = decimal(trust.activity);
-	result->columns[3] = decimal(trust.decay);
-	result->columns[4] = breakdown(weights, &signals, &trust, now);
-	result->columns[5] = badge_list(trust.badges, "{", "", "}");
+	result->columns[0].text = decimal(trust.profile);
+	result->columns[1].text = decimal(trust.verification);
+	result->columns[2].text = decimal(trust.activity);
+	result->columns[3].text = decimal(trust.decay);
+	result->columns[4].text = breakdown(weights, &signals, &trust, now);
+	result->columns[5].text = badge_list(trust.badges, "{", "", "}");
 }
 
 /* Appends each signal as it is: null where the application has none. */

@@ -287,6 +287,53 @@ DROP SCHEMA evil CASCADE;
 DROP SCHEMA own CASCADE;
 RESET client_min_messages;
 
+-- Who owns the tables of another engine may use the trigger function, with any arguments, on any table of
+-- theirs: that moves and removes nobody's points or badges.
+CREATE SCHEMA theirs AUTHORIZATION regress_nobody;
+SET ROLE regress_nobody;
+SET search_path = theirs, public;
+CREATE TABLE users (id int PRIMARY KEY);
+CREATE TABLE projects (id int PRIMARY KEY, owner_id int, status text, impact int);
+CREATE TABLE project_collaborators (project_id int, user_id int, status text);
+CREATE INDEX ON projects (owner_id);
+CREATE INDEX ON project_collaborators (project_id);
+CREATE INDEX ON project_collaborators (user_id);
+RESET ROLE;
+SELECT builder_score_attach() IS NOT NULL AS attached;
+SET client_min_messages = warning;
+SELECT points_attach('security.users') IS NOT NULL AND badges_attach('security.users') IS NOT NULL AS attached;
+RESET client_min_messages;
+SELECT award_points(2, 5, 'for two', 'a');
+INSERT INTO reputation.user_badge VALUES ('2', 'first_win', reputation.clock(), 0, NULL);
+SET ROLE regress_nobody;
+CREATE TABLE mine (id text);
+CREATE TRIGGER mine AFTER UPDATE OR DELETE ON mine FOR EACH ROW EXECUTE FUNCTION reputation.capture('1', '"w:0:48:id","o:1:48:id"');
+CREATE TRIGGER mine AFTER UPDATE OR DELETE ON users FOR EACH ROW EXECUTE FUNCTION reputation.capture('1', '"w:0:48:id","o:1:48:id"');
+INSERT INTO mine VALUES ('2');
+INSERT INTO users VALUES (2);
+UPDATE mine SET id = 'me';
+UPDATE users SET id = 3;
+UPDATE mine SET id = '2';
+UPDATE users SET id = 2;
+DELETE FROM mine;
+DELETE FROM users;
+RESET ROLE;
+SELECT l.user_id, l.points, h.slug FROM reputation.point_ledger l FULL JOIN reputation.user_badge h USING (user_id);
+-- The users' owner does so by deleting the user.
+SET ROLE regress_app;
+DELETE FROM security.users WHERE id = 2;
+RESET ROLE;
+SELECT l.user_id, l.points, h.slug FROM reputation.point_ledger l FULL JOIN reputation.user_badge h USING (user_id);
+SELECT builder_score_detach(), points_detach(), badges_detach();
+DROP SCHEMA theirs CASCADE;
+-- To give points is to hold the user's row, which takes UPDATE.
+REVOKE UPDATE ON security.users FROM regress_app;
+SELECT points_attach('security.users');
+\echo SQLSTATE :SQLSTATE
+SELECT badges_attach('security.users');
+\echo SQLSTATE :SQLSTATE
+GRANT UPDATE ON security.users TO regress_app;
+
 -- A temporary table under the name of the application's: refused, not taken.
 CREATE TEMP TABLE users (id int PRIMARY KEY);
 SET search_path = security, public;

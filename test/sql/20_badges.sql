@@ -51,7 +51,7 @@ SELECT u.id, s.score, (SELECT string_agg(h.slug, ' ' ORDER BY h.slug) FROM reput
 FROM badges.users u LEFT JOIN reputation.badges_scores s ON s.user_id = u.id::text;
 SELECT reputation_process() > 0 AS computed;
 SELECT * FROM test.badges ORDER BY id;
-SELECT user_id, points, reason, source_key, created_at FROM reputation.point_ledger WHERE user_id IN ('7', '52') ORDER BY id;
+SELECT user_id, points, reason, source_key, created_at FROM reputation.point_ledger WHERE user_id IN ('7', '52') ORDER BY user_id, points;
 SELECT reputation_process();
 SELECT user_id, all_time FROM reputation.points_scores WHERE all_time > 0 ORDER BY user_id COLLATE "C";
 SELECT * FROM reputation_verify();
@@ -275,4 +275,67 @@ TRUNCATE reputation.user_badge;
 SELECT badges_attach() IS NOT NULL AS attached;
 SELECT reputation_process() > 0 AS computed;
 SELECT get_user_badges('21'), get_badge_progress(21) -> 'user_id';
+SELECT badges_detach();
+ALTER TABLE users ALTER id TYPE int USING id::int;
+
+-- Points and badges are of the same users, by the same key, in whatever order they are attached.
+CREATE TABLE customers (id int PRIMARY KEY, no bigint NOT NULL UNIQUE, wins int);
+ALTER TABLE customers OWNER TO regress_app;
+SET client_min_messages = warning;
+INSERT INTO customers VALUES (1, 101, 0), (2, 102, 0);
+INSERT INTO users (id) VALUES (101), (102) ON CONFLICT DO NOTHING;
+SELECT points_attach('customers') IS NOT NULL AS attached;
+SELECT badges_attach('users');
+\echo SQLSTATE :SQLSTATE
+SELECT badges_attach('customers', '{"users": {"id": "no"}}');
+SELECT badges_attach('customers') IS NOT NULL AS attached;
+SELECT points_attach('users');
+SELECT points_attach('customers', '{"users": {"id": "no"}}');
+SELECT points_attach('customers') IS NOT NULL AS attached;
+SELECT points_detach();
+SELECT points_attach('users');
+SELECT badges_detach();
+
+-- Each engine's rows go with its own users: the ledger stays when it has none, but for what the badges paid.
+TRUNCATE reputation.point_ledger, reputation.user_badge;
+SELECT points_attach('customers', '{"users": {"id": "no"}}') IS NOT NULL AS attached;
+INSERT INTO reputation.point_ledger (user_id, points, source_key) VALUES ('1', 1, 'a'), ('2', 2, 'b'), ('101', 3, 'c'), ('102', 4, 'd');
+INSERT INTO reputation.user_badge VALUES ('1', 'mine', now(), 0, NULL), ('2', 'mine', now(), 0, NULL), ('101', 'mine', now(), 0, NULL), ('102', 'mine', now(), 0, NULL);
+CREATE VIEW test.kept AS SELECT user_id, l.points, l.source_key, h.slug FROM reputation.point_ledger l FULL JOIN reputation.user_badge h USING (user_id)
+ORDER BY user_id COLLATE "C", l.id;
+UPDATE customers SET id = 3 WHERE id = 1;
+DELETE FROM customers WHERE id = 3;
+DELETE FROM users WHERE id IN (101, 102, 1, 2);
+SELECT * FROM test.kept;
+SELECT points_detach();
+SELECT badges_attach('customers') IS NOT NULL AS attached;
+INSERT INTO reputation.point_ledger (user_id, points, source_key) VALUES ('2', 50, 'badge:first_win'), ('102', 60, 'badge:first_win');
+INSERT INTO reputation.point_ledger (user_id, points, revokes) SELECT user_id, -points, id FROM reputation.point_ledger WHERE user_id = '2' AND source_key LIKE 'badge:%';
+UPDATE customers SET id = 5 WHERE id = 2;
+SELECT * FROM test.kept;
+DELETE FROM customers WHERE id = 5;
+SELECT * FROM test.kept;
+-- Both, by another key.
+SELECT badges_detach();
+SELECT points_attach('customers', '{"users": {"id": "no"}}') IS NOT NULL AND badges_attach('customers', '{"users": {"id": "no"}}') IS NOT NULL AS attached;
+INSERT INTO customers VALUES (6, 106, 0), (7, 107, 0);
+INSERT INTO reputation.point_ledger (user_id, points, source_key) VALUES ('6', 6, 'f'), ('106', 7, 'g'), ('7', 8, 'badge:a'), ('107', 9, 'badge:a');
+INSERT INTO reputation.user_badge VALUES ('6', 'mine', now(), 0, NULL), ('106', 'mine', now(), 0, NULL);
+UPDATE customers SET no = 116 WHERE id = 6;
+SELECT * FROM test.kept WHERE user_id IN ('6', '106', '116');
+-- The application's trigger is asked anew when the registry is another.
+BEGIN;
+DELETE FROM customers WHERE id = 7;
+SELECT * FROM test.kept WHERE user_id IN ('7', '107');
+ROLLBACK;
+SELECT badges_detach(), points_detach();
+SELECT badges_attach('customers') IS NOT NULL AND points_attach('customers') IS NOT NULL AS attached;
+DELETE FROM customers WHERE id = 7;
+SELECT * FROM test.kept WHERE user_id IN ('7', '107');
+DROP VIEW test.kept;
+SELECT badges_detach();
+-- Users that are gone are in nobody's way.
+DROP TABLE customers CASCADE;
+SELECT badges_attach('users') IS NOT NULL AS attached;
+RESET client_min_messages;
 CALL test.clean('badges');

@@ -129,9 +129,19 @@ SELECT check_name FROM reputation_status() WHERE check_name LIKE 'rank%';
 ALTER TABLE reputation.points_scores ENABLE TRIGGER rank_track, DISABLE TRIGGER rank_track_truncate;
 SELECT * FROM reputation_status() WHERE check_name LIKE 'rank%';
 SELECT calculate_user_rank(3);
+SELECT engine_name, user_id, item, cached, expected FROM reputation_verify('points') WHERE item LIKE 'trigger%' ORDER BY item;
+-- Nobody is kept from computing by a cache that cannot be made.
+SELECT award_points(8, 1);
+SET client_min_messages = error;
+SELECT reputation_process();
+RESET client_min_messages;
 DELETE FROM reputation.points_scores WHERE user_id > '1000' AND length(user_id) = 4;
-SELECT reputation.board_restore();
+SELECT reputation_repair('points') > 0 AS repaired;
 SELECT calculate_user_rank(3);
+SELECT count(*) FROM reputation_verify('points');
+DROP TRIGGER rank_track ON reputation.points_scores;
+SELECT item, cached, expected FROM reputation_verify('points');
+SELECT reputation_repair('points') > 0 AS repaired;
 SELECT check_name FROM reputation_status() WHERE check_name LIKE 'rank%';
 SELECT * FROM test.wrong_ranks('points', 'reputation.points_scores');
 
@@ -142,6 +152,11 @@ SELECT leaderboard_create('more', 'builder', columns => '{"x": 1}');
 SELECT leaderboard_create('more', 'builder', fire => 'bogus');
 SELECT leaderboard_create('more', 'builders', zone => 'UTC');
 SELECT leaderboard_create('more', 'likes', zone => 'CET');
+SELECT leaderboard_create('more', 'likes', zone => 'UTC+2');
+SELECT leaderboard_create('more', 'likes', zone => 'Berlin1');
+SELECT leaderboard_create('more', 'likes', zone => 'Etc/Nowhere+2');
+SELECT leaderboard_create('more', 'likes', zone => 'Etc/GMT-2') > 0 AS created;
+SELECT leaderboard_drop('more');
 SELECT leaderboard_create('more', 'likes', zone => 'EST') > 0 AS created;
 SELECT leaderboard_drop('more');
 -- Another board for a source.
@@ -149,6 +164,12 @@ SELECT leaderboard_create('more', 'builders', ties => 'dense');
 SELECT leaderboard_create('yet_more', 'more');
 SELECT name, engine, ties FROM reputation.board ORDER BY 1;
 SELECT leaderboard_drop('more'), leaderboard_drop('yet_more');
+SELECT leaderboard_create('trust', 'points');
+SELECT leaderboard_create('builder', 'builder');
+SELECT leaderboard_drop('builder');
+-- Numbers that are no engine's.
+SELECT reputation.board_touch(100000000);
+SELECT reputation.rank_drop(-1);
 
 -- The job of a board over scores; with it goes what nobody refreshes, whatever is attached.
 DELETE FROM reputation.schedule;
@@ -161,7 +182,29 @@ SET reputation.clock = '2026-01-01 02:00:00+00';
 CALL reputation_run('leaderboards');
 SELECT DISTINCT board FROM reputation.leaderboard_cache ORDER BY 1;
 SELECT points_attach() IS NOT NULL AS attached;
+-- So it does when the builder is detached from under its board, and of a board that is nobody's; not before the hour
+-- is over, and not of an engine that is attached, however old.
+SELECT reputation_process() >= 0 AS computed;
+SELECT builder_score_detach();
+INSERT INTO reputation.leaderboard_cache SELECT 'nobodys', period, position, rank, user_id, score, reached_at, refreshed_at
+FROM reputation.leaderboard_cache WHERE board = 'points' AND position = 1;
+SET reputation.clock = '2026-01-01 03:00:00+00';
+CALL reputation_run('leaderboards');
+SELECT board, min(refreshed_at) AS refreshed_at FROM reputation.leaderboard_cache GROUP BY 1 ORDER BY 1;
+UPDATE reputation.leaderboard_cache SET refreshed_at = '2025-12-31' WHERE board = 'points';
+SET reputation.clock = '2026-01-01 03:00:00.000001+00';
+SELECT reputation.board_clean_cache();
+SELECT board, min(refreshed_at) AS refreshed_at FROM reputation.leaderboard_cache GROUP BY 1 ORDER BY 1;
+-- A score's last board that is dropped takes its own at once; when no engine is left the job does it.
+INSERT INTO reputation.leaderboard_cache SELECT 'builders', period, position, rank, user_id, score, reached_at, '2026-01-01 03:00:00+00'
+FROM reputation.leaderboard_cache WHERE board = 'points' AND position = 1;
 SELECT leaderboard_drop('builders');
+SELECT DISTINCT board FROM reputation.leaderboard_cache ORDER BY 1;
+SELECT points_detach();
+SELECT count(*) FROM reputation.engine;
+SELECT reputation.run_job('leaderboards', 'worker');
+SELECT DISTINCT board FROM reputation.leaderboard_cache ORDER BY 1;
+SELECT points_attach() IS NOT NULL AS attached;
 
 -- The application's role awards; a reader sees the cache.
 CREATE ROLE regress_writer NOLOGIN IN ROLE reputation_writer;

@@ -1,5 +1,5 @@
 # The cache of the boards' tops follows every change of the top, whoever made it, with
-# workers and no refresh by the clock: changes that add up to none, a session's own,
+# a worker and no refresh by the clock: changes that add up to none, a session's own,
 # a new board over known scores, one with a dropped one's number; and it does not stop
 # where an open transaction holds it.
 use strict;
@@ -11,7 +11,7 @@ use PostgreSQL::Test::Utils;
 use Reputation;
 use Test::More;
 
-my $node = start_server('main', 'reputation.workers = 2', "reputation.clock = '2026-01-01 00:00:00+00'", 'autovacuum = off');
+my $node = start_server('main', 'reputation.workers = 1', "reputation.clock = '2026-01-01 00:00:00+00'", 'autovacuum = off');
 
 $node->safe_psql('postgres', 'CREATE ROLE app LOGIN; CREATE DATABASE app OWNER app');
 $node->safe_psql('app', q{
@@ -43,8 +43,14 @@ sub cached
 cached('points', 'the top is cached');
 cached('clicks', 'and of the other board');
 
-# From here on nothing is refreshed but what was touched.
-$node->safe_psql('app', 'DELETE FROM reputation.schedule');
+# From here on nothing is refreshed but what was touched: a new board schedules the job, too.
+$node->safe_psql('app', q{
+	CREATE FUNCTION keep_away() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+	CREATE TRIGGER keep_away BEFORE INSERT ON reputation.schedule FOR EACH ROW EXECUTE FUNCTION keep_away();
+	DELETE FROM reputation.schedule});
+wait_computed($node, 'app', 'the runs that the attach and the schedule began are over');
+my $runs = q{SELECT count(*) FROM reputation.job_runs WHERE job_name = 'leaderboards'};
+my $runs_before = $node->safe_psql('app', $runs);
 
 $node->safe_psql('app', q{INSERT INTO reputation.point_ledger (user_id, points) VALUES ('300', -10), ('299', 10)});
 wait_computed($node, 'app', 'two have changed places');
@@ -85,6 +91,17 @@ $session->query_safe('ROLLBACK');
 cached('points', 'and that one afterwards, too');
 cached('points_dense', 'with both of its names');
 $session->quit;
+is($node->safe_psql('app', $runs), $runs_before, 'and that by no job');
+
+# A board that cannot be read is no other's business, nor that of the scores.
+$node->safe_psql('app', q{ALTER TABLE reputation.points_scores DISABLE TRIGGER USER; ALTER TABLE reputation.points_scores ENABLE TRIGGER USER;
+	SELECT award_points(7, 3000000), award_points(8, 3000001)});
+wait_computed($node, 'app', 'scores are computed while a board cannot be cached');
+$node->safe_psql('app', q{UPDATE reputation.board_fewer_scores SET all_time = all_time + 50 WHERE user_id = '295'});
+cached('fewer', 'and other boards are');
+ok(log_count($node, qr/WARNING:  42000|WARNING:  the first of the boards over "points" could not be cached/) > 0, 'the log tells');
+$node->safe_psql('app', q{SELECT reputation_repair('points')});
+cached('points', 'after the repair so is that one');
 is(log_count($node, qr/ERROR/), 0, 'no unit failed');
 
 $node->stop;

@@ -19,7 +19,7 @@ FROM (SELECT i, CASE WHEN :ledger THEN NULL ELSE (-ln(1 - random() * 0.999999) *
 LEFT JOIN reputation.point_ledger l ON l.user_id = x.i::text
 CROSS JOIN LATERAL (SELECT coalesce(r, l.points)::int AS s) y;
 ALTER TABLE reputation.points_scores ADD CONSTRAINT points_scores_pkey PRIMARY KEY (user_id);
-CREATE INDEX points_scores_next_due_at ON reputation.points_scores (next_due_at);
+CREATE INDEX points_scores_next_due_at ON reputation.points_scores (next_due_at) WHERE next_due_at IS NOT NULL;
 CREATE INDEX points_scores_all_time ON reputation.points_scores (all_time DESC, reached_at, user_id);
 CREATE INDEX points_scores_weekly ON reputation.points_scores (weekly DESC, reached_at, user_id) WHERE weekly > 0;
 CREATE INDEX points_scores_daily ON reputation.points_scores (daily DESC, reached_at, user_id) WHERE daily > 0;
