@@ -71,6 +71,7 @@ extern bool rank_nodes_next(RankNodes *nodes, int *level, uint64 *prefix, const 
 							size_t *length);
 extern void rank_nodes_close(RankNodes *nodes);
 extern void rank_deltas_insert(int tree, const RankChange *changes, size_t count);
+extern bool rank_deltas_exist(int tree, Snapshot snapshot);
 extern size_t rank_deltas_read(int tree, Snapshot snapshot, bool take, RankChange **changes);
 
 /* rank_check.c */
