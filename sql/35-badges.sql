@@ -13,7 +13,7 @@ CREATE TABLE reputation.badge (
 );
 COMMENT ON TABLE reputation.badge IS 'the badges: who has so much of a metric gets one; a change of a row leads to a run over everybody';
 COMMENT ON COLUMN reputation.badge.slug IS 'what a badge is known by, in reputation.user_badge and in the ledger; never to be changed';
-COMMENT ON COLUMN reputation.badge.metric IS 'a column of the view reputation.badges_signals; beta and wallet are 0 or 1';
+COMMENT ON COLUMN reputation.badge.metric IS 'a column of the view reputation.badges_signals; beta and wallet are 0 or 1, so that nobody earns one for 2';
 COMMENT ON COLUMN reputation.badge.bonus_points IS 'what the ledger pays with the badge';
 COMMENT ON COLUMN reputation.badge.revocable IS 'it goes, and the bonus with it, when the user no longer has so much';
 
@@ -208,7 +208,7 @@ CREATE FUNCTION @extschema@.badges_attach(
 RETURNS bigint
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'badges_attach';
 COMMENT ON FUNCTION @extschema@.badges_attach(text, jsonb, text, text, text, text, text) IS
-'Attaches the badges engine to a users table: makes the signals view and the capture triggers, the nine badges if there is none, and queues a first computation of everybody. The metrics wins, top_arguments, participations, votes (integers), beta (boolean, or a time that counts when set) and wallet (neither null nor empty) are columns of users where it has them, otherwise 0; or one of the first four is a table whose rows are counted, by user_id and, if columns names one, a boolean column "counts". columns names other columns, e.g. {"users": {"id": "uid", "wins": "victories", "beta": null}, "votes": {"user_id": "voter", "counts": "valid"}}; fire: origin or always (fire on logical apply too). Returns the id of the first run in reputation.job_runs. 42P01 and 42703 name everything that is missing; 42804 unsupported type; 42501 not allowed; 22023 bad argument.';
+'Attaches the badges engine to a users table: makes the signals view and the capture triggers, the nine badges if there is none, and queues a first computation of everybody. The metrics wins, top_arguments, participations, votes (integers), beta (boolean, or a time that counts when set) and wallet (boolean, or anything that is not empty) are columns of users where it has them, otherwise 0; or one of the first four is a table whose rows are counted, by user_id and, if columns names one, a boolean column "counts". columns names other columns, e.g. {"users": {"id": "uid", "wins": "victories", "beta": null}, "votes": {"user_id": "voter", "counts": "valid"}}; fire: origin or always (fire on logical apply too). Returns the id of the first run in reputation.job_runs. 42P01 and 42703 name everything that is missing; 42804 unsupported type; 42501 not allowed; 22023 bad argument.';
 
 CREATE FUNCTION @extschema@.badges_detach() RETURNS void
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'badges_detach';
@@ -237,7 +237,7 @@ CREATE FUNCTION @extschema@.badge_preview(slug text, OUT user_id text, OUT chang
 LANGUAGE C VOLATILE STRICT SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'badge_preview';
 COMMENT ON FUNCTION @extschema@.badge_preview(text) IS
-'Who would gain a badge, and who would lose it (change: gain or lose), if everybody was computed now; stores nothing. In a transaction that changed reputation.badge it tells what that would come to. 22023 no such badge; 55000 not attached.';
+'Who would gain a badge, and who would lose it (change: gain or lose), if everybody was computed now; stores nothing. In a transaction that changed reputation.badge it tells what that would come to. Whose bonus alone is missing is not listed. 22023 no such badge, and nobody has it; 55000 not attached.';
 
 CREATE FUNCTION reputation.user_json(engine text, key text) RETURNS jsonb
 LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp
@@ -274,7 +274,7 @@ LANGUAGE sql STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_tem
 			'total', count(b.id),
 			'progress_details', coalesce(jsonb_agg(jsonb_build_object(
 				'badge_name', b.slug, 'name', b.name, 'earned', h.slug IS NOT NULL,
-				'progress', format('%s/%s %s', least(v.value, b.threshold), b.threshold, replace(b.metric, '_', ' '))) ORDER BY b.id)
+				'progress', format('%s/%s %s', greatest(0, least(v.value, b.threshold)), b.threshold, replace(b.metric, '_', ' '))) ORDER BY b.id)
 				FILTER (WHERE b.id IS NOT NULL), '[]')))
 	FROM (SELECT reputation.user_key('badges', $1) AS key OFFSET 0) k
 	LEFT JOIN reputation.badges_scores s ON s.user_id = k.key COLLATE "C"

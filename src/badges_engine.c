@@ -18,6 +18,7 @@
 #include "engines.h"
 #include "parser/parse_coerce.h"
 #include "spi.h"
+#include "trust_view.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
@@ -59,19 +60,12 @@ static const ScoreColumn columns[] = {
 	{.name = "badges", .type = "text[]", .exact = true}
 };
 
-/* One of the metrics that are numbers; a null is none. */
-static int64
-metric_count(int metric, const Datum *values, const bool *nulls)
-{
-	return nulls[metric] ? 0 : DatumGetInt64(values[metric]);
-}
-
-/* A metric as a text. */
+/* A metric as a text; a null is none. */
 static char *
 metric_text(int metric, const Datum *values, const bool *nulls)
 {
 	if (metric < COUNTS)
-		return psprintf(INT64_FORMAT, metric_count(metric, values, nulls));
+		return psprintf(INT64_FORMAT, nulls[metric] ? 0 : DatumGetInt64(values[metric]));
 	return pstrdup(!nulls[metric] && DatumGetBool(values[metric]) ? "true" : "false");
 }
 
@@ -83,7 +77,7 @@ score(const void *weights, TimestampTz now, const Datum *values, const bool *nul
 
 	result->score = ArrayGetNItems(ARR_NDIM(due), ARR_DIMS(due));
 	for (int i = 0; i < COUNTS; i++)
-		result->columns[i].number = metric_count(i, values, nulls);
+		result->columns[i].number = nulls[i] ? 0 : DatumGetInt64(values[i]);
 	for (int i = COUNTS; i < BADGE_METRICS; i++)
 		result->columns[i].text = metric_text(i, values, nulls);
 	result->columns[BADGE_METRICS].text = OidOutputFunctionCall(F_ARRAY_OUT, values[BADGE_SIGNAL_DUE]);
@@ -155,14 +149,15 @@ number_expression(AttachTable *users, AttachColumn *column)
 	return psprintf("coalesce(u.%s, 0)::bigint", column->actual);
 }
 
-/* The same as a boolean: beta may be a time that is set, wallet anything that is not empty. */
+/*
+ * The same as a boolean: beta may be a time that is set, wallet a text that is not
+ * empty, or anything else that is set; what another type has for empty is not known here.
+ */
 static char *
 flag_expression(AttachTable *users, AttachColumn *column)
 {
-	if (column->type == BOOLOID)
-		return psprintf("coalesce(u.%s, false)", column->actual);
-	if (strcmp(column->name, "wallet") == 0)
-		return psprintf("coalesce(btrim(u.%s::text) <> '', false)", column->actual);
+	if (column->type == BOOLOID || strcmp(column->name, "wallet") == 0)
+		return trust_presence(column);
 	if (TypeCategory(column->type) != TYPCATEGORY_DATETIME)
 		wrong_type(users, column, "a boolean or a time");
 	return psprintf("u.%s IS NOT NULL", column->actual);

@@ -23,6 +23,7 @@
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "executor/tuptable.h"
+#include "keyset.h"
 #include "miscadmin.h"
 #include "spi.h"
 #include "srf.h"
@@ -53,7 +54,8 @@ typedef struct BoardRows
 {
 	const Board *board;
 	Tuplestorestate *store;
-	TupleDesc	desc;
+	TupleTableSlot *slot;
+	MinimalTuple tuple;			/* the row that is added */
 	int64		position;		/* of the last row, from 1 */
 	int64		rank;
 	int64		score;
@@ -72,13 +74,51 @@ first_rank(BoardRows *rows, int64 score)
 		rows->board->ties == TIES_RANK ? 1 + place.users_above : rows->position;
 }
 
+/* The header of a row, and a row of the longest id. */
+#define ROW_HEADER	MAXALIGN(SizeofMinimalTupleHeader)
+#define ROW_LENGTH	(ROW_HEADER + 3 * sizeof(int64) + MAXALIGN(VARHDRSZ + MAX_KEY_LENGTH))
+
+static void
+begin_rows(FunctionCallInfo fcinfo, BoardRows *rows, const Board *board)
+{
+	TupleDesc	desc;
+
+	rows->board = board;
+	rows->store = srf_begin(fcinfo, &desc);
+	rows->slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+	rows->tuple = palloc0(ROW_LENGTH);
+	rows->tuple->t_infomask = HEAP_HASVARWIDTH;
+	HeapTupleHeaderSetNatts(rows->tuple, 4);
+	rows->tuple->t_hoff = ROW_HEADER + MINIMAL_TUPLE_OFFSET;
+}
+
+/*
+ * Has the tuple store take a row. It is what heap_form_minimal_tuple() makes of these
+ * columns, which takes a fifth of the time that a list takes.
+ */
+static void
+put_row(BoardRows *rows, struct varlena *user, TimestampTz reached)
+{
+	char	   *columns = (char *) rows->tuple + ROW_HEADER;
+	Size		id_length = VARSIZE_ANY(user);
+	Size		score_at = MAXALIGN(sizeof(int64) + id_length);
+
+	rows->tuple->t_len = ROW_HEADER + score_at + 2 * sizeof(int64);
+	if (rows->tuple->t_len > ROW_LENGTH)
+		elog(ERROR, "a user id is too long");
+	memcpy(columns, &rows->rank, sizeof(int64));
+	memcpy(columns + sizeof(int64), user, id_length);
+	memset(columns + sizeof(int64) + id_length, 0, score_at - sizeof(int64) - id_length);
+	memcpy(columns + score_at, &rows->score, sizeof(int64));
+	memcpy(columns + score_at + sizeof(int64), &reached, sizeof(TimestampTz));
+	ExecStoreMinimalTuple(rows->tuple, rows->slot, false);
+	tuplestore_puttupleslot(rows->store, rows->slot);
+}
+
 /* Adds the row that follows. */
 static void
 add_row(BoardRows *rows, Datum user, int64 score, Datum reached)
 {
-	Datum		values[4];
-	bool		nulls[4] = {false};
-
 	rows->position++;
 	if (!rows->any)
 		first_rank(rows, score);
@@ -86,11 +126,7 @@ add_row(BoardRows *rows, Datum user, int64 score, Datum reached)
 		rows->rank = rows->board->ties == TIES_DENSE ? rows->rank + 1 : rows->position;
 	rows->any = true;
 	rows->score = score;
-	values[0] = Int64GetDatum(rows->rank);
-	values[1] = user;
-	values[2] = Int64GetDatum(score);
-	values[3] = reached;
-	tuplestore_putvalues(rows->store, rows->desc, values, nulls);
+	put_row(rows, (struct varlena *) DatumGetPointer(user), DatumGetTimestampTz(reached));
 }
 
 /* Adds a row of a query's result. */
@@ -219,11 +255,11 @@ reputation_leaderboard(PG_FUNCTION_ARGS)
 	Board		board;
 	int64		limit = count_argument(fcinfo, 2, "limit");
 	int64		offset = count_argument(fcinfo, 3, "offset");
-	BoardRows	rows = {.board = &board, .position = offset};
+	BoardRows	rows = {.position = offset};
 	Relation	index;
 
 	board_open(fcinfo, 0, 1, &board);
-	rows.store = srf_begin(fcinfo, &rows.desc);
+	begin_rows(fcinfo, &rows, &board);
 	index = open_order_index(&board);
 	if (index != NULL)
 	{
@@ -290,7 +326,7 @@ reputation_leaderboard_around(PG_FUNCTION_ARGS)
 {
 	Board		board;
 	int64		n = count_argument(fcinfo, 1, "n");
-	BoardRows	rows = {.board = &board};
+	BoardRows	rows = {0};
 	EngineContext outside;
 	Standing	standing;
 	SPITupleTable *tables[2];
@@ -301,7 +337,7 @@ reputation_leaderboard_around(PG_FUNCTION_ARGS)
 	Datum		value;
 
 	board_open(fcinfo, 3, 2, &board);
-	rows.store = srf_begin(fcinfo, &rows.desc);
+	begin_rows(fcinfo, &rows, &board);
 	if (!rank_find_user(fcinfo, &board, false, &key, &standing))
 	{
 		board_close(&board);

@@ -30,7 +30,10 @@ srf_begin(FunctionCallInfo fcinfo, TupleDesc *tupdesc)
 				 errmsg("set-valued function called in context that cannot accept a set")));
 
 	before = MemoryContextSwitchTo(result->econtext->ecxt_per_query_memory);
-	if (get_call_result_type(fcinfo, NULL, tupdesc) != TYPEFUNC_COMPOSITE)
+	/* FROM knows it already; to make it from the catalog takes long. */
+	if (result->expectedDesc != NULL)
+		*tupdesc = CreateTupleDescCopy(result->expectedDesc);
+	else if (get_call_result_type(fcinfo, NULL, tupdesc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	store = tuplestore_begin_heap((result->allowedModes & SFRM_Materialize_Random) != 0,
 								  false, work_mem);

@@ -47,16 +47,12 @@ is_json(const AttachColumn *column)
 }
 
 /*
- * Is the column there, neither null nor empty? Of JSON spaces are left out, be it
- * between tokens or in a text, where they may be escaped.
+ * trust_presence -- is a column of the users table neither null nor empty? Of JSON
+ * spaces are left out, be it between tokens or in a text, where they may be escaped.
  */
-static char *
-presence(AttachTable *table, const char *name)
+char *
+trust_presence(const AttachColumn *column)
 {
-	AttachColumn *column = attach_column(table, name);
-
-	if (column->actual == NULL)
-		return "NULL::boolean";
 	if (column->type == BOOLOID)
 		return psprintf("coalesce(u.%s, false)", column->actual);
 	if (column->type == BYTEAOID)
@@ -67,6 +63,15 @@ presence(AttachTable *table, const char *name)
 					"coalesce(translate(replace(u.%s::text, E'\\\\u0020', ''), E' \\t\\n\\r', '') "
 					"NOT IN ('{}', '[]', '\"\"', 'null'), false)" :
 					"coalesce(u.%s::text NOT IN ('', '{}'), false)", column->actual);
+}
+
+/* The same of an input; null when the table has no such column. */
+static char *
+presence(AttachTable *table, const char *name)
+{
+	AttachColumn *column = attach_column(table, name);
+
+	return column->actual == NULL ? "NULL::boolean" : trust_presence(column);
 }
 
 /* How many characters it has, but for spaces around them. */

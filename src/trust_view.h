@@ -1,12 +1,13 @@
 /*
  * trust_view.h
- *		The query of the trust engine's signals view.
+ *		The query of the trust engine's signals view, and when an input counts.
  */
 #ifndef REPUTATION_TRUST_VIEW_H
 #define REPUTATION_TRUST_VIEW_H
 
 #include "attach.h"
 
+extern char *trust_presence(const AttachColumn *column);
 extern char *trust_signals_query(AttachTable *users, AttachTable *activity);
 
 #endif							/* REPUTATION_TRUST_VIEW_H */

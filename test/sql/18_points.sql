@@ -56,6 +56,13 @@ SET reputation.clock = '2026-01-10 12:00:00+00';
 SELECT award_points(3, 5);
 SELECT revoke_points(3, 'now', 'a mistake'), revoke_points(3, 'now');
 SELECT revoke_points(3, 'never');
+-- An id of the ledger that is in use, by a sequence that lags, does not mean that the points were awarded.
+\set VERBOSITY terse
+SELECT min(id) AS first, max(id) AS last FROM reputation.point_ledger \gset
+SELECT setval('reputation.point_ledger_id_seq', :first, false) = :first AS lags;
+SELECT award_points(3, 1, 'lost?', 'lost?');
+SELECT setval('reputation.point_ledger_id_seq', :last) = :last AS mended;
+\set VERBOSITY default
 SELECT points, reason, source_key, created_at, recorded_at, revokes IS NOT NULL AS revokes FROM reputation.point_ledger WHERE user_id = '3' ORDER BY id;
 SELECT users, pending, drift FROM test.concerned();
 SELECT all_time, weekly, daily, reached_at, next_due_at FROM reputation.points_scores WHERE user_id = '3';

@@ -95,8 +95,11 @@ CREATE TEMP TABLE foretold AS SELECT * FROM badge_preview('five_wins');
 TABLE foretold ORDER BY 1;
 CREATE TEMP TABLE had AS SELECT user_id FROM reputation.user_badge WHERE slug = 'five_wins';
 SELECT sweeps, pending, drift FROM test.settled();
-(SELECT user_id FROM had EXCEPT SELECT user_id FROM reputation.user_badge WHERE slug = 'five_wins')
-EXCEPT SELECT user_id FROM foretold WHERE change = 'lose';
+CREATE TEMP TABLE came AS
+	(SELECT user_id, 'lose' AS change FROM had EXCEPT SELECT user_id, 'lose' FROM reputation.user_badge WHERE slug = 'five_wins')
+	UNION ALL (SELECT user_id, 'gain' FROM reputation.user_badge WHERE slug = 'five_wins' EXCEPT SELECT user_id, 'gain' FROM had);
+(TABLE came EXCEPT TABLE foretold) UNION ALL (TABLE foretold EXCEPT TABLE came);
+SELECT change, count(*) FROM came GROUP BY change;
 SELECT count(*) FROM reputation.user_badge WHERE slug = 'five_wins';
 SELECT * FROM test.badges WHERE id BETWEEN 3 AND 8 ORDER BY id;
 SET reputation.clock = '2026-01-03 00:00:00+00';
@@ -125,7 +128,10 @@ SELECT sweeps, pending, drift FROM test.settled();
 SELECT user_id, bonus_points, source_key FROM reputation.user_badge WHERE slug = 'new-one' ORDER BY user_id COLLATE "C";
 DELETE FROM reputation.badge WHERE slug IN ('new-one', 'dedicated_voter');
 SELECT get_user_badges(32);
+SELECT count(*) AS holders FROM reputation.user_badge WHERE slug = 'dedicated_voter';
+SELECT change, count(*) FROM badge_preview('dedicated_voter') GROUP BY change;
 SELECT sweeps, pending, drift FROM test.settled();
+SELECT badge_preview('dedicated_voter');
 SELECT * FROM test.badges WHERE id IN (3, 32) ORDER BY id;
 INSERT INTO reputation.badge (slug, name, description, icon, metric, threshold, bonus_points) VALUES ('dedicated_voter', 'Voter', 'Again', '', 'votes', 50, 1000);
 SELECT sweeps, pending, drift FROM test.settled();
@@ -139,6 +145,25 @@ SELECT points, reason, source_key FROM reputation.point_ledger WHERE user_id = '
 SELECT slug, bonus_points, source_key FROM reputation.user_badge WHERE user_id = '2';
 SELECT reputation_process() >= 0 AS computed;
 SELECT * FROM reputation_verify();
+-- A bonus that is taken back by hand is missing, and is paid under the next key that is free; nobody gains a badge.
+SELECT revoke_points(2, 'badge:first_win'), award_points(2, 1, 'by hand', 'badge:first_win:3'), revoke_points(2, 'badge:first_win:3');
+SELECT award_points(2, 3, 'nonsense', k) FROM unnest(ARRAY['badge:first_win:', 'badge:first_win:99999999999999999999', 'badge:first_winner']) k;
+SELECT revoke_points(2, k) FROM unnest(ARRAY['badge:first_win:', 'badge:first_win:99999999999999999999']) k;
+SELECT badges_explain(2) -> 'held' AS held;
+SELECT user_id, item, cached, expected FROM reputation_verify('badges');
+SELECT * FROM badge_preview('first_win');
+SELECT reputation_repair('badges');
+SELECT reputation_process() > 0 AS computed;
+SELECT points, source_key FROM reputation.point_ledger WHERE user_id = '2' AND source_key LIKE 'badge:first_win%' ORDER BY id;
+SELECT slug, bonus_points, source_key FROM reputation.user_badge WHERE user_id = '2';
+SELECT reputation_process() >= 0 AS computed;
+SELECT * FROM reputation_verify();
+-- Fewer than none.
+UPDATE users SET wins = -3 WHERE id = 1;
+SELECT reputation_process() > 0 AS computed;
+SELECT p ->> 'progress' AS progress FROM jsonb_array_elements(get_badge_progress(1) #> '{progress,progress_details}') p WHERE p ->> 'badge_name' = 'ten_wins';
+UPDATE users SET wins = NULL WHERE id = 1;
+SELECT reputation_process() > 0 AS computed;
 
 -- Verify sees what was tampered with; repair and the drain mend it.
 DELETE FROM reputation.user_badge WHERE user_id = '7';
@@ -152,6 +177,8 @@ UPDATE reputation.badges_scores SET votes = 7 WHERE user_id = '5';
 -- One that is lost, but for the hourly check, and was never paid.
 INSERT INTO reputation.user_badge VALUES ('6', 'five_wins', reputation.clock(), 7, 'badge:five_wins:9');
 SELECT badges_explain(8) -> 'held' AS held;
+-- Who lacks the bonus alone gains no badge.
+SELECT * FROM badge_preview('ten_wins');
 SELECT * FROM reputation_verify() ORDER BY user_id, item;
 SELECT status, detail FROM reputation_status() WHERE check_name = 'drift badges';
 SELECT reputation_repair('badges');
@@ -242,6 +269,24 @@ UPDATE ballots SET valid = true WHERE voter = 2;
 DELETE FROM victories;
 SELECT users, pending, drift FROM test.settled();
 SELECT wins, votes FROM reputation.badges_scores WHERE user_id IN ('1', '2') ORDER BY user_id;
+
+-- A wallet is anything that is not empty.
+ALTER TABLE users ADD b bytea, ADD j jsonb, ADD c char(3) DEFAULT ' ', ADD n int DEFAULT 0, ADD s boolean DEFAULT false;
+UPDATE users SET b = '', j = '{ }' WHERE id = 1;
+UPDATE users SET b = ' ', j = '[1]' WHERE id = 2;
+CREATE TEMP TABLE wallets (name text, with_wallet bigint, drift bigint);
+DO $$
+DECLARE
+	column_name text;
+BEGIN
+	FOREACH column_name IN ARRAY ARRAY['b', 'j', 'c', 'n', 's', 'name'] LOOP
+		PERFORM badges_attach(columns => format('{"users": {"wallet": %s}}', to_json(column_name))::jsonb);
+		PERFORM reputation_process();
+		INSERT INTO wallets SELECT column_name, (SELECT count(*) FROM reputation.badges_signals v WHERE v.wallet), (SELECT count(*) FROM reputation_verify('badges'));
+	END LOOP;
+END $$;
+TABLE wallets;
+SELECT count(*) AS users, count(nullif(btrim(name), '')) AS named FROM users;
 
 -- Attaching again keeps the badges as they are; who may do what.
 DELETE FROM reputation.badge WHERE slug <> 'first_win';

@@ -145,6 +145,23 @@ SELECT reputation_repair('points') > 0 AS repaired;
 SELECT check_name FROM reputation_status() WHERE check_name LIKE 'rank%';
 SELECT * FROM test.wrong_ranks('points', 'reputation.points_scores');
 
+-- Ids of every length, by the index and by a query: the list is the table's.
+BEGIN;
+INSERT INTO reputation.points_scores
+SELECT left(translate(string_agg(md5(n::text || i), ''), '0123456789', 'ghijklmnop'), n), 0, 5000 + n % 7, 0, 0, timestamptz '2026-01-01' - n * interval '1 s', 1, '2026-01-01', NULL
+FROM unnest('{1,2,3,4,5,6,7,8,9,15,16,17,125,126,127,128,129,1023,1024}'::int[]) n, generate_series(1, 32) i GROUP BY n;
+CREATE FUNCTION test.wrong_rows(OUT rows bigint, OUT wrong bigint) LANGUAGE sql AS $$
+	SELECT count(l.user_id), count(*) FILTER (WHERE listed IS DISTINCT FROM stored)
+	FROM (SELECT row_number() OVER () AS n, row (rank, user_id, score, reached_at)::text AS listed, user_id FROM leaderboard('points', 'all_time', 1000)) l
+	FULL JOIN (SELECT row_number() OVER (ORDER BY all_time DESC, reached_at, user_id) AS n, row (rank() OVER (ORDER BY all_time DESC), user_id, all_time, reached_at)::text AS stored
+		FROM reputation.points_scores) t USING (n)
+$$;
+SELECT wrong, rows >= 319 AS all FROM test.wrong_rows();
+SELECT count(*), max(length(a.user_id)) FROM leaderboard_around(1, 400) a;
+DROP INDEX reputation.points_scores_all_time;
+SELECT wrong, rows >= 319 AS all FROM test.wrong_rows();
+ROLLBACK;
+
 -- What is for a board over a table.
 SELECT leaderboard_create('more', 'builder', rank_column => 'nonsense');
 SELECT leaderboard_create('more', 'builder', users => 'nowhere');

@@ -9,6 +9,8 @@ package DriftPoints;
 use strict;
 use warnings;
 
+use DriftBadges;
+
 # How much later than at a row's created_at a rolling window of the defaults ends, and when the row begins to count.
 my @rolling = ([ weekly => '168 h' ], [ daily => '24 h' ]);
 
@@ -139,7 +141,7 @@ sub wrong
 }
 
 # What the job "leaderboards" sees to: queries as above, to be asked after it.
-sub wrong_after_refresh
+sub wrong_outputs
 {
 	return (
 		'rank column' => q{
@@ -155,24 +157,10 @@ sub wrong_after_refresh
 			WHERE t IS NULL OR c.refreshed_at IS NULL LIMIT 20});
 }
 
-# Is nobody due?
-sub none_due
+# The score tables that have windows.
+sub timed_tables
 {
-	my @tables = ('points_scores', map { "board_$_->[0]_scores" } grep { $_->[1] eq 'activity' } @{ $variants{ $_[0] }->{boards} });
-
-	return join ' AND ', map { "NOT EXISTS (SELECT FROM reputation.$_ WHERE next_due_at <= reputation.clock())" } @tables;
-}
-
-# Will nobody be within seconds? Else the time would not stand still for the queries above.
-sub none_due_soon
-{
-	my $variant = $variants{ $_[0] };
-	my $soon = q{BETWEEN now() AND now() + interval '10 s'};
-
-	return join ' AND ',
-	  (map { "NOT EXISTS (SELECT FROM reputation.point_ledger WHERE created_at + interval '$_' $soon)" } '0', map { $_->[1] } @{ $variant->{windows} // [] }),
-	  (map { "NOT EXISTS (SELECT FROM activity WHERE created_at + interval '$_' $soon)" } '0', '24 h', '168 h', '720 h'),
-	  $variant->{zone} ? "date_trunc('day', now(), '$variant->{zone}') = date_trunc('day', now() + interval '10 s', '$variant->{zone}')" : ();
+	return ('points_scores', map { "board_$_->[0]_scores" } grep { $_->[1] eq 'activity' } @{ $variants{ $_[0] }->{boards} });
 }
 
 sub pick   { return $_[ int(rand(@_)) ]; }
@@ -207,14 +195,15 @@ my @statements = (
 		  number(3), moment(), $_[1]->(), $_[1]->(), $_[1]->();
 	}) x 2,
 	(sub { sprintf 'INSERT INTO activity SELECT id, %s FROM users WHERE id = %s;', moment(), $_[1]->() }) x 2,
-	sub { sprintf 'SELECT reputation_forget(id, $$anonymize$$) FROM users WHERE id = %s;', $_[1]->() });
+	sub { DriftBadges::forget($_[1]->(), 'anonymize') });
 
 # What has everybody computed again, or a tree made anew.
 sub sweeps
 {
 	return (
 		'SELECT points_recalc_all();',
-		'TRUNCATE reputation.point_ledger;',
+		# Of the bonuses only the hourly check finds out.
+		q{DO 'BEGIN TRUNCATE reputation.point_ledger; PERFORM reputation.run_job(''badges'', ''manual''); END';},
 		q{SELECT reputation.rank_rebuild('points');},
 		q{SELECT algorithm_activate('points', 1);});
 }
