@@ -26,6 +26,7 @@
 #include "spi.h"
 #include "subxact.h"
 #include "utils/builtins.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 /* How long a refresh waits for locks. */
@@ -162,27 +163,26 @@ board_refresh_caches(List *engines, bool all)
 bool
 board_fold_deltas(List *engines)
 {
-	uint64		count = spi_exec("SELECT DISTINCT tree FROM reputation.rank_delta", 0, NULL, NULL,
-								 NULL);
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	bool		any = false;
+	ListCell   *cell;
 
-	for (uint64 row = 0; row < count; row++)
+	foreach(cell, engines)
 	{
-		int			tree = (int) spi_int(row, 1, NULL);
-		ListCell   *cell;
+		const EngineDescriptor *d = ((const Engine *) lfirst(cell))->descriptor;
 
-		foreach(cell, engines)
+		for (int period = 0; period < periods_of(d); period++)
 		{
-			const EngineDescriptor *d = ((const Engine *) lfirst(cell))->descriptor;
 			RankSource	source;
 
-			if (tree / RANK_TREES_OF_ENGINE != d->id)
+			if (!rank_deltas_exist(rank_tree_of(d->id, period), snapshot))
 				continue;
-			source = rank_source(d, tree % RANK_TREES_OF_ENGINE);
+			source = rank_source(d, period);
 			rank_request_fold(&source);
 			any = true;
 		}
 	}
+	UnregisterSnapshot(snapshot);
 	return any;
 }
 

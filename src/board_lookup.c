@@ -5,12 +5,13 @@
  * Reads are short, so what they need to know of a board is kept: its row until an
  * engine or a board changes (engine_cached), of the score table what relations.c
  * says. The table is opened by what is kept, and if something has changed when it is
- * locked it is looked up again; once it is locked nobody changes its columns or takes
- * an index away.
+ * locked, or it is gone, all is looked up again; once it is locked nobody changes its
+ * columns or takes an index away.
  */
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/relation.h"
 #include "access/table.h"
 #include "board.h"
 #include "catalog/pg_am_d.h"
@@ -40,6 +41,15 @@ static MemoryContext known_context = NULL;
 static List *known_boards = NIL;
 static uint64 known_generation = 0;
 
+static void
+no_such_board(const char *name)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("there is no board \"%s\"", name),
+			 errhint("The boards are in reputation.board; leaderboard_create() makes one.")));
+}
+
 /* The board of that name, from its row. 22023 when there is none. */
 static KnownBoard *
 load_board(const char *name)
@@ -52,10 +62,7 @@ load_board(const char *name)
 
 	if (spi_exec("SELECT engine, ties FROM reputation.board WHERE name = $1", 1, types, values,
 				 NULL) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("there is no board \"%s\"", name),
-				 errhint("The boards are in reputation.board; leaderboard_create() makes one.")));
+		no_such_board(name);
 	if (known_context == NULL)
 		known_context = AllocSetContextCreate(CacheMemoryContext, "reputation boards",
 											  ALLOCSET_SMALL_SIZES);
@@ -197,7 +204,12 @@ look_up(Board *board)
 	board->tracked = false;
 	if (!OidIsValid(board->source.relation))
 		return;
-	table = table_open(board->source.relation, AccessShareLock);
+	table = try_relation_open(board->source.relation, AccessShareLock);
+	if (table == NULL)
+	{
+		board->source.relation = InvalidOid;
+		return;
+	}
 	board->tracked = rank_is_tracked(board->source.relation);
 	board->score_type = TupleDescAttr(RelationGetDescr(table),
 									  board->source.column - 1)->atttypid;
@@ -208,10 +220,12 @@ look_up(Board *board)
 	table_close(table, AccessShareLock);
 }
 
-/* 55000 unless the board's tree is kept. */
+/* 55000 unless the board's tree is kept; 22023 when it went after the snapshot was taken. */
 static void
 require_tracked(const Board *board)
 {
+	if (!OidIsValid(board->source.relation))
+		no_such_board(board->name);
 	if (!board->tracked)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -238,14 +252,12 @@ board_open(FunctionCallInfo fcinfo, int board_arg, int period_arg, Board *board)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("board and period must not be null")));
-	known = find_board(fcinfo, PG_GETARG_TEXT_PP(board_arg), &engine);
-	period = find_period(engine->descriptor, known->name, PG_GETARG_TEXT_PP(period_arg));
-	*board = known->periods[period];
-	board->engine = engine;
-	do
+	for (;;)
 	{
-		if (board->table != NULL)
-			board_close(board);
+		known = find_board(fcinfo, PG_GETARG_TEXT_PP(board_arg), &engine);
+		period = find_period(engine->descriptor, known->name, PG_GETARG_TEXT_PP(period_arg));
+		*board = known->periods[period];
+		board->engine = engine;
 		changes = relation_changes();
 		if (known->changes[period] != changes)
 		{
@@ -253,9 +265,16 @@ board_open(FunctionCallInfo fcinfo, int board_arg, int period_arg, Board *board)
 			known->periods[period] = *board;
 			known->changes[period] = changes;
 		}
-		require_tracked(board);
-		board->table = table_open(board->source.relation, AccessShareLock);
-	} while (changes != relation_changes());
+		if (changes == relation_changes())
+		{
+			require_tracked(board);
+			board->table = try_relation_open(board->source.relation, AccessShareLock);
+			if (changes == relation_changes() && board->table != NULL)
+				return;
+			if (board->table != NULL)
+				board_close(board);
+		}
+	}
 }
 
 /*

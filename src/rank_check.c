@@ -14,12 +14,14 @@
 #include "postgres.h"
 
 #include "access/heapam.h"
+#include "access/relation.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
-#include "points_engine.h"
+#include "commands/trigger.h"
 #include "miscadmin.h"
+#include "points_engine.h"
 #include "rank_tree.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -68,6 +70,23 @@ rank_reached_column(int engine)
 			return d->reached;
 	}
 	return points_engine.reached;	/* of a board over a table */
+}
+
+/*
+ * rank_is_tracked -- has the score table the trigger that keeps its trees, also
+ * where session_replication_role has others not fire?
+ */
+bool
+rank_is_tracked(Oid relation)
+{
+	Relation	table = relation_open(relation, AccessShareLock);
+	bool		found = false;
+
+	for (int i = 0; table->trigdesc != NULL && i < table->trigdesc->numtriggers && !found; i++)
+		found = strcmp(table->trigdesc->triggers[i].tgname, "rank_track") == 0 &&
+			table->trigdesc->triggers[i].tgenabled == TRIGGER_FIRES_ALWAYS;
+	relation_close(table, AccessShareLock);
+	return found;
 }
 
 static int

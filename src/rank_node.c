@@ -362,6 +362,33 @@ rank_deltas_insert(int tree, const RankChange *changes, size_t count)
 }
 
 /*
+ * rank_deltas_exist -- does the snapshot show a change that the nodes do not have? Looks
+ * at one, however many there are.
+ */
+bool
+rank_deltas_exist(int tree, Snapshot snapshot)
+{
+	Oid			oid = relation_own(&rank_delta);
+	Relation	heap;
+	SysScanDesc scan;
+	ScanKeyData key;
+	bool		found = false;
+
+	if (!OidIsValid(oid))
+		return false;
+	heap = table_open(oid, AccessShareLock);
+	if (RelationGetNumberOfBlocks(heap) > 0)
+	{
+		ScanKeyInit(&key, DELTA_TREE, BTEqualStrategyNumber, F_INT4EQ, Int32GetDatum(tree));
+		scan = systable_beginscan(heap, relation_own(&rank_delta_tree), true, snapshot, 1, &key);
+		found = HeapTupleIsValid(systable_getnext(scan));
+		systable_endscan(scan);
+	}
+	table_close(heap, AccessShareLock);
+	return found;
+}
+
+/*
  * rank_deltas_read -- the changes that the snapshot shows and the nodes do not have;
  * returns how many. Take: removes them, for whoever has the tree's lock.
  */

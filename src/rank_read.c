@@ -63,10 +63,37 @@ add_to_place(uint64 key, const RankChange *change, const RankStorage *storage, b
 		place->scores_above += (there.users_same + change->users > 0) - (there.users_same > 0);
 }
 
-/* XX001: the tree is spoilt, or was not made yet after a restore. */
+/* Does the snapshot show a node of the tree? */
+static bool
+shows_tree(int tree, Snapshot snapshot)
+{
+	RankReader	reader;
+	uint64		prefix;
+	bool		found;
+
+	if (!rank_reader_open(&reader, tree, snapshot))
+		return false;
+	found = reader.storage.top(reader.storage.arg, &prefix) >= 0;
+	rank_reader_close(&reader);
+	return found;
+}
+
+/*
+ * XX001: the tree is spoilt, or was not made yet after a restore. 40001: it was made, but
+ * after the snapshot was taken, which shows the scores without it.
+ */
 static void
 cannot_read(const Board *board)
 {
+	int			tree = board->source.tree;
+
+	if (!shows_tree(tree, GetActiveSnapshot()) && shows_tree(tree, GetLatestSnapshot()))
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("the ranks of the board \"%s\" were made after this query began",
+						board->name),
+				 errdetail("The query's snapshot is older than they are."),
+				 errhint("Run the transaction again.")));
 	ereport(ERROR,
 			(errcode(ERRCODE_DATA_CORRUPTED),
 			 errmsg("the ranks of the board \"%s\" cannot be read", board->name),
@@ -77,7 +104,8 @@ cannot_read(const Board *board)
 
 /*
  * rank_find_place -- where a score that somebody has is on the board; all of it, or
- * how many are above. XX001 when the tree does not know it, or cannot be read.
+ * how many are above. XX001 when the tree does not know it, or cannot be read; 40001 when the
+ * snapshot is older than the tree.
  */
 RankPlace
 rank_find_place(const Board *board, int64 score, bool all)

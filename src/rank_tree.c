@@ -39,23 +39,29 @@
  *
  * A reader adds the notes of its own transaction, too, of commands that its
  * snapshot shows the rows of. (Where very many notes were added up that is the last
- * command that changed a score.)
+ * command that changed a score.) When the notes would take more than
+ * maintenance_work_mem the trees are made anew at the commit instead, and the
+ * transaction cannot read ranks any more.
  *
- * Deadlocks cannot come of it. The lock is only tried, or waited for at the commit, in
- * ascending order, by who has locked the score table since it made its note: a
- * TRUNCATE waits for that before it has the lock. Whoever has it is in its commit,
- * where it waits for later trees at most; or has changed the whole tree, and then only
- * another one that does waits for it.
+ * Who changes scores cannot be in a deadlock over it: the lock is only tried. It is
+ * waited for at the commit, in ascending order, by who makes a tree anew, and has locked
+ * the score table since it said so: a TRUNCATE waits for that before it has the lock.
+ * Whoever has it is in its commit, where it waits for later trees at most; or has
+ * changed a whole tree at once in a transaction that goes on. If that one then waits for
+ * the score table of another tree, which who waits for the first at its commit has
+ * locked - leaderboard_create() and then a drop or a TRUNCATE, against a repair of both -
+ * that is a deadlock. PostgreSQL finds it and rolls one of them back as a whole, scores,
+ * nodes, notes and locks; nothing is lost but that one's work.
  */
 #include "postgres.h"
 
-#include "access/relation.h"
 #include "access/xact.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "executor/tuptable.h"
 #include "fmgr.h"
 #include "locks.h"
+#include "miscadmin.h"
 #include "rank_top.h"
 #include "rank_tree.h"
 #include "storage/lmgr.h"
@@ -76,6 +82,7 @@ typedef struct Note
 	int			level;			/* of the (sub)transaction */
 	CommandId	command;		/* that changed the row; later ones see it */
 	bool		rebuild;		/* make the tree anew */
+	bool		given_up;		/* because there were too many notes */
 } Note;
 
 /* Notes that are kept until those of a score are added up. */
@@ -100,36 +107,6 @@ compare_notes(const void *a, const void *b)
 	return (int) y->rebuild - (int) x->rebuild;
 }
 
-static int
-compare_changes(const void *a, const void *b)
-{
-	uint64		x = ((const RankChange *) a)->key;
-	uint64		y = ((const RankChange *) b)->key;
-
-	return x < y ? -1 : x > y;
-}
-
-/* Sorts changes and adds up those of a score; returns how many are left. */
-static size_t
-combine(RankChange *changes, size_t count)
-{
-	size_t		kept = 0;
-	size_t		next = 0;
-
-	if (count > 1)
-		qsort(changes, count, sizeof(RankChange), compare_changes);
-	while (next < count)
-	{
-		RankChange	sum = changes[next++];
-
-		for (; next < count && changes[next].key == sum.key; next++)
-			sum.users += changes[next].users;
-		if (sum.users != 0)
-			changes[kept++] = sum;
-	}
-	return kept;
-}
-
 /* Adds up the notes of the present level, the last ones. */
 static void
 add_up_notes(void)
@@ -148,12 +125,53 @@ add_up_notes(void)
 			notes[kept].users += notes[i].users;
 			notes[kept].command = Max(notes[kept].command, notes[i].command);
 			notes[kept].rebuild |= notes[i].rebuild;
+			notes[kept].given_up |= notes[i].given_up;
 		}
 		else
 			notes[++kept] = notes[i];
 	}
 	nnotes = kept + 1;
 	many = Max(MANY_NOTES, 2 * nnotes);
+}
+
+/*
+ * Where the notes are too many, one for each tree and level takes their place: the tree is
+ * made anew. Those of a level go with it if it is rolled back, and no others.
+ */
+static void
+give_up_notes(void)
+{
+	size_t		kept = 0;
+
+	for (size_t i = 0; i < nnotes; i++)
+	{
+		Note		note = notes[i];
+		size_t		at = kept;
+
+		while (at > 0 && notes[at - 1].level == note.level &&
+			   notes[at - 1].source.tree != note.source.tree)
+			at--;
+		note.key = 0;
+		note.users = 0;
+		note.rebuild = note.given_up = true;
+		if (at == 0 || notes[at - 1].level != note.level)
+			notes[kept++] = note;
+		else
+			notes[at - 1].command = Max(notes[at - 1].command, note.command);
+	}
+	nnotes = kept;
+	many = MANY_NOTES;
+}
+
+/* Has fewer notes, since there are many: as many would have to come again to be more than allowed. */
+static void
+reduce_notes(void)
+{
+	size_t		allowed = (size_t) maintenance_work_mem * 1024 / sizeof(Note);
+
+	add_up_notes();
+	if (nnotes > allowed / 2)
+		give_up_notes();
 }
 
 static void
@@ -166,12 +184,13 @@ add_note(const RankSource *source, uint64 key, int64 users, bool rebuild)
 		notes = MemoryContextAlloc(TopTransactionContext, room * sizeof(Note));
 	}
 	else if (nnotes >= many)
-		add_up_notes();
+		reduce_notes();
 	if (nnotes == room)
 		notes = repalloc_huge(notes, (room *= 2) * sizeof(Note));
 	notes[nnotes++] = (Note)
 	{
-		*source, key, users, GetCurrentTransactionNestLevel(), GetCurrentCommandId(true), rebuild
+		*source, key, users, GetCurrentTransactionNestLevel(), GetCurrentCommandId(true), rebuild,
+			false
 	};
 }
 
@@ -204,7 +223,7 @@ take_back_notes(int tree)
 			notes[i].key, notes[i].users, 0
 		};
 	}
-	count = combine(changes, count);
+	count = rank_combine(changes, count);
 	for (size_t i = 0; i < count; i++)
 		add_note(&source, changes[i].key, -changes[i].users, false);
 	pfree(changes);
@@ -236,23 +255,6 @@ rank_drop(int tree)
 	take_back_notes(tree);
 	rank_remove(tree);
 	rank_top_note(tree, RANK_TOP_ANY);
-}
-
-/*
- * rank_is_tracked -- has the score table the trigger that keeps its trees, also
- * where session_replication_role has others not fire?
- */
-bool
-rank_is_tracked(Oid relation)
-{
-	Relation	table = relation_open(relation, AccessShareLock);
-	bool		found = false;
-
-	for (int i = 0; table->trigdesc != NULL && i < table->trigdesc->numtriggers && !found; i++)
-		found = strcmp(table->trigdesc->triggers[i].tgname, "rank_track") == 0 &&
-			table->trigdesc->triggers[i].tgenabled == TRIGGER_FIRES_ALWAYS;
-	relation_close(table, AccessShareLock);
-	return found;
 }
 
 /* Notes one of the scores of a row that came, went, or changed otherwise. */
@@ -374,7 +376,7 @@ change_nodes(const RankSource *source, RankChange *changes, size_t count)
 		all = repalloc_huge(all, sizeof(RankChange) * (ndeltas + count));
 		memcpy(all + ndeltas, changes, sizeof(RankChange) * count);
 		changes = all;
-		count = combine(all, ndeltas + count);
+		count = rank_combine(all, ndeltas + count);
 	}
 	if (count == 0)
 		return;
@@ -431,7 +433,7 @@ flush_tree(const Note *first, size_t count)
 		else
 			fold = true;
 	}
-	count = combine(changes, count);
+	count = rank_combine(changes, count);
 	if (rebuild)
 		rank_top_note(source->tree, RANK_TOP_ANY);
 	if (rebuild)
@@ -529,9 +531,23 @@ rank_init(void)
 	RegisterSubXactCallback(at_subtransaction_event, NULL);
 }
 
+/* 54000 when the note was given up. */
+static void
+require_noted(const Note *note)
+{
+	if (note->given_up)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("this transaction has changed too many scores to read ranks"),
+				 errdetail("What it changed takes more than maintenance_work_mem; the ranks of \"%s\" are made anew when it commits.",
+						   get_rel_name(note->source.relation)),
+				 errhint("Read them afterwards, or change fewer scores in a transaction.")));
+}
+
 /*
  * rank_pending -- what the nodes of a tree do not have yet: deltas that the snapshot
- * shows, and what this transaction has changed itself; returns how many changes.
+ * shows, and what this transaction has changed itself; returns how many changes. 54000
+ * when it has changed too many.
  */
 size_t
 rank_pending(int tree, Snapshot snapshot, RankChange **changes)
@@ -540,9 +556,14 @@ rank_pending(int tree, Snapshot snapshot, RankChange **changes)
 	size_t		own = 0;
 
 	for (size_t i = 0; i < nnotes; i++)
-		own += notes[i].source.tree == tree;
+	{
+		if (notes[i].source.tree != tree)
+			continue;
+		require_noted(&notes[i]);
+		own++;
+	}
 	if (own == 0)
-		return combine(*changes, count);
+		return rank_combine(*changes, count);
 	*changes = *changes == NULL ? palloc(sizeof(RankChange) * own) :
 		repalloc_huge(*changes, sizeof(RankChange) * (count + own));
 	for (size_t i = 0; i < nnotes; i++)
@@ -553,7 +574,7 @@ rank_pending(int tree, Snapshot snapshot, RankChange **changes)
 			notes[i].key, notes[i].users, 0
 		};
 	}
-	return combine(*changes, count);
+	return rank_combine(*changes, count);
 }
 
 /*

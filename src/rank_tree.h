@@ -31,7 +31,6 @@ typedef struct RankSource
 
 /* rank_tree.c */
 extern void rank_init(void);
-extern bool rank_is_tracked(Oid relation);
 extern void rank_request_rebuild(const RankSource *source);
 extern void rank_make(const RankSource *source);
 extern void rank_drop(int tree);
@@ -71,9 +70,11 @@ extern bool rank_nodes_next(RankNodes *nodes, int *level, uint64 *prefix, const 
 							size_t *length);
 extern void rank_nodes_close(RankNodes *nodes);
 extern void rank_deltas_insert(int tree, const RankChange *changes, size_t count);
+extern bool rank_deltas_exist(int tree, Snapshot snapshot);
 extern size_t rank_deltas_read(int tree, Snapshot snapshot, bool take, RankChange **changes);
 
 /* rank_check.c */
+extern bool rank_is_tracked(Oid relation);
 extern int64 rank_value(Datum value, Oid type);
 extern void rank_rebuild(const RankSource *source);
 extern void rank_remove(int tree);

@@ -28,6 +28,7 @@
  */
 #include "ranktree.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /*
@@ -393,6 +394,39 @@ shrink(const RankStorage *storage, int level, uint64_t prefix)
 		prefix = prefix << 8 | only;
 	}
 	return true;
+}
+
+static int
+compare_changes(const void *a, const void *b)
+{
+	uint64_t	x = ((const RankChange *) a)->key;
+	uint64_t	y = ((const RankChange *) b)->key;
+
+	return x < y ? -1 : x > y;
+}
+
+/*
+ * rank_combine -- sorts changes and adds up those of a score, as rank_apply() wants them;
+ * returns how many are left.
+ */
+size_t
+rank_combine(RankChange *changes, size_t count)
+{
+	size_t		kept = 0;
+	size_t		next = 0;
+
+	if (count > 1)
+		qsort(changes, count, sizeof(RankChange), compare_changes);
+	while (next < count)
+	{
+		RankChange	sum = changes[next++];
+
+		for (; next < count && changes[next].key == sum.key; next++)
+			sum.users += changes[next].users;
+		if (sum.users != 0)
+			changes[kept++] = sum;
+	}
+	return kept;
 }
 
 /*

@@ -58,6 +58,7 @@ extern int64_t rank_score(uint64_t key);
 extern uint64_t rank_prefix(uint64_t key, int level);
 extern bool rank_unpack(const uint8_t *bytes, size_t length, RankNode *node);
 extern size_t rank_pack(const RankNode *node, uint8_t *bytes);
+extern size_t rank_combine(RankChange *changes, size_t count);
 extern bool rank_apply(const RankStorage *storage, RankChange *changes, size_t count);
 extern bool rank_find(const RankStorage *storage, uint64_t key, bool all, RankPlace *place);
 

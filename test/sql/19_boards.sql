@@ -291,6 +291,21 @@ INSERT INTO reputation.points_scores VALUES ('1', 5, 5, 0, 0, '-infinity', 1, '2
 COMMIT;
 SELECT calculate_user_rank(1), calculate_user_rank(2), calculate_user_rank(3);
 SELECT count(*) FROM reputation_verify('points') WHERE item LIKE 'rank%';
+-- Very many changes in a transaction: the tree is made anew at its commit, and cannot be read before.
+SET maintenance_work_mem = '1MB';
+BEGIN;
+INSERT INTO reputation.points_scores VALUES ('many 0', 5, 5, 0, 0, '-infinity', 1, '2026-01-01', NULL);
+SAVEPOINT s;
+INSERT INTO reputation.points_scores SELECT 'many ' || i, i, i, 0, 0, '-infinity', 1, '2026-01-01', NULL FROM generate_series(1, 70000) i;
+SELECT calculate_user_rank('1');
+ROLLBACK TO s;
+COMMIT;
+SELECT count(*) FROM reputation_verify('points') WHERE item LIKE 'rank%';
+INSERT INTO reputation.points_scores SELECT 'many ' || i, i, i, 0, 0, '-infinity', 1, '2026-01-01', NULL FROM generate_series(1, 70000) i;
+SELECT count(*) FROM reputation_verify('points') WHERE item LIKE 'rank%';
+DELETE FROM reputation.points_scores WHERE user_id LIKE 'many%';
+SELECT count(*) FROM reputation_verify('points') WHERE item LIKE 'rank%';
+RESET maintenance_work_mem;
 SELECT leaderboard_drop('points_dense'), leaderboard_drop('points_row');
 DROP FUNCTION test.rank_drift;
 CALL test.clean('boards');
