@@ -116,7 +116,8 @@ SELECT kind, key, priority, due_at - reputation.clock() AS due_in, attempt, erro
 -- The capture triggers.
 CREATE VIEW test.triggers AS
 SELECT tgrelid::regclass AS relation, tgname, tgenabled FROM pg_trigger
-WHERE NOT tgisinternal AND tgname LIKE 'reputation%';
+WHERE NOT tgisinternal AND tgname LIKE 'reputation%'
+ORDER BY tgrelid::regclass::text COLLATE "C", tgname;
 
 -- Whom a change concerned: folds, lists the users with their priorities and
 -- the sweeps that are on, then drains. What is left and differs then is a defect.

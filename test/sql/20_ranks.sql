@@ -200,7 +200,7 @@ CALL reputation_run('leaderboards');
 SELECT DISTINCT board FROM reputation.leaderboard_cache ORDER BY 1;
 SELECT points_attach() IS NOT NULL AS attached;
 -- So it does when the builder is detached from under its board, and of a board that is nobody's; not before the hour
--- is over, and not of an engine that is attached, however old.
+-- is over; and of an engine that is attached, if nobody refreshes it.
 SELECT reputation_process() >= 0 AS computed;
 SELECT builder_score_detach();
 INSERT INTO reputation.leaderboard_cache SELECT 'nobodys', period, position, rank, user_id, score, reached_at, refreshed_at
@@ -212,6 +212,7 @@ UPDATE reputation.leaderboard_cache SET refreshed_at = '2025-12-31' WHERE board 
 SET reputation.clock = '2026-01-01 03:00:00.000001+00';
 SELECT reputation.board_clean_cache();
 SELECT board, min(refreshed_at) AS refreshed_at FROM reputation.leaderboard_cache GROUP BY 1 ORDER BY 1;
+CALL reputation_run('leaderboards');
 -- A score's last board that is dropped takes its own at once; when no engine is left the job does it.
 INSERT INTO reputation.leaderboard_cache SELECT 'builders', period, position, rank, user_id, score, reached_at, '2026-01-01 03:00:00+00'
 FROM reputation.leaderboard_cache WHERE board = 'points' AND position = 1;
