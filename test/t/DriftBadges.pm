@@ -106,6 +106,10 @@ sub setup
 		CREATE FUNCTION note_peak() RETURNS trigger LANGUAGE plpgsql AS \$\$ BEGIN
 			INSERT INTO public.peak SELECT u.birth, m.metric, m.value FROM (SELECT NEW.*) u
 				CROSS JOIN LATERAL (VALUES @{[own_metrics($name)]}) AS m (metric, value) WHERE m.value > 0;
+			-- One who is not new comes from another partition, without badges.
+			IF TG_OP = 'INSERT' THEN
+				INSERT INTO public.forgotten VALUES (NEW.birth);
+			END IF;
 			RETURN NULL; END \$\$;
 		CREATE FUNCTION note_limit() RETURNS trigger LANGUAGE plpgsql AS
 			\$\$ BEGIN INSERT INTO public.limits VALUES (NEW.slug, NEW.threshold); RETURN NULL; END \$\$;
