@@ -346,7 +346,7 @@ COMMENT ON FUNCTION @extschema@.leaderboard_drop(text) IS
 CREATE FUNCTION @extschema@.calculate_user_rank(uid anycompatible, period text DEFAULT 'all_time', board text DEFAULT 'points') RETURNS bigint
 LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'reputation_calculate_user_rank';
 COMMENT ON FUNCTION @extschema@.calculate_user_rank(anycompatible, text, text) IS
-'A user''s exact rank on a board (1: the first) in a period (all_time, weekly, daily); null when the user is not on it, which in weekly and daily takes more than 0 points. P0002 unknown user; 22P02 malformed id; 22023 no such board or period; 22004 null argument; 55000 engine not attached.';
+'A user''s exact rank on a board (1: the first) in a period (all_time, weekly, daily); null when the user is not on it, which in weekly and daily takes more than 0 points. P0002 unknown user; 22P02 malformed id; 22023 no such board or period; 22004 null argument; 55000 engine not attached; 40001 the board was made after the query began; 54000 this transaction has changed more scores than it can remember; XX001 the ranks are not made yet after a restore, or spoilt.';
 
 CREATE FUNCTION reputation.board_place(
 	uid anycompatible, period text, board text,
