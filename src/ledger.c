@@ -14,13 +14,16 @@
  * of the ledger: another one that forgets that user. award_points() and
  * revoke_points() hold the user's row (FOR KEY SHARE) to their commit, so a DELETE
  * comes before them, and there is no such user any more, or after them, and sees
- * their row: in READ COMMITTED, for the statements here take new snapshots.
+ * their row: in READ COMMITTED, for the statements here take new snapshots. So do units
+ * that give badges. A transaction whose snapshot is older than such a row cannot take it
+ * along: it fails (40001), as with a foreign key, and has to be tried again.
  *
  * A row that moves to another partition is deleted here and inserted there. When
  * the statement is over there is such a user, so the ledger stays.
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "engine.h"
 #include "engines.h"
@@ -42,8 +45,37 @@ user_exists(const EngineDescriptor *descriptor, const char *key)
 }
 
 /*
+ * How many rows there are of a user, told apart from others as many: those of the ledger go
+ * all at once, and the ids of later ones are other ones.
+ */
+static const char count_rows[] =
+"SELECT pg_catalog.concat_ws(' ', pg_catalog.count(*), pg_catalog.max(l.id), "
+"(SELECT pg_catalog.count(*) FROM reputation.user_badge h WHERE h.user_id = $1)) "
+"FROM reputation.point_ledger l WHERE l.user_id = $1";
+
+/* 40001 when the transaction's snapshot does not show the user's rows as they are. */
+static void
+require_latest_rows(const char *key)
+{
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(key)};
+	char	   *seen;
+
+	spi_exec(count_rows, 1, types, values, NULL);
+	seen = spi_text(0, 1);
+	spi_latest(count_rows, 1, types, values);
+	if (strcmp(seen, spi_text(0, 1)) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("could not serialize access due to concurrent update"),
+				 errdetail("The ledger or the badges of user \"%s\" were changed after the transaction's snapshot was taken.",
+						   key),
+				 errhint("The transaction might succeed if retried.")));
+}
+
+/*
  * ledger_follow -- the user's row was deleted (new_key NULL), or has another id;
- * users: the engine whose users table that is; partition: from a partition. fcinfo is
+ * users: the engine whose users table that is; partition: from a partition. 40001 as above. fcinfo is
  * the trigger function's, whose owner has the right to change the ledger.
  */
 void
@@ -58,11 +90,16 @@ ledger_follow(FunctionCallInfo fcinfo, const EngineDescriptor *users, const char
 
 	spi_begin();
 	owner_enter(fcinfo, &outside);
-	if (spi_exec("SELECT 1 FROM reputation.point_ledger WHERE user_id = $1 UNION ALL "
-				 "SELECT 1 FROM reputation.user_badge WHERE user_id = $1 LIMIT 1", 1, types,
-				 values, NULL) > 0 &&
+	if ((IsolationUsesXactSnapshot() ||
+		 spi_exec("SELECT 1 FROM reputation.point_ledger WHERE user_id = $1 UNION ALL "
+				  "SELECT 1 FROM reputation.user_badge WHERE user_id = $1 LIMIT 1", 1, types,
+				  values, NULL) > 0) &&
 		(new_key != NULL || !partition || !user_exists(users, old_key)))
+	{
+		if (IsolationUsesXactSnapshot())
+			require_latest_rows(old_key);
 		spi_exec("SELECT reputation.follow_user($1, $2)", 2, types, values, nulls);
+	}
 	owner_leave(&outside);
 	spi_end();
 }

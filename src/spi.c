@@ -18,6 +18,7 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 typedef struct PlanEntry
@@ -135,6 +136,23 @@ uint64
 spi_read(const char *sql, int nargs, const Oid *types, const Datum *values, const char *nulls)
 {
 	return run(sql, nargs, types, values, nulls, true);
+}
+
+/*
+ * spi_latest -- spi_exec() of a query with a new snapshot in any transaction: it sees
+ * what a REPEATABLE READ one does not see yet.
+ */
+uint64
+spi_latest(const char *sql, int nargs, const Oid *types, const Datum *values)
+{
+	MemoryContext context = CurrentMemoryContext;
+	int			code = SPI_execute_snapshot(spi_plan(sql, nargs, types), (Datum *) values, NULL,
+											GetLatestSnapshot(), InvalidSnapshot, false, false, 0);
+
+	MemoryContextSwitchTo(context);
+	if (code < 0)
+		elog(ERROR, "SPI_execute_snapshot failed: %s", SPI_result_code_string(code));
+	return SPI_processed;
 }
 
 /*

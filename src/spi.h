@@ -18,6 +18,7 @@ extern uint64 spi_exec(const char *sql, int nargs, const Oid *types, const Datum
 					   const char *nulls);
 extern uint64 spi_read(const char *sql, int nargs, const Oid *types, const Datum *values,
 					   const char *nulls);
+extern uint64 spi_latest(const char *sql, int nargs, const Oid *types, const Datum *values);
 extern uint64 spi_once(const char *sql, int nargs, const Oid *types, const Datum *values,
 					   const char *nulls);
 extern void spi_utility(const char *sql);
