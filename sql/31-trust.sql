@@ -13,7 +13,7 @@ CREATE TABLE reputation.trust_scores (
 	computed_at			timestamptz	NOT NULL,
 	next_due_at			timestamptz
 ) WITH (fillfactor = 80);
-CREATE INDEX trust_scores_next_due_at ON reputation.trust_scores (next_due_at);
+CREATE INDEX trust_scores_next_due_at ON reputation.trust_scores (next_due_at) WHERE next_due_at IS NOT NULL;
 COMMENT ON TABLE reputation.trust_scores IS 'trust scores (0 to 100) with their parts (0 to 100) and badges';
 COMMENT ON COLUMN reputation.trust_scores.decay IS 'the factor of inactivity at computed_at; it falls while the rounded score stays';
 COMMENT ON COLUMN reputation.trust_scores.computed_at IS 'when something other than next_due_at was last written: at an event, or when time changed a part or a badge';

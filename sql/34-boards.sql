@@ -286,10 +286,16 @@ COMMENT ON FUNCTION reputation.board_rows(text, text, bigint, bigint) IS
 CREATE FUNCTION reputation.board_clean_cache() RETURNS void
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-	DELETE FROM reputation.leaderboard_cache c WHERE c.refreshed_at < reputation.clock() - interval '1 h';
+	WITH gone AS (
+		DELETE FROM reputation.leaderboard_cache c
+		WHERE (c.board, c.period) IN (SELECT o.board, o.period FROM reputation.leaderboard_cache o GROUP BY 1, 2
+			HAVING max(o.refreshed_at) < reputation.clock() - interval '1 h')
+		RETURNING c.board
+	)
+	SELECT reputation.board_touch(o.engine_id) FROM (SELECT DISTINCT b.engine_id FROM gone JOIN reputation.board b ON b.name = gone.board) o;
 END;
 COMMENT ON FUNCTION reputation.board_clean_cache() IS
-'Removes the cached rows that nobody refreshed for an hour: of a detached or suspended engine, or a dropped board, or because no worker and no job does.';
+'Removes the cached rows that nobody refreshed for an hour: of a detached or suspended engine, or a dropped board, or because no job did; those of an engine that works are made anew.';
 
 CREATE FUNCTION reputation.board_refresh(engine text, period text) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$

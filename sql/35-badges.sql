@@ -139,8 +139,9 @@ BEGIN
 	ON CONFLICT (revokes) DO NOTHING;
 
 	-- A bonus that was paid and not taken back is not paid again, whoever paid it. Where
-	-- somebody just took the key, the next snapshot has that row.
-	LOOP
+	-- somebody just took the key, the next snapshot has that row. Who is not paid in the end
+	-- (a trigger may refuse the row) comes again.
+	FOR i IN 1 .. 10 LOOP
 		WITH unpaid AS (
 			SELECT g.user_id, b.slug, b.name, b.bonus_points
 			FROM unnest(gained_by, gained) AS g (user_id, slug) JOIN reputation.badge b ON b.slug = g.slug

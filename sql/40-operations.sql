@@ -38,7 +38,8 @@ BEGIN
 	IF run_job.job_name = 'leaderboards' THEN
 		PERFORM reputation.board_clean_cache();
 	END IF;
-	FOR attached IN SELECT e.name FROM reputation.engine e WHERE run_job.job_name <> 'badges' OR e.name = 'badges' ORDER BY e.id LOOP
+	-- An engine of another database is being restored.
+	FOR attached IN SELECT e.name FROM reputation.engine e WHERE e.home = reputation.home() AND (run_job.job_name <> 'badges' OR e.name = 'badges') ORDER BY e.id LOOP
 		IF run_job.job_name <> 'leaderboards' THEN
 			PERFORM reputation.sweep_start(attached.name, run_job.job_name, run_job.trigger);
 			CONTINUE;

@@ -404,9 +404,30 @@ process_step(List *all, List *engines, bool fold, bool first, int64 limit, int64
 	return worked;
 }
 
+/* Those of the engines that are among others. */
+static List *
+those_among(const List *engines, const List *others)
+{
+	List	   *result = NIL;
+	ListCell   *cell;
+
+	foreach(cell, engines)
+	{
+		const Engine *engine = lfirst(cell);
+		ListCell   *other;
+
+		foreach(other, others)
+		{
+			if (((const Engine *) lfirst(other))->descriptor == engine->descriptor)
+				result = lappend(result, lfirst(cell));
+		}
+	}
+	return result;
+}
+
 /*
  * reputation_process(engine, max_users) -- drains what is due in the calling
- * transaction.
+ * transaction; nothing of an engine that is being restored.
  */
 Datum
 reputation_process(PG_FUNCTION_ARGS)
@@ -416,6 +437,7 @@ reputation_process(PG_FUNCTION_ARGS)
 	int64		done = 0;
 	int			settings;
 	List	   *all;
+	List	   *present;
 	List	   *engines;
 	ListCell   *cell;
 	bool		skipped;
@@ -428,8 +450,9 @@ reputation_process(PG_FUNCTION_ARGS)
 	engines = api_engines(name);
 	if (!skipped)
 		sweep_where_lost(all);
-	sweep_where_moved(all);
-	sweep_where_reshaped(all, true);
+	present = sweep_where_moved(all);
+	engines = those_among(engines, present);
+	sweep_where_reshaped(present, true);
 	foreach(cell, engines)
 	{
 		queue_rebase(lfirst(cell));

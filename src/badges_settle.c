@@ -58,11 +58,11 @@
 
 #include "badges.h"
 #include "catalog/pg_type.h"
+#include "shmem.h"
 #include "spi.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "shmem.h"
 
 /*
  * badges_slugs -- the slugs of a signal, in their order as bytes; returns how many.
@@ -223,7 +223,7 @@ settle(Engine *engine, Score *scores, int count)
 		if (scores[i].stored && score_apart_differs(&scores[i]))
 			users[nusers++] = scores[i].user;
 	}
-	if (nusers == 0)
+	if (nusers == 0 && count > 0)
 		return;
 
 	nheld = hold_users(engine, users, nusers, &held);

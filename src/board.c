@@ -121,14 +121,14 @@ try_refresh(const EngineDescriptor *d, int period, int tree)
 	if (error == NULL || error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
 		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED)
 		return;
-	if (error_is_transient(error))
+	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_TO_CATEGORY(ERRCODE_QUERY_CANCELED))
 		ReThrowError(error);
 	retry_at[tree] = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), REFRESH_RETRY_MS);
 	ereport(WARNING,
 			(errcode(error->sqlerrcode),
 			 errmsg("the first of the boards over \"%s\" could not be cached", d->name),
 			 errdetail("%s", error->message),
-			 errhint("See reputation_status().")));
+			 errhint("reputation_status() and reputation_verify() may tell more.")));
 }
 
 /*

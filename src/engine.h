@@ -74,7 +74,10 @@ typedef struct EngineApart
 {
 	const char *name;			/* of the table, for verify */
 
-	/* Makes it as it shall be, of computed users whose lanes are held; says who is changed. */
+	/*
+	 * Makes it as it shall be, of computed users whose lanes are held; says who is changed. Of
+	 * nobody raises what it would of somebody.
+	 */
 	void		(*settle) (struct Engine *engine, struct Score *scores, int count);
 } EngineApart;
 

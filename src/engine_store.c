@@ -371,6 +371,8 @@ engine_probe(Engine *engine)
 	engine_compute(engine, NULL, 0, &none);
 	if (engine->cached_column != NULL)
 		store_cached(engine, &none, 0, false);
+	if (engine->descriptor->apart != NULL)
+		engine->descriptor->apart->settle(engine, none, 0);
 }
 
 /*

@@ -385,5 +385,17 @@ SELECT badges_detach();
 -- Users that are gone are in nobody's way.
 DROP TABLE customers CASCADE;
 SELECT badges_attach('users') IS NOT NULL AS attached;
+-- A right that was taken away is the engine's failure, and makes nobody a dead letter.
+SELECT points_detach();
+SELECT reputation_process() >= 0 AS computed;
+REVOKE UPDATE ON users FROM regress_app;
+INSERT INTO users (id, wins) VALUES (70, 7);
+SELECT reputation_process();
+SELECT count(*) FROM reputation.dead_letter;
+GRANT UPDATE ON users TO regress_app;
+SELECT badges_attach('users') IS NOT NULL AS attached;
+SELECT reputation_process() > 0 AS computed;
+SELECT user_id, slug FROM reputation.user_badge WHERE user_id = '70';
+SELECT user_id, item, expected FROM reputation_verify('badges') ORDER BY 1;
 RESET client_min_messages;
 CALL test.clean('badges');

@@ -63,10 +63,15 @@ my $units = $node->safe_psql('repaid', q{SELECT sum(units) FROM reputation.worke
 	WHERE datname = 'repaid'});
 wait_until($node, 'repaid', qq{SELECT sum(units) > $units + 2 FROM reputation.workers() w JOIN pg_database d ON d.oid = w.database
 	WHERE datname = 'repaid'}, 'the worker looks at it');
+is($node->safe_psql('repaid', 'SELECT reputation_process()'), '0', 'so does a session');
+reload_with($node, 'reputation.workers' => 0);
+wait_until($node, 'repaid', 'SELECT count(*) = 0 FROM reputation.workers()', 'there is no worker to leave it to');
+$node->safe_psql('repaid', q{CALL reputation_run('badges')});
 is($node->safe_psql('repaid', q{SELECT (SELECT count(*) FROM reputation.user_badge), (SELECT count(*) FROM reputation.point_ledger),
-	(SELECT count(*) FROM reputation.points_scores), (SELECT count(*) FROM reputation.job)}), '0|0|0|0', 'it leaves it alone');
+	(SELECT count(*) FROM reputation.points_scores), (SELECT count(*) FROM reputation.job)}), '0|0|0|0', 'nobody computes anything');
 is($node->safe_psql('repaid', 'SELECT id, job_name, scope, status, fed FROM reputation.job_runs ORDER BY id'), $runs, 'starts and feeds no run');
 is($node->safe_psql('repaid', 'SELECT count(*) FROM reputation.schedule WHERE next_run_at < now()'), '3', 'nor a scheduled job');
+reload_with($node, 'reputation.workers' => 1);
 command('pg_restore, the ledger', 'pg_restore', '-L', $node->basedir . '/second.list', '-d', $node->connstr('repaid'), $dump);
 command('pg_restore, after the data', 'pg_restore', '--section=post-data', '-d', $node->connstr('repaid'), $dump);
 wait_until($node, 'repaid', q{SELECT count(DISTINCT scope) = 2 FROM reputation.job_runs
