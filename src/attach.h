@@ -84,6 +84,8 @@ typedef struct AttachSpec
 
 extern char *attach_argument(FunctionCallInfo fcinfo, int argno, const char *name);
 extern void attach_resolve(FunctionCallInfo fcinfo, AttachSpec *spec);
+extern void attach_wrong_type(const AttachTable *table, const AttachColumn *column,
+							  const char *wanted) pg_attribute_noreturn();
 extern AttachColumn *attach_column(AttachTable *table, const char *name);
 extern void attach_require_comparable(AttachTable *table, const char *name,
 									  AttachTable *other_table, const char *other_name);

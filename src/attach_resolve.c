@@ -42,6 +42,20 @@ attach_argument(FunctionCallInfo fcinfo, int argno, const char *name)
 }
 
 /*
+ * attach_wrong_type -- raises 42804: a column is of a type that it cannot be.
+ */
+void
+attach_wrong_type(const AttachTable *table, const AttachColumn *column, const char *wanted)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DATATYPE_MISMATCH),
+			 errmsg("column %s of %s is of type %s", column->actual, table->qualified,
+					format_type_be(column->type)),
+			 errdetail("As \"%s\" it must be %s.", column->name, wanted),
+			 errhint("Name another column in \"columns\", or null for none.")));
+}
+
+/*
  * attach_column -- a table's column by the engine's name for it.
  */
 AttachColumn *

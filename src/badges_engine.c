@@ -128,24 +128,12 @@ const EngineDescriptor badges_engine = {
 	.apart = &badges_apart
 };
 
-/* 42804: a column is of a type that it cannot be. */
-static void
-wrong_type(AttachTable *table, AttachColumn *column, const char *wanted)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_DATATYPE_MISMATCH),
-			 errmsg("column %s of %s is of type %s", column->actual, table->qualified,
-					format_type_be(column->type)),
-			 errdetail("As \"%s\" it must be %s.", column->name, wanted),
-			 errhint("Name another column in \"columns\", or null for none.")));
-}
-
 /* A column of the users table as a number. */
 static char *
 number_expression(AttachTable *users, AttachColumn *column)
 {
 	if (column->type != INT2OID && column->type != INT4OID && column->type != INT8OID)
-		wrong_type(users, column, "an integer");
+		attach_wrong_type(users, column, "an integer");
 	return psprintf("coalesce(u.%s, 0)::bigint", column->actual);
 }
 
@@ -159,7 +147,7 @@ flag_expression(AttachTable *users, AttachColumn *column)
 	if (column->type == BOOLOID || strcmp(column->name, "wallet") == 0)
 		return trust_presence(column);
 	if (TypeCategory(column->type) != TYPCATEGORY_DATETIME)
-		wrong_type(users, column, "a boolean or a time");
+		attach_wrong_type(users, column, "a boolean or a time");
 	return psprintf("u.%s IS NOT NULL", column->actual);
 }
 
@@ -200,7 +188,7 @@ signals_query(AttachSpec *spec)
 		if (table != NULL)
 		{
 			if (column->actual != NULL && column->type != BOOLOID)
-				wrong_type(table, column, "a boolean");
+				attach_wrong_type(table, column, "a boolean");
 			value = psprintf("of_%s.n", name);
 			appendStringInfo(&from, " CROSS JOIN LATERAL (SELECT count(*) AS n FROM %s t "
 							 "WHERE t.%s = %s%s) of_%s", table->qualified,

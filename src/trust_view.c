@@ -28,18 +28,6 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
-/* 42804: the column is of a type that its input cannot be. */
-static void
-wrong_type(AttachTable *table, AttachColumn *column, const char *wanted)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_DATATYPE_MISMATCH),
-			 errmsg("column %s of %s is of type %s", column->actual, table->qualified,
-					format_type_be(column->type)),
-			 errdetail("As the input \"%s\" it must be %s.", column->name, wanted),
-			 errhint("Name another column in \"columns\", or null for none.")));
-}
-
 static bool
 is_json(const AttachColumn *column)
 {
@@ -112,7 +100,7 @@ element_count(AttachTable *table, const char *name)
 	else if (TypeCategory(column->type) == TYPCATEGORY_STRING)
 		elements = "string_to_table(u.%1$s::text, ',')";
 	else
-		wrong_type(table, column, "an array, a JSON array or a comma list");
+		attach_wrong_type(table, column, "an array, a JSON array or a comma list");
 	return psprintf("(SELECT count(*) FROM %s AS e(e) WHERE %s)",
 					psprintf(elements, column->actual), filled);
 }
@@ -128,7 +116,7 @@ verified(AttachTable *table, const char *name)
 	if (column->type == BOOLOID)
 		return psprintf("coalesce(u.%s, false)", column->actual);
 	if (TypeCategory(column->type) != TYPCATEGORY_DATETIME)
-		wrong_type(table, column, "a boolean, or a time that counts when it is set");
+		attach_wrong_type(table, column, "a boolean, or a time that counts when it is set");
 	return psprintf("u.%s IS NOT NULL", column->actual);
 }
 
@@ -144,7 +132,7 @@ as_time(AttachTable *table, AttachColumn *column, const char *expression)
 	if (column->type == TIMESTAMPOID)
 		return psprintf("(%s AT TIME ZONE 'UTC')", expression);
 	if (column->type != DATEOID)
-		wrong_type(table, column, "a time");
+		attach_wrong_type(table, column, "a time");
 	return psprintf("CASE WHEN %1$s > make_date(294276, 12, 31) THEN 'infinity'::timestamptz "
 					"ELSE (%1$s::timestamp AT TIME ZONE 'UTC') END", expression);
 }
