@@ -104,7 +104,7 @@ END;
 COMMENT ON FUNCTION reputation.rank_untracked() IS
 'The triggers that keep the rank trees of boards and are missing, disabled, or do not always fire.';
 
-CREATE FUNCTION reputation.board_track(engine text) RETURNS void
+CREATE FUNCTION reputation.board_track(engine text) RETURNS boolean
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	e record;
@@ -124,11 +124,13 @@ BEGIN
 		END LOOP;
 		PERFORM reputation.rank_attach(relation, VARIADIC e.id::text || CASE WHEN windows THEN '{all_time,weekly,daily}'::text[] ELSE '{score}' END);
 		PERFORM reputation.rank_make(board_track.engine);
+		RETURN true;
 	END IF;
+	RETURN false;
 END
 $$;
 COMMENT ON FUNCTION reputation.board_track(text) IS
-'Makes what boards over the scores of an engine need, unless it is there: an index, triggers that always fire, and the rank trees.';
+'Makes what boards over the scores of an engine need, unless it is there: an index, triggers that always fire, and with them the rank trees; were those made?';
 
 CREATE FUNCTION reputation.board_make_engine(name text, zone text) RETURNS int
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -268,8 +270,9 @@ DECLARE
 	of_engine text;
 BEGIN
 	FOR of_engine IN SELECT e.name FROM reputation.engines() e WHERE e.name IN (SELECT b.engine FROM reputation.board b) ORDER BY e.id LOOP
-		PERFORM reputation.board_track(of_engine);
-		PERFORM reputation.rank_make(of_engine);
+		IF NOT reputation.board_track(of_engine) THEN
+			PERFORM reputation.rank_make(of_engine);
+		END IF;
 	END LOOP;
 END
 $$;

@@ -91,13 +91,20 @@ END;
 COMMENT ON FUNCTION reputation.badges_due(text, bigint, bigint, bigint, bigint, boolean, boolean) IS
 'The slugs of the badges that a user with these metrics shall have: whose threshold is reached, or that were earned once and are for good. Awards, the hourly check, preview and verify all go by it.';
 
+CREATE FUNCTION reputation.badge_has_key(slug text, source_key text) RETURNS boolean
+LANGUAGE sql IMMUTABLE
+-- Without settings of its own, so that it is inlined.
+RETURN source_key = 'badge:' || slug OR starts_with(source_key, 'badge:' || slug || ':');
+COMMENT ON FUNCTION reputation.badge_has_key(text, text) IS
+'Is a bonus of a badge paid under that key, or may it have been?';
+
 CREATE FUNCTION reputation.badge_paid(user_id text, slug text) RETURNS TABLE (points bigint, source_key text)
 LANGUAGE sql STABLE
 -- Without settings of its own, so that it is inlined.
 BEGIN ATOMIC
 	SELECT l.points, l.source_key FROM reputation.point_ledger l
 	WHERE l.user_id = badge_paid.user_id AND l.source_key LIKE 'badge:%'
-		AND (l.source_key = 'badge:' || badge_paid.slug OR starts_with(l.source_key, format('badge:%s:', badge_paid.slug)))
+		AND reputation.badge_has_key(badge_paid.slug, l.source_key)
 		AND NOT EXISTS (SELECT FROM reputation.point_ledger r WHERE r.revokes = l.id)
 	ORDER BY l.id LIMIT 1;
 END;
@@ -111,7 +118,7 @@ BEGIN ATOMIC
 	SELECT k.key
 	FROM (SELECT count(*) AS used FROM reputation.point_ledger l
 		WHERE l.user_id = badge_key.user_id AND l.source_key LIKE 'badge:%'
-			AND (l.source_key = 'badge:' || badge_key.slug OR starts_with(l.source_key, format('badge:%s:', badge_key.slug)))) t
+			AND reputation.badge_has_key(badge_key.slug, l.source_key)) t
 	CROSS JOIN LATERAL generate_series(1, t.used + 1) AS n (n)
 	CROSS JOIN LATERAL (SELECT format('badge:%s%s', badge_key.slug, ':' || nullif(n.n, 1)) AS key) k
 	WHERE NOT EXISTS (SELECT FROM reputation.point_ledger o WHERE o.user_id = badge_key.user_id AND o.source_key = k.key)

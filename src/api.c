@@ -404,27 +404,6 @@ process_step(List *all, List *engines, bool fold, bool first, int64 limit, int64
 	return worked;
 }
 
-/* Those of the engines that are among others. */
-static List *
-those_among(const List *engines, const List *others)
-{
-	List	   *result = NIL;
-	ListCell   *cell;
-
-	foreach(cell, engines)
-	{
-		const Engine *engine = lfirst(cell);
-		ListCell   *other;
-
-		foreach(other, others)
-		{
-			if (((const Engine *) lfirst(other))->descriptor == engine->descriptor)
-				result = lappend(result, lfirst(cell));
-		}
-	}
-	return result;
-}
-
 /*
  * reputation_process(engine, max_users) -- drains what is due in the calling
  * transaction; nothing of an engine that is being restored.
@@ -451,7 +430,9 @@ reputation_process(PG_FUNCTION_ARGS)
 	if (!skipped)
 		sweep_where_lost(all);
 	present = sweep_where_moved(all);
-	engines = those_among(engines, present);
+	/* All, even if they have just come home. */
+	if (present != all)
+		engines = sweep_at_home(engines);
 	sweep_where_reshaped(present, true);
 	foreach(cell, engines)
 	{

@@ -99,21 +99,34 @@ report_differences(Engine *engine, Score *scores, int count, void *arg)
 	}
 }
 
-/* Score rows of users that do not exist. */
+/* What a table has of users that do not exist; shown is an aggregate of their rows. */
 static void
-report_orphans(Engine *engine, Report *to)
+report_nobodys(Engine *engine, const char *table, const char *shown, Report *to)
 {
 	uint64		count = engine_read(engine,
-									psprintf("SELECT s.user_id, s.score::text "
-											 "FROM reputation.%s s WHERE NOT EXISTS "
-											 "(SELECT FROM %s t WHERE t.%s::text COLLATE \"C\" = s.user_id)",
-											 engine->descriptor->score_table,
+									psprintf("SELECT s.user_id, %s::text FROM reputation.%s s "
+											 "WHERE NOT EXISTS (SELECT FROM %s t "
+											 "WHERE t.%s::text COLLATE \"C\" = s.user_id) "
+											 "GROUP BY s.user_id", shown, table,
 											 engine->users_name, engine->users_key),
 									0, NULL, NULL);
 
 	for (uint64 row = 0; row < count; row++)
-		report(to, engine, spi_text(row, 1), engine->descriptor->score_table, spi_text(row, 2),
-			   NULL);
+		report(to, engine, spi_text(row, 1), table, spi_text(row, 2), NULL);
+}
+
+/*
+ * Score rows of users that do not exist, and what is kept apart of such. That cannot be
+ * computed again, so repair leaves it. (The ledger may have rows of nobody.)
+ */
+static void
+report_orphans(Engine *engine, Report *to)
+{
+	const EngineApart *apart = engine->descriptor->apart;
+
+	report_nobodys(engine, engine->descriptor->score_table, "min(s.score)", to);
+	if (apart != NULL)
+		report_nobodys(engine, apart->name, apart->shown, to);
 }
 
 /* Triggers that keep the trees of an engine's boards, and do not always fire; returns how many. */
@@ -130,25 +143,6 @@ report_untracked(const Engine *engine, Report *to)
 		report(to, engine, NULL, psprintf("trigger %s", spi_text(row, 1)),
 			   spi_text(row, 2), "fires always");
 	return count;
-}
-
-/*
- * What is kept apart of users that do not exist. It cannot be computed again, so
- * repair leaves it. (The ledger may have rows of nobody.)
- */
-static void
-report_apart_orphans(Engine *engine, Report *to)
-{
-	const char *apart = engine->descriptor->apart ? engine->descriptor->apart->name : NULL;
-	uint64		count = apart == NULL ? 0 :
-	engine_read(engine, psprintf("SELECT a.user_id, array_agg(a.slug ORDER BY a.slug)::text "
-								 "FROM reputation.%s a WHERE NOT EXISTS "
-								 "(SELECT FROM %s t WHERE t.%s::text COLLATE \"C\" = a.user_id) "
-								 "GROUP BY a.user_id", apart, engine->users_name,
-								 engine->users_key), 0, NULL, NULL);
-
-	for (uint64 row = 0; row < count; row++)
-		report(to, engine, spi_text(row, 1), apart, spi_text(row, 2), NULL);
 }
 
 typedef struct TreeReport
@@ -191,7 +185,6 @@ reputation_verify(PG_FUNCTION_ARGS)
 	{
 		engine_scan(lfirst(cell), report_differences, &to);
 		report_orphans(lfirst(cell), &to);
-		report_apart_orphans(lfirst(cell), &to);
 		(void) report_untracked(lfirst(cell), &to);
 		rank_verify(lfirst(cell), report_tree, &(TreeReport) {&to, lfirst(cell)});
 	}
@@ -225,7 +218,7 @@ track_again(Engine *engine)
 	Datum		values[] = {CStringGetTextDatum(engine->descriptor->name)};
 
 	spi_exec("SELECT reputation.board_track($1)", 1, types, values, NULL);
-	return engine->descriptor->windows ? BOARD_PERIODS : 1;
+	return engine_periods(engine->descriptor);
 }
 
 /*

@@ -138,8 +138,7 @@ number_expression(AttachTable *users, AttachColumn *column)
 }
 
 /*
- * The same as a boolean: beta may be a time that is set, wallet a text that is not
- * empty, or anything else that is set; what another type has for empty is not known here.
+ * The same as a boolean: beta may be a time that is set, wallet anything that is not empty.
  */
 static char *
 flag_expression(AttachTable *users, AttachColumn *column)

@@ -202,6 +202,12 @@ compare_texts(const void *a, const void *b)
 	return strcmp(*(char *const *) a, *(char *const *) b);
 }
 
+static bool
+is_to_settle(const Score *score)
+{
+	return score->stored && score_apart_differs(score);
+}
+
 /*
  * Gives and takes what the users gain and lose, whose lanes are held. Those who cannot be
  * held are not stored.
@@ -220,7 +226,7 @@ settle(Engine *engine, Score *scores, int count)
 
 	for (int i = 0; i < count; i++)
 	{
-		if (scores[i].stored && score_apart_differs(&scores[i]))
+		if (is_to_settle(&scores[i]))
 			users[nusers++] = scores[i].user;
 	}
 	if (nusers == 0 && count > 0)
@@ -230,7 +236,7 @@ settle(Engine *engine, Score *scores, int count)
 	qsort(held, nheld, sizeof(char *), compare_texts);
 	for (int i = 0; i < count; i++)
 	{
-		if (scores[i].stored && score_apart_differs(&scores[i]))
+		if (is_to_settle(&scores[i]))
 			scores[i].stored = scores[i].changed =
 				bsearch(&scores[i].user, held, nheld, sizeof(char *), compare_texts) != NULL;
 	}
@@ -246,5 +252,6 @@ settle(Engine *engine, Score *scores, int count)
 
 const EngineApart badges_apart = {
 	.name = "user_badge",
+	.shown = "array_agg(s.slug ORDER BY s.slug)",
 	.settle = settle
 };

@@ -45,12 +45,6 @@ PG_FUNCTION_INFO_V1(reputation_rank_make);
 PG_FUNCTION_INFO_V1(reputation_rank_drop);
 PG_FUNCTION_INFO_V1(reputation_board_touch);
 
-static int
-periods_of(const EngineDescriptor *d)
-{
-	return d->windows ? BOARD_PERIODS : 1;
-}
-
 /* May a tree's top have changed since it was cached, and may it be looked at? */
 static bool
 wants_refresh(int tree)
@@ -71,7 +65,7 @@ board_caches_are_stale(const List *engines)
 	{
 		const EngineDescriptor *d = ((const Engine *) lfirst(cell))->descriptor;
 
-		for (int period = 0; period < periods_of(d); period++)
+		for (int period = 0; period < engine_periods(d); period++)
 		{
 			if (wants_refresh(rank_tree_of(d->id, period)))
 				return true;
@@ -145,7 +139,7 @@ board_refresh_caches(List *engines, bool all)
 	{
 		const EngineDescriptor *d = ((const Engine *) lfirst(cell))->descriptor;
 
-		for (int period = 0; period < periods_of(d); period++)
+		for (int period = 0; period < engine_periods(d); period++)
 		{
 			int			tree = rank_tree_of(d->id, period);
 
@@ -171,7 +165,7 @@ board_fold_deltas(List *engines)
 	{
 		const EngineDescriptor *d = ((const Engine *) lfirst(cell))->descriptor;
 
-		for (int period = 0; period < periods_of(d); period++)
+		for (int period = 0; period < engine_periods(d); period++)
 		{
 			RankSource	source;
 
@@ -186,6 +180,20 @@ board_fold_deltas(List *engines)
 	return any;
 }
 
+/* Does something with each of the trees of the engine that the argument names. 22023. */
+static void
+for_each_tree(FunctionCallInfo fcinfo, void (*act) (const RankSource *source))
+{
+	const EngineDescriptor *d = engine_descriptor(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+
+	for (int period = 0; period < engine_periods(d); period++)
+	{
+		RankSource	source = rank_source(d, period);
+
+		act(&source);
+	}
+}
+
 /*
  * reputation.rank_rebuild(engine) -- has the trees of an engine made anew when the
  * transaction commits.
@@ -193,14 +201,7 @@ board_fold_deltas(List *engines)
 Datum
 reputation_rank_rebuild(PG_FUNCTION_ARGS)
 {
-	const EngineDescriptor *d = engine_descriptor(text_to_cstring(PG_GETARG_TEXT_PP(0)));
-
-	for (int period = 0; period < periods_of(d); period++)
-	{
-		RankSource	source = rank_source(d, period);
-
-		rank_request_rebuild(&source);
-	}
+	for_each_tree(fcinfo, rank_request_rebuild);
 	PG_RETURN_VOID();
 }
 
@@ -210,14 +211,7 @@ reputation_rank_rebuild(PG_FUNCTION_ARGS)
 Datum
 reputation_rank_make(PG_FUNCTION_ARGS)
 {
-	const EngineDescriptor *d = engine_descriptor(text_to_cstring(PG_GETARG_TEXT_PP(0)));
-
-	for (int period = 0; period < periods_of(d); period++)
-	{
-		RankSource	source = rank_source(d, period);
-
-		rank_make(&source);
-	}
+	for_each_tree(fcinfo, rank_make);
 	PG_RETURN_VOID();
 }
 

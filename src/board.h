@@ -49,6 +49,8 @@ extern bool board_fold_deltas(List *engines);
 extern void board_open(FunctionCallInfo fcinfo, int board_arg, int period_arg, Board *board);
 extern void board_close(Board *board);
 extern const char *board_column(const Board *board);
+extern const char *board_score_argument(const Board *board);
+extern char *board_equals(const Board *board, const char *sign);
 
 /* rank_read.c */
 extern bool rank_find_user(FunctionCallInfo fcinfo, const Board *board, bool all, char **key,

@@ -134,7 +134,7 @@ find_board(FunctionCallInfo fcinfo, text * name, const Engine **engine)
 static int
 find_period(const EngineDescriptor *d, const char *board, const text * name)
 {
-	for (int i = 0; i < (d->windows ? BOARD_PERIODS : 1); i++)
+	for (int i = 0; i < engine_periods(d); i++)
 	{
 		if (text_is(name, board_periods[i], strlen(board_periods[i])))
 			return i;
@@ -288,10 +288,30 @@ board_close(Board *board)
 }
 
 /*
+ * board_equals -- a condition: who has the score $1 and comes before the time $2 and the
+ * key $3 (sign <), or after (>).
+ */
+char *
+board_equals(const Board *board, const char *sign)
+{
+	return psprintf("%s = %s AND (%s, user_id) %s ($2, $3 COLLATE \"C\")", board_column(board),
+					board_score_argument(board), board->engine->descriptor->reached, sign);
+}
+
+/*
+ * board_score_argument -- $1, a bigint, in the type of the board's column.
+ */
+const char *
+board_score_argument(const Board *board)
+{
+	return board->engine->descriptor->windows ? "$1" : "$1::int";
+}
+
+/*
  * board_column -- the column of the score table that the board goes by.
  */
 const char *
 board_column(const Board *board)
 {
-	return board->engine->descriptor->windows ? board_periods[board->period] : "score";
+	return engine_period_column(board->engine->descriptor, board->period);
 }

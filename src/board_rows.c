@@ -284,13 +284,8 @@ read_near(const Board *board, const char *key, const Standing *standing, bool sa
 	Datum		values[] = {Int64GetDatum(standing->score),
 		TimestampTzGetDatum(standing->reached), CStringGetTextDatum(key),
 	Int64GetDatum(limit)};
-	const char *sign = above ? "<" : ">";
-	const char *column = board_column(board);
-	const char *type = board->engine->descriptor->windows ? "" : "::int";
-	char	   *condition = same ?
-	psprintf("%s = $1%s AND (%s, user_id) %s ($2, $3 COLLATE \"C\")", column, type,
-			 board->engine->descriptor->reached, sign) :
-	psprintf("%s %s $1%s", column, above ? ">" : "<", type);
+	char	   *condition = same ? board_equals(board, above ? "<" : ">") :
+	psprintf("%s %s %s", board_column(board), above ? ">" : "<", board_score_argument(board));
 
 	return spi_read(psprintf("%s LIMIT $4", rows_query(board, condition, above)), 4, types, values,
 					NULL);

@@ -73,6 +73,7 @@ struct Score;
 typedef struct EngineApart
 {
 	const char *name;			/* of the table, for verify */
+	const char *shown;			/* what that shows of a user: an aggregate of the table s */
 
 	/*
 	 * Makes it as it shall be, of computed users whose lanes are held; says who is changed. Of
@@ -119,6 +120,20 @@ typedef struct EngineDescriptor
 /* The periods of a board are columns of a score table that has windows. */
 #define BOARD_PERIODS 3
 extern const char *const board_periods[BOARD_PERIODS];
+
+/* How many of the periods an engine's scores have. */
+static inline int
+engine_periods(const EngineDescriptor *engine)
+{
+	return engine->windows ? BOARD_PERIODS : 1;
+}
+
+/* The column of the score table for one of them. */
+static inline const char *
+engine_period_column(const EngineDescriptor *engine, int period)
+{
+	return engine->windows ? board_periods[period] : "score";
+}
 
 /* An attached engine: its descriptor, its row, its active algorithm. */
 typedef struct Engine

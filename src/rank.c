@@ -125,7 +125,7 @@ compute_ranks(const RankRun *run)
 					   "FROM reputation.%5$s) r ON r.user_id = t.%2$s::text COLLATE \"C\" "
 					   "WHERE t.%3$s IS DISTINCT FROM r.rank",
 					   engine->users_name, engine->users_key, engine->rank_column,
-					   engine->descriptor->windows ? board_periods[0] : "score",
+					   engine_period_column(engine->descriptor, 0),
 					   engine->descriptor->score_table);
 	else
 		sql = psprintf("SELECT r.id, r.rank FROM (SELECT %2$s::text AS id, %4$s AS stored, "

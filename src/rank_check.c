@@ -48,7 +48,7 @@ rank_source(const EngineDescriptor *engine, int period)
 	RankSource	source = {
 		.tree = rank_tree_of(engine->id, period),
 		.relation = relation,
-		.column = get_attnum(relation, engine->windows ? board_periods[period] : "score"),
+		.column = get_attnum(relation, engine_period_column(engine, period)),
 		.positive = period > 0
 	};
 
@@ -342,7 +342,7 @@ rank_verify(const Engine *engine, RankReport report, void *arg)
 												  ALLOCSET_DEFAULT_SIZES);
 	MemoryContext before = MemoryContextSwitchTo(context);
 
-	for (int i = 0; i < (d->windows ? BOARD_PERIODS : 1); i++)
+	for (int i = 0; i < engine_periods(d); i++)
 	{
 		RankSource	source = rank_source(d, i);
 

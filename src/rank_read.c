@@ -165,11 +165,9 @@ rank_count_before(FunctionCallInfo fcinfo, const Board *board, const char *key,
 
 	spi_begin();
 	owner_enter(fcinfo, &outside);
-	spi_read(psprintf("SELECT count(*) FROM reputation.%1$s WHERE %2$s = $1%4$s "
-					  "AND (%3$s, user_id) < ($2, $3 COLLATE \"C\")",
-					  board->engine->descriptor->score_table, board_column(board),
-					  board->engine->descriptor->reached,
-					  board->engine->descriptor->windows ? "" : "::int"), 3, types, values, NULL);
+	spi_read(psprintf("SELECT count(*) FROM reputation.%s WHERE %s",
+					  board->engine->descriptor->score_table, board_equals(board, "<")), 3, types,
+			 values, NULL);
 	before = spi_int(0, 1, NULL);
 	owner_leave(&outside);
 	spi_end();
