@@ -3,10 +3,12 @@
 CREATE TABLE reputation.builder_scores (
 	user_id				text		COLLATE "C" PRIMARY KEY,
 	score				int			NOT NULL,
+	reached_at			timestamptz	NOT NULL,
 	algorithm_version	int			NOT NULL,
 	computed_at			timestamptz	NOT NULL
 ) WITH (fillfactor = 80);
 COMMENT ON TABLE reputation.builder_scores IS 'builder score rows; the application reads the cached column of its users table';
+COMMENT ON COLUMN reputation.builder_scores.reached_at IS 'since when the score is what it is';
 
 CREATE FUNCTION @extschema@.builder_score_attach(
 	users text DEFAULT 'users',

@@ -9,6 +9,7 @@ CREATE TABLE reputation.trust_scores (
 	decay				float8		NOT NULL,
 	breakdown			jsonb		NOT NULL,
 	badges				text[]		NOT NULL,
+	reached_at			timestamptz	NOT NULL,
 	algorithm_version	int			NOT NULL,
 	computed_at			timestamptz	NOT NULL,
 	next_due_at			timestamptz
@@ -16,6 +17,7 @@ CREATE TABLE reputation.trust_scores (
 CREATE INDEX trust_scores_next_due_at ON reputation.trust_scores (next_due_at) WHERE next_due_at IS NOT NULL;
 COMMENT ON TABLE reputation.trust_scores IS 'trust scores (0 to 100) with their parts (0 to 100) and badges';
 COMMENT ON COLUMN reputation.trust_scores.decay IS 'the factor of inactivity at computed_at; it falls while the rounded score stays';
+COMMENT ON COLUMN reputation.trust_scores.reached_at IS 'since when the score is what it is';
 COMMENT ON COLUMN reputation.trust_scores.computed_at IS 'when something other than next_due_at was last written: at an event, or when time changed a part or a badge';
 COMMENT ON COLUMN reputation.trust_scores.next_due_at IS 'the next moment at which time alone can change score, parts or badges; null: none';
 

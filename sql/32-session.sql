@@ -6,10 +6,12 @@ CREATE TABLE reputation.session_scores (
 	completed_sessions	bigint		NOT NULL,
 	no_shows			bigint		NOT NULL,
 	badge_color			text		NOT NULL,
+	reached_at			timestamptz	NOT NULL,
 	algorithm_version	int			NOT NULL,
 	computed_at			timestamptz	NOT NULL
 ) WITH (fillfactor = 80);
 COMMENT ON TABLE reputation.session_scores IS 'session reputations (-5 to 20 by default) with what they are made of; user_reputation() is fresher';
+COMMENT ON COLUMN reputation.session_scores.reached_at IS 'since when the score is what it is';
 
 CREATE FUNCTION @extschema@.session_reputation_attach(
 	sessions text DEFAULT 'wingman_sessions',

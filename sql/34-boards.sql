@@ -116,7 +116,7 @@ BEGIN
 	relation := format('reputation.%I', e.score_table)::regclass;
 	windows := e.id = 4 OR e.id >= 16;
 	IF NOT windows THEN
-		EXECUTE format('CREATE INDEX IF NOT EXISTS %I ON %s (score DESC, computed_at, user_id)', e.score_table || '_board', relation);
+		EXECUTE format('CREATE INDEX IF NOT EXISTS %I ON %s (score DESC, reached_at, user_id)', e.score_table || '_board', relation);
 	END IF;
 	IF (SELECT count(*) FROM pg_trigger t WHERE t.tgrelid = relation AND t.tgname IN ('rank_track', 'rank_track_truncate') AND t.tgenabled = 'A') < 2 THEN
 		FOR existing IN SELECT t.tgname FROM pg_trigger t WHERE t.tgrelid = relation AND t.tgname IN ('rank_track', 'rank_track_truncate') LOOP

@@ -39,11 +39,13 @@ CREATE TABLE reputation.badges_scores (
 	beta				boolean		NOT NULL,
 	wallet				boolean		NOT NULL,
 	badges				text[]		NOT NULL,
+	reached_at			timestamptz	NOT NULL,
 	algorithm_version	int			NOT NULL,
 	computed_at			timestamptz	NOT NULL
 ) WITH (fillfactor = 80);
 COMMENT ON TABLE reputation.badges_scores IS 'the metrics of each user, and the badges that they come to';
 COMMENT ON COLUMN reputation.badges_scores.score IS 'how many badges';
+COMMENT ON COLUMN reputation.badges_scores.reached_at IS 'since when the score is what it is';
 COMMENT ON COLUMN reputation.badges_scores.badges IS 'the slugs of those whose threshold is reached, or that the user keeps';
 
 -- The few rows of a user's ledger that are bonuses.

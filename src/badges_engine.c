@@ -124,7 +124,6 @@ const EngineDescriptor badges_engine = {
 	.explain = explain,
 	.columns = columns,
 	.ncolumns = lengthof(columns),
-	.reached = "computed_at",
 	.apart = &badges_apart
 };
 

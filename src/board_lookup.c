@@ -214,7 +214,7 @@ look_up(Board *board)
 	board->score_type = TupleDescAttr(RelationGetDescr(table),
 									  board->source.column - 1)->atttypid;
 	board->user = get_attnum(board->source.relation, "user_id");
-	board->reached = get_attnum(board->source.relation, board->engine->descriptor->reached);
+	board->reached = get_attnum(board->source.relation, "reached_at");
 	board->key_index = primary_key_index(table);
 	board->order_index = find_order_index(table, board);
 	table_close(table, AccessShareLock);
@@ -294,8 +294,8 @@ board_close(Board *board)
 char *
 board_equals(const Board *board, const char *sign)
 {
-	return psprintf("%s = %s AND (%s, user_id) %s ($2, $3 COLLATE \"C\")", board_column(board),
-					board_score_argument(board), board->engine->descriptor->reached, sign);
+	return psprintf("%s = %s AND (reached_at, user_id) %s ($2, $3 COLLATE \"C\")",
+					board_column(board), board_score_argument(board), sign);
 }
 
 /*

@@ -43,10 +43,9 @@ rows_query(const Board *board, const char *condition, bool backward)
 	const EngineDescriptor *d = board->engine->descriptor;
 	const char *column = board_column(board);
 
-	return psprintf("SELECT user_id, %1$s::bigint, %2$s FROM reputation.%3$s WHERE %4$s%5$s "
-					"ORDER BY %1$s %6$s, %2$s %7$s, user_id %7$s", column, d->reached,
-					d->score_table, board->source.positive ? psprintf("%s > 0 AND ", column) : "",
-					condition, backward ? "ASC" : "DESC", backward ? "DESC" : "ASC");
+	return psprintf("SELECT user_id, %1$s::bigint, reached_at FROM reputation.%2$s WHERE %3$s%4$s "
+					"ORDER BY %1$s %5$s, reached_at %6$s, user_id %6$s", column, d->score_table,
+					board->source.positive ? psprintf("%s > 0 AND ", column) : "", condition, backward ? "ASC" : "DESC", backward ? "DESC" : "ASC");
 }
 
 /* Rows that are to be returned, with ranks that follow from the row before. */

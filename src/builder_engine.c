@@ -109,8 +109,7 @@ const EngineDescriptor builder_engine = {
 	"\"confirmed\": [\"confirmed\"]}",
 	.parse = parse,
 	.score = score,
-	.explain = explain,
-	.reached = "computed_at"
+	.explain = explain
 };
 
 /*

@@ -40,8 +40,9 @@ typedef union ScoreValue
 } ScoreValue;
 
 /*
- * A column of an engine's score table beside user_id, score, algorithm_version,
- * computed_at and next_due_at.
+ * A column of an engine's score table beside user_id, score, reached_at,
+ * algorithm_version, computed_at and next_due_at. One that is named reached_at is the
+ * engine's own idea of since when a user has the score.
  */
 typedef struct ScoreColumn
 {
@@ -113,7 +114,6 @@ typedef struct EngineDescriptor
 	const ScoreColumn *columns;
 	int			ncolumns;
 	bool		windows;		/* has a column for each of BOARD_PERIODS; else score alone */
-	const char *reached;		/* the column that says since when the score is what it is */
 	const EngineApart *apart;	/* or NULL */
 } EngineDescriptor;
 

@@ -68,24 +68,42 @@ engine_sort_scores(Score **scores, int count, char ***keys, int32 **numbers)
 	}
 }
 
+/* What an update sets a row s to as long as it has another score than a new row. */
+#define REACHED(new) \
+	"reached_at = CASE WHEN s.score = " new ".score THEN s.reached_at ELSE $4 END"
+
+/* Has the engine an own idea of since when a user has the score? */
+static bool
+dates_scores(const EngineDescriptor *d)
+{
+	for (int i = 0; i < d->ncolumns; i++)
+	{
+		if (strcmp(d->columns[i].name, "reached_at") == 0)
+			return true;
+	}
+	return false;
+}
+
 /* The statement that writes rows of scores alone; %s is the table. */
 static const char *
 plain_statement(bool missing, bool hasty)
 {
 	if (missing)
-		return "INSERT INTO reputation.%1$s AS s SELECT n.id, n.score, $3, $4 "
-			"FROM unnest($1, $2) AS n(id, score) ON CONFLICT (user_id) DO UPDATE "
-			"SET score = excluded.score, algorithm_version = $3, computed_at = $4 "
+		return "INSERT INTO reputation.%1$s AS s "
+			"(user_id, score, reached_at, algorithm_version, computed_at) "
+			"SELECT n.id, n.score, $4, $3, $4 FROM unnest($1, $2) AS n(id, score) "
+			"ON CONFLICT (user_id) DO UPDATE SET score = excluded.score, "
+			REACHED("excluded") ", algorithm_version = $3, computed_at = $4 "
 			"RETURNING user_id";
 	if (hasty)
-		return "UPDATE reputation.%1$s s SET score = n.score, algorithm_version = $3, "
-			"computed_at = $4 FROM unnest($1, $2) AS n(id, score) "
+		return "UPDATE reputation.%1$s s SET score = n.score, " REACHED("n") ", "
+			"algorithm_version = $3, computed_at = $4 FROM unnest($1, $2) AS n(id, score) "
 			"WHERE s.user_id = n.id RETURNING s.user_id";
 	return "WITH free AS (SELECT s.ctid, n.score FROM reputation.%1$s s "
 		"JOIN unnest($1, $2) AS n(id, score) ON s.user_id = n.id "
 		"FOR NO KEY UPDATE OF s SKIP LOCKED) "
-		"UPDATE reputation.%1$s s SET score = free.score, algorithm_version = $3, "
-		"computed_at = $4 FROM free WHERE s.ctid = free.ctid RETURNING s.user_id";
+		"UPDATE reputation.%1$s s SET score = free.score, " REACHED("free") ", "
+		"algorithm_version = $3, computed_at = $4 FROM free WHERE s.ctid = free.ctid RETURNING s.user_id";
 }
 
 /* The engine's own columns, each after a format with up to two places for it. */
@@ -136,11 +154,12 @@ audit_statement(const EngineDescriptor *d)
 static char *
 assignments(const EngineDescriptor *d)
 {
-	return psprintf("score = n.score, %1$salgorithm_version = $3, "
+	return psprintf("score = n.score, %3$s%1$salgorithm_version = $3, "
 					"computed_at = CASE WHEN n.cause = '' THEN s.computed_at ELSE $4 END%2$s",
 					d->timed ? "next_due_at = nullif(n.due_at, 'infinity'), " : "",
 					columns(d, false, ", %1$s = CASE WHEN n.cause = '' THEN s.%1$s "
-							"ELSE n.%1$s::%2$s END"));
+							"ELSE n.%1$s::%2$s END"),
+					dates_scores(d) ? "" : REACHED("n") ", ");
 }
 
 /* The statement that adds rows with the engine's columns. */
@@ -149,15 +168,16 @@ insert_statement(const EngineDescriptor *d)
 {
 	return psprintf("WITH n AS MATERIALIZED (SELECT * FROM %1$s), "
 					"added AS (INSERT INTO reputation.%2$s AS s "
-					"(user_id, score, algorithm_version, computed_at%6$s%3$s) "
-					"SELECT n.id, n.score, $3, $4%7$s%4$s FROM n "
+					"(user_id, score, algorithm_version, computed_at%6$s%8$s%3$s) "
+					"SELECT n.id, n.score, $3, $4%7$s%9$s%4$s FROM n "
 					"ON CONFLICT (user_id) DO NOTHING RETURNING s.*), "
 					"written AS (SELECT a.*, NULL::int AS old_score, n.cause "
 					"FROM added a JOIN n ON n.id = a.user_id)%5$s",
 					parameter_rows(d), d->score_table, columns(d, false, ", %1$s"),
 					columns(d, false, ", n.%1$s::%2$s"), audit_statement(d),
 					d->timed ? ", next_due_at" : "",
-					d->timed ? ", nullif(n.due_at, 'infinity')" : "");
+					d->timed ? ", nullif(n.due_at, 'infinity')" : "",
+					dates_scores(d) ? "" : ", reached_at", dates_scores(d) ? "" : ", $4");
 }
 
 /* The statement that updates them, for which it locks them first unless it is hasty. */

@@ -325,8 +325,7 @@ const EngineDescriptor points_engine = {
 	.timed = true,
 	.columns = columns,
 	.ncolumns = lengthof(columns),
-	.windows = true,
-	.reached = "reached_at"
+	.windows = true
 };
 
 /* 42804 unless the source's columns are of types that can be counted and dated. */

@@ -56,23 +56,6 @@ rank_source(const EngineDescriptor *engine, int period)
 }
 
 /*
- * rank_reached_column -- the column of an engine's score table that says since when the
- * score is what it is.
- */
-const char *
-rank_reached_column(int engine)
-{
-	const EngineDescriptor *d;
-
-	for (int i = 0; (d = engine_descriptor_number(i)) != NULL; i++)
-	{
-		if (d->id == engine)
-			return d->reached;
-	}
-	return points_engine.reached;	/* of a board over a table */
-}
-
-/*
  * rank_is_tracked -- has the score table the trigger that keeps its trees, also
  * where session_replication_role has others not fire?
  */

@@ -288,7 +288,7 @@ same_column(const TriggerData *data, AttrNumber column)
 
 /* Notes what an update does to a tree: the same score, reached at another time, is a note of nobody. */
 static void
-note_update(const TriggerData *data, const RankSource *source, Oid type, int engine)
+note_update(const TriggerData *data, const RankSource *source, Oid type)
 {
 	int			reached;
 
@@ -298,14 +298,14 @@ note_update(const TriggerData *data, const RankSource *source, Oid type, int eng
 		note_score(source, data->tg_newslot, type, 1);
 		return;
 	}
-	reached = SPI_fnumber(RelationGetDescr(data->tg_relation), rank_reached_column(engine));
+	reached = SPI_fnumber(RelationGetDescr(data->tg_relation), "reached_at");
 	if (reached > 0 && !same_column(data, (AttrNumber) reached))
 		note_score(source, data->tg_newslot, type, 0);
 }
 
 /* What the trigger has to note of one of its columns. */
 static void
-track_column(const TriggerData *data, const RankSource *source, int engine)
+track_column(const TriggerData *data, const RankSource *source)
 {
 	TriggerEvent event = data->tg_event;
 	Oid			type = TupleDescAttr(RelationGetDescr(data->tg_relation),
@@ -318,7 +318,7 @@ track_column(const TriggerData *data, const RankSource *source, int engine)
 	else if (TRIGGER_FIRED_BY_DELETE(event))
 		note_score(source, data->tg_trigslot, type, -1);
 	else
-		note_update(data, source, type, engine);
+		note_update(data, source, type);
 }
 
 /*
@@ -355,7 +355,7 @@ reputation_rank_track(PG_FUNCTION_ARGS)
 							RelationGetRelationName(data->tg_relation),
 							data->tg_trigger->tgargs[i])));
 		source.column = (AttrNumber) column;
-		track_column(data, &source, engine);
+		track_column(data, &source);
 	}
 	return PointerGetDatum(NULL);
 }

@@ -79,7 +79,6 @@ extern int64 rank_value(Datum value, Oid type);
 extern void rank_rebuild(const RankSource *source);
 extern void rank_remove(int tree);
 extern RankSource rank_source(const EngineDescriptor *engine, int period);
-extern const char *rank_reached_column(int engine);
 
 typedef void (*RankReport) (void *arg, const RankSource *source, const char *item,
 							const char *cached, const char *expected);

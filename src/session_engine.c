@@ -164,8 +164,7 @@ const EngineDescriptor session_engine = {
 	.explain = explain,
 	.read_cached = true,
 	.columns = columns,
-	.ncolumns = lengthof(columns),
-	.reached = "computed_at"
+	.ncolumns = lengthof(columns)
 };
 
 /* The tables' columns, as the view's query over "m" and "s" has them. */

@@ -419,8 +419,7 @@ const EngineDescriptor trust_engine = {
 	.timed = true,
 	.audit_table = "trust_score_audit",
 	.columns = columns,
-	.ncolumns = lengthof(columns),
-	.reached = "computed_at"
+	.ncolumns = lengthof(columns)
 };
 
 /*

@@ -212,7 +212,7 @@ CALL test.clean('ids');
 -- A collation of the users' own; an orphaned score row.
 CALL test.other_ids('text COLLATE "POSIX"', 'b', 'a');
 SELECT * FROM test.concerned();
-INSERT INTO reputation.builder_scores VALUES ('nobody', 1, 1, now());
+INSERT INTO reputation.builder_scores VALUES ('nobody', 1, now(), 1, now());
 SELECT user_id, item FROM reputation_verify();
 SELECT reputation_repair(), builder_score_recalc('a'), builder_score_recalc_all();
 SELECT reputation_process() > 0 AS done;

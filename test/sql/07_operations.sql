@@ -28,7 +28,7 @@ UPDATE projects SET status = 'idea' WHERE owner_id = 3;
 ALTER TABLE projects ENABLE TRIGGER USER;
 DELETE FROM reputation.builder_scores WHERE user_id = '4';
 UPDATE reputation.builder_scores SET algorithm_version = 7 WHERE user_id = '5';
-INSERT INTO reputation.builder_scores VALUES ('4711', 10, 1, reputation.clock());
+INSERT INTO reputation.builder_scores VALUES ('4711', 10, reputation.clock(), 1, reputation.clock());
 SELECT * FROM reputation_verify() ORDER BY user_id, item;
 SELECT count(*) FROM reputation_verify('builder');
 SELECT check_name, status, detail, hint FROM reputation_status() WHERE check_name = 'drift builder';

@@ -59,6 +59,8 @@ CALL test.walk('2027-01-01', NULL, NULL, NULL);
 -- 100 down to 50 in steps of one; each badge gone once.
 SELECT count(*), min(new_score), max(new_score), bool_and(old_score - new_score = 1 OR old_score = new_score AND computed_at < '2026-01-09') AS ones
 FROM get_audit_rows(1) WHERE cause = 'time';
+SELECT s.user_id, s.reached_at FROM reputation.trust_scores s
+WHERE s.reached_at <> (SELECT max(a.computed_at) FROM reputation.trust_score_audit a WHERE a.user_id = s.user_id AND a.old_score IS DISTINCT FROM a.new_score);
 SELECT computed_at::date, new_score, badges FROM get_audit_rows(1) WHERE new_score IN (100, 80, 79, 50);
 SELECT cause, old_score, new_score, badges, computed_at::date FROM get_audit_rows(3) WHERE old_score > new_score IS NOT TRUE;
 SELECT score, next_due_at FROM reputation.trust_scores WHERE user_id IN ('1', '2', '3') ORDER BY user_id;

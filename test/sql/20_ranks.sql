@@ -81,6 +81,15 @@ SELECT * FROM test.wrong_ranks('builders', 'reputation.builder_scores', 'score')
 ROLLBACK;
 SELECT leaderboard_create('builders', 'builder');
 SELECT * FROM test.wrong_ranks('builders', 'reputation.builder_scores', 'score');
+-- A score that is the same when it is computed anew was reached when it was.
+BEGIN;
+SET LOCAL reputation.clock = '2026-01-02 00:00:00+00';
+INSERT INTO reputation.algorithm (engine, version, parameters) SELECT engine, 2, parameters FROM reputation.algorithm WHERE engine = 'builder';
+SELECT algorithm_activate('builder', 2) > 0 AS activated;
+UPDATE projects SET status = 'draft' WHERE id = 1;
+SELECT builder_score_recalc_all() AS changed;
+SELECT count(*) > 1 AS computed, count(*) FILTER (WHERE reached_at = computed_at) AS reached FROM reputation.builder_scores WHERE computed_at = '2026-01-02 00:00:00+00';
+ROLLBACK;
 BEGIN;
 SELECT award_points(3, 50), points_recalc(3);
 SAVEPOINT s;

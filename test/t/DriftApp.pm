@@ -166,6 +166,10 @@ sub wrong
 			(SELECT DISTINCT ON (user_id) * FROM reputation.trust_score_audit WHERE user_id NOT LIKE 'anonymous-%' ORDER BY user_id, id DESC) a USING (user_id)
 			WHERE (s.score, s.breakdown, s.badges, s.algorithm_version, s.computed_at)
 				IS DISTINCT FROM (a.new_score, a.breakdown, a.badges, a.algorithm_version, a.computed_at)},
+		'since when' => q{
+			SELECT s.user_id, s.reached_at, a.computed_at FROM reputation.trust_scores s LEFT JOIN
+			(SELECT DISTINCT ON (user_id) * FROM reputation.trust_score_audit WHERE old_score IS DISTINCT FROM new_score ORDER BY user_id, id DESC) a USING (user_id)
+			WHERE s.reached_at IS DISTINCT FROM a.computed_at},
 		'gap in the audit' => q{
 			SELECT id, old_score, before FROM (SELECT a.*, lag(new_score) OVER (PARTITION BY user_id ORDER BY id) AS before FROM reputation.trust_score_audit a) a
 			WHERE old_score IS DISTINCT FROM before},

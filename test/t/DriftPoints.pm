@@ -49,9 +49,9 @@ my %sources = (
 	ledger   => 'SELECT l.user_id AS uid, l.points, l.created_at AS at FROM reputation.point_ledger l',
 	activity => 'SELECT a.user_id::text AS uid, 1 AS points, a.created_at::timestamptz AS at FROM activity a');
 my %scores = (
-	builder => 'SELECT u.id::text AS uid, u.builder_score AS points, s.computed_at AS reached FROM users u JOIN reputation.builder_scores s ON s.user_id = u.id::text',
-	trust   => 'SELECT s.user_id AS uid, s.score AS points, s.computed_at AS reached FROM reputation.trust_scores s',
-	session => 'SELECT s.user_id AS uid, s.score AS points, s.computed_at AS reached FROM reputation.session_scores s');
+	builder => 'SELECT u.id::text AS uid, u.builder_score AS points, s.reached_at AS reached FROM users u JOIN reputation.builder_scores s ON s.user_id = u.id::text',
+	trust   => 'SELECT s.user_id AS uid, s.score AS points, s.reached_at AS reached FROM reputation.trust_scores s',
+	session => 'SELECT s.user_id AS uid, s.score AS points, s.reached_at AS reached FROM reputation.session_scores s');
 
 my %functions = (rank => 'rank', dense => 'dense_rank', row => 'row_number');
 
