@@ -239,17 +239,25 @@ DECLARE
 	engine record;
 BEGIN
 	FOR engine IN SELECT e.score_table, e.audit_table FROM reputation.engines() e LOOP
-		EXECUTE format('DELETE FROM reputation.%I WHERE user_id = $1', engine.score_table) USING forget_user.user_id;
-		GET DIAGNOSTICS n = ROW_COUNT;
-		removed := removed + n;
-		CONTINUE WHEN engine.audit_table IS NULL;
-		IF mode = 'erase' THEN
-			EXECUTE format('DELETE FROM reputation.%I WHERE user_id = $1', engine.audit_table) USING forget_user.user_id;
-		ELSE
-			EXECUTE format('UPDATE reputation.%I SET user_id = $2 WHERE user_id = $1', engine.audit_table) USING forget_user.user_id, alias;
-		END IF;
-		GET DIAGNOSTICS n = ROW_COUNT;
-		removed := removed + n;
+		-- A score row that was added after the first statement's snapshot keeps its audit row in
+		-- the second, and both go the next time.
+		LOOP
+			EXECUTE format('DELETE FROM reputation.%I WHERE user_id = $1', engine.score_table) USING forget_user.user_id;
+			GET DIAGNOSTICS n = ROW_COUNT;
+			removed := removed + n;
+			EXIT WHEN engine.audit_table IS NULL;
+			IF mode = 'erase' THEN
+				EXECUTE format('DELETE FROM reputation.%I WHERE user_id = $1 AND NOT EXISTS (SELECT FROM reputation.%I s WHERE s.user_id = $1)',
+					engine.audit_table, engine.score_table) USING forget_user.user_id;
+			ELSE
+				EXECUTE format('UPDATE reputation.%I SET user_id = $2 WHERE user_id = $1 AND NOT EXISTS (SELECT FROM reputation.%I s WHERE s.user_id = $1)',
+					engine.audit_table, engine.score_table) USING forget_user.user_id, alias;
+			END IF;
+			GET DIAGNOSTICS n = ROW_COUNT;
+			removed := removed + n;
+			EXECUTE format('SELECT count(*) FROM reputation.%I WHERE user_id = $1', engine.score_table) INTO n USING forget_user.user_id;
+			EXIT WHEN n = 0;
+		END LOOP;
 	END LOOP;
 	-- The badges before the ledger: for who is just taking one is waited here, and the
 	-- next statement sees the row that takes the bonus back.

@@ -6,8 +6,8 @@
  * audit table, the statement that writes a score row writes the audit row too,
  * after it has the score row's lock: a user's last audit row, by its id, is of
  * the score row as it is, and "old" is what that row said before. A score row of
- * which only next_due_at differs keeps everything else, computed_at included, and
- * gets no audit row.
+ * which only next_due_at differs keeps everything else, the score included, which may be
+ * another by now, and gets no audit row.
  *
  * Rows are written in haste (engine_store.c), or the free ones are locked first. An
  * audited one is always locked first, for its old score.
@@ -68,9 +68,12 @@ engine_sort_scores(Score **scores, int count, char ***keys, int32 **numbers)
 	}
 }
 
-/* What an update sets a row s to as long as it has another score than a new row. */
-#define REACHED(new) \
-	"reached_at = CASE WHEN s.score = " new ".score THEN s.reached_at ELSE $4 END"
+/* A column of a row s that is left alone on a condition, else set. */
+#define UNLESS(condition, column, new) \
+	column " = CASE WHEN " condition " THEN s." column " ELSE " new " END"
+
+/* Since when the score is what it is: as before when a new row has the same. */
+#define REACHED(new)	UNLESS("s.score = " new ".score", "reached_at", "$4")
 
 /* Has the engine an own idea of since when a user has the score? */
 static bool
@@ -149,17 +152,19 @@ audit_statement(const EngineDescriptor *d)
 
 /*
  * What an update sets a row s to, from n; a cause of '' means that only next_due_at
- * is another.
+ * is another. (Than in the row that was compared: by now it may be somebody else's,
+ * whose score has its audit row.)
  */
 static char *
 assignments(const EngineDescriptor *d)
 {
-	return psprintf("score = n.score, %3$s%1$salgorithm_version = $3, "
-					"computed_at = CASE WHEN n.cause = '' THEN s.computed_at ELSE $4 END%2$s",
+	return psprintf("%1$s%2$s" UNLESS("n.cause = ''", "score", "n.score") ", "
+					UNLESS("n.cause = ''", "algorithm_version", "$3") ", "
+					UNLESS("n.cause = ''", "computed_at", "$4") "%3$s",
 					d->timed ? "next_due_at = nullif(n.due_at, 'infinity'), " : "",
-					columns(d, false, ", %1$s = CASE WHEN n.cause = '' THEN s.%1$s "
-							"ELSE n.%1$s::%2$s END"),
-					dates_scores(d) ? "" : REACHED("n") ", ");
+					dates_scores(d) ? "" :
+					UNLESS("n.cause = '' OR s.score = n.score", "reached_at", "$4") ", ",
+					columns(d, false, ", " UNLESS("n.cause = ''", "%1$s", "n.%1$s::%2$s")));
 }
 
 /* The statement that adds rows with the engine's columns. */

@@ -404,8 +404,11 @@ engine_remove_users(Engine *engine, char **keys, int count)
 	spi_exec(psprintf("DELETE FROM reputation.%s WHERE user_id = ANY ($1)",
 					  engine->descriptor->score_table), 1, &types[1], &values[1], NULL);
 	if (engine->descriptor->audit_table != NULL)
-		spi_exec(psprintf("DELETE FROM reputation.%s WHERE user_id = ANY ($1)",
-						  engine->descriptor->audit_table), 1, &types[1], &values[1], NULL);
+		/* A row that somebody added since keeps its own: it is from before the job. */
+		spi_exec(psprintf("DELETE FROM reputation.%s a WHERE a.user_id = ANY ($1) "
+						  "AND NOT EXISTS (SELECT FROM reputation.%s s WHERE s.user_id = a.user_id)",
+						  engine->descriptor->audit_table, engine->descriptor->score_table),
+				 1, &types[1], &values[1], NULL);
 	spi_exec("DELETE FROM reputation.recent_run WHERE engine = $1 AND key = ANY ($2)", 2, types,
 			 values, NULL);
 	spi_exec("DELETE FROM reputation.dead_letter WHERE engine = $2 AND kind = 0 AND key = ANY ($1)",
