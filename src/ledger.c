@@ -106,16 +106,23 @@ static void
 require_same_rows(const Oid *types, const Datum *values, const char *nulls)
 {
 	static const char *const sql =
-	"SELECT (SELECT count(*) FROM reputation.point_ledger WHERE user_id IN ($1, $2)) + "
-	"(SELECT count(*) FROM reputation.user_badge WHERE user_id IN ($1, $2))";
-	int64		mine;
+	"SELECT count(*) FROM reputation.point_ledger WHERE user_id = $1 UNION ALL "
+	"SELECT count(*) FROM reputation.point_ledger WHERE user_id = $2 UNION ALL "
+	"SELECT count(*) FROM reputation.user_badge WHERE user_id = $1 UNION ALL "
+	"SELECT count(*) FROM reputation.user_badge WHERE user_id = $2";
+	int64		mine[4];
+	bool		more = false;
 
 	if (!IsolationUsesXactSnapshot())
 		return;
 	spi_exec(sql, 2, types, values, nulls);
-	mine = spi_int(0, 1, NULL);
+	for (int i = 0; i < lengthof(mine); i++)
+		mine[i] = spi_int(i, 1, NULL);
 	spi_read_latest(sql, 2, types, values, nulls);
-	if (spi_int(0, 1, NULL) > mine)
+	/* Each by itself: one that went must not hide one that came. */
+	for (int i = 0; i < lengthof(mine); i++)
+		more |= spi_int(i, 1, NULL) > mine[i];
+	if (more)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("could not serialize access due to concurrent update"),
