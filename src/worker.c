@@ -189,11 +189,7 @@ leave_if_asked(Worker *worker)
 	}
 	QueryCancelPending = false; /* a cancel is for a unit that is over */
 	CHECK_FOR_INTERRUPTS();
-	if (ConfigReloadPending)
-	{
-		ConfigReloadPending = false;
-		ProcessConfigFile(PGC_SIGHUP);
-	}
+	unit_reload();
 }
 
 static void

@@ -205,8 +205,10 @@ unit_careful(Worker *worker, List *engines)
 	{
 		Engine	   *engine = lfirst(cell);
 
-		if (engine->descriptor->id == careful_engine)
-			worker->jobs = drain_claim(engine, &scope);
+		if (engine->descriptor->id != careful_engine)
+			continue;
+		due_watch(engine);
+		worker->jobs = drain_claim(engine, &scope);
 	}
 	if (worker->jobs > 0)
 		forget_crashes(careful_engine, &careful_job);

@@ -27,6 +27,7 @@
 #include "guc.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "postmaster/interrupt.h"
 #include "rank.h"
 #include "spi.h"
 #include "storage/lock.h"
@@ -83,11 +84,25 @@ check_extension(Worker *worker)
 	return UNIT_OK;
 }
 
-/* Begins a unit's transaction. */
+/*
+ * unit_reload -- reads the settings again if the server was told to.
+ */
+void
+unit_reload(void)
+{
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
+}
+
+/* Begins a unit's transaction, with the settings as they are: the clock may be among them. */
 static UnitStatus
 begin_unit(Worker *worker)
 {
 	SetCurrentStatementStartTimestamp();
+	unit_reload();
 	StartTransactionCommand();
 	MemoryContextSwitchTo(worker->context);
 	PushActiveSnapshot(GetTransactionSnapshot());

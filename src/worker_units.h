@@ -55,6 +55,7 @@ typedef struct Worker
 typedef void (*Unit) (Worker *worker, List *engines);
 
 /* worker_units.c */
+extern void unit_reload(void);
 extern UnitStatus unit_run(Worker *worker, Unit unit);
 extern void unit_run_at_exit(Worker *worker, Unit unit);
 extern DrainScope unit_scope(const Worker *worker);
