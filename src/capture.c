@@ -48,6 +48,7 @@
 #include "invalidate.h"
 #include "keyset.h"
 #include "ledger.h"
+#include "lost.h"
 #include "miscadmin.h"
 #include "relations.h"
 #include "shmem.h"
@@ -401,6 +402,8 @@ flush_captured(bool preparing)
 	if (!preparing)
 		invalidate_captured(captured);
 	lost = !inbox_append(captured, captured_context);
+	if (lost)
+		lost_mark();
 	wake_at_commit = true;
 	/* A prepared transaction cannot notify. */
 	if (guc_notify == NOTIFY_WRITER && !preparing)
@@ -409,23 +412,6 @@ flush_captured(bool preparing)
 	captured = NULL;
 	MemoryContextDelete(captured_context);
 	captured_context = NULL;
-}
-
-/*
- * The changes of this transaction are not in the inbox: everybody is to be
- * recomputed. Not before they are visible: now, or for a prepared transaction
- * when that has ended.
- */
-static void
-report_lost(bool preparing)
-{
-	if (preparing)
-		shmem_request_resync_after(GetTopTransactionIdIfAny());
-	else
-	{
-		shmem_request_resync();
-		invalidate_lost();
-	}
 }
 
 static void
@@ -448,10 +434,13 @@ at_transaction_event(XactEvent event, void *arg)
 				captured = NULL;
 				captured_context = NULL;
 				lost = true;
+				lost_mark();
 				wake_at_commit = true;
 			}
 			if (lost)
-				report_lost(event == XACT_EVENT_PREPARE);
+				lost_report(event == XACT_EVENT_PREPARE);
+			if (lost && event == XACT_EVENT_COMMIT)
+				invalidate_lost();
 			lost = false;
 			if (wake_at_commit)
 				shmem_wake_workers();
@@ -462,6 +451,8 @@ at_transaction_event(XactEvent event, void *arg)
 			captured = NULL;
 			captured_context = NULL;
 			wake_at_commit = false;
+			if (lost)
+				lost_nothing();
 			lost = false;
 			capture_state.suspended = false;
 			break;

@@ -17,8 +17,7 @@
  * writers: it is only deleted from. So a key is as durable there as anywhere,
  * and becomes visible with its change, also that of a prepared transaction.
  * Only who locks all tables of the extension, as DROP EXTENSION does, locks
- * the reserve too; what becomes of a change then is told in capture.c and
- * sweep.c.
+ * the reserve too; what becomes of a change then is told in lost.c.
  *
  * Nothing is lost, and only what was seen is removed:
  * - DELETE ... RETURNING removes the rows that one snapshot shows, no others;

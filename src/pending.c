@@ -7,7 +7,7 @@
  *
  * - this backend's memory, while the change is the calling transaction's own:
  *	 nobody else sees it yet, but a recomputation here does;
- * - the inbox; or, when it was not to be had, a flag in shared memory; or
+ * - the inbox; or, when it was not to be had, a flag in shared memory (lost.c); or
  *	 nowhere, but the database is not the one the engine was attached in. The
  *	 latter two lead to a run over everybody, and so does a TRUNCATE's key;
  * - such a run that has not come to the user: it is not all fed, and the user's
@@ -37,6 +37,7 @@
 #include "catalog/pg_type.h"
 #include "clock.h"
 #include "inbox.h"
+#include "lost.h"
 #include "miscadmin.h"
 #include "pending.h"
 #include "pgstat.h"
@@ -78,7 +79,7 @@ pending_begin(PendingLook *look, bool wait)
 		inbox_unlock_segments();
 		return false;
 	}
-	look->resync = shmem_resync_pending();
+	look->resync = lost_pending();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	return true;
 }

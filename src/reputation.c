@@ -13,6 +13,7 @@
 #include "guc.h"
 #include "invalidate.h"
 #include "launcher.h"
+#include "lost.h"
 #include "miscadmin.h"
 #include "rank_tree.h"
 #include "shmem.h"
@@ -37,6 +38,7 @@ _PG_init(void)
 	invalidate_init();
 	notify_init();
 	sweep_init();
+	lost_init();
 	rank_init();
 	if (process_shared_preload_libraries_in_progress)
 	{

@@ -5,10 +5,10 @@
  *
  * One named struct holds the launcher's latch, MAX_WORKER_SLOTS slots for
  * workers and MAX_DATABASES entries for databases. A crash wipes it, and may:
- * who is there, who wants to be woken, where to write first; and, as a last
- * resort, that changes were lost (sweep.c).
+ * who is there, who wants to be woken, where to write first; of what is more than
+ * that there is a trace on disk (lost.c).
  *
- * One lock (tranche "reputation") protects all of it except the atomics, and
+ * One lock (tranche "reputation") protects all of it except the atomics, the marks, and
  * the state of a slot, which its own worker changes while it runs. No other
  * lock is taken and nothing can raise an error while it is held, so it can be
  * taken anywhere, in commit callbacks too.
@@ -45,6 +45,7 @@
 #include "storage/shmem.h"
 
 #include "compat.h"
+#include "lost.h"
 #include "read_cache.h"
 #include "row_hint.h"
 #include "shmem.h"
@@ -74,7 +75,7 @@ request_shmem(void)
 		next_request_hook();
 #endif
 	RequestAddinShmemSpace(MAXALIGN(sizeof(SharedState)));
-	RequestNamedLWLockTranche("reputation", 1);
+	RequestNamedLWLockTranche("reputation", 2);
 	read_cache_request();
 	row_hint_request();
 }
@@ -96,7 +97,8 @@ startup_shmem(void)
 	if (!found)
 	{
 		memset(shmem_state, 0, sizeof(SharedState));
-		shmem_state->lock = &GetNamedLWLockTranche("reputation")->lock;
+		shmem_state->lock = &GetNamedLWLockTranche("reputation")[0].lock;
+		shmem_state->mark_lock = &GetNamedLWLockTranche("reputation")[1].lock;
 		for (int i = 0; i < MAX_WORKER_SLOTS; i++)
 		{
 			pg_atomic_init_u32(&shmem_state->slots[i].asleep, 0);
@@ -116,6 +118,8 @@ startup_shmem(void)
 	}
 	read_cache_startup();
 	row_hint_startup();
+	if (!found)
+		lost_startup();
 	LWLockRelease(AddinShmemInitLock);
 }
 
@@ -180,6 +184,8 @@ shmem_find_or_add_entry(Oid database)
 		pg_atomic_write_u32(&entry->first_segment, 0);
 		pg_atomic_write_u32(&entry->resync, RESYNC_NONE);
 		pg_atomic_write_u64(&entry->resync_after, 0);
+		entry->about_to_request = 0;
+		entry->marked = false;
 		pg_atomic_write_u64(&entry->workers, 0);
 		rank_top_clear(entry->tops, false);
 		read_cache_reset_database((int) (entry - shmem_state->databases));
@@ -308,119 +314,6 @@ shmem_set_inbox_first_segment(int segment)
 }
 
 /*
- * shmem_request_resync -- changes that are visible now could not be written to
- * the inbox: everybody is to be recomputed. The caller wakes a worker.
- */
-void
-shmem_request_resync(void)
-{
-	DatabaseEntry *entry = shmem_my_entry(true);
-
-	if (entry != NULL)
-		pg_atomic_write_u32(&entry->resync, RESYNC_WANTED);
-}
-
-/*
- * shmem_take_resync -- is everybody to be recomputed? Says so once; the taker
- * calls shmem_resync_taken() when its run is committed, or requests it anew.
- */
-bool
-shmem_take_resync(void)
-{
-	DatabaseEntry *entry = shmem_my_entry(false);
-	uint32		wanted = RESYNC_WANTED;
-
-	return entry != NULL && pg_atomic_read_u32(&entry->resync) == RESYNC_WANTED &&
-		pg_atomic_compare_exchange_u32(&entry->resync, &wanted, RESYNC_TAKEN);
-}
-
-/*
- * shmem_resync_taken -- the run is visible; another request since then stays.
- */
-void
-shmem_resync_taken(void)
-{
-	DatabaseEntry *entry = shmem_my_entry(false);
-	uint32		taken = RESYNC_TAKEN;
-
-	if (entry != NULL)
-		(void) pg_atomic_compare_exchange_u32(&entry->resync, &taken, RESYNC_NONE);
-}
-
-/*
- * shmem_resync_pending -- was a run over everybody requested that may not be
- * visible yet to a snapshot taken from now on?
- */
-bool
-shmem_resync_pending(void)
-{
-	DatabaseEntry *entry = shmem_my_entry(false);
-	bool		pending = entry != NULL &&
-	(pg_atomic_read_u32(&entry->resync) != RESYNC_NONE ||
-	 TransactionIdIsValid((TransactionId) pg_atomic_read_u64(&entry->resync_after)));
-
-	pg_memory_barrier();
-	return pending;
-}
-
-/*
- * shmem_request_resync_after -- the same for changes of a prepared transaction:
- * everybody is to be recomputed when it has ended. Called when it can be found
- * among the prepared ones.
- *
- * Kept is the last such transaction (the lower half) and how many there were
- * (the upper half), so that whoever looks which ones have ended can tell whether
- * one came meanwhile.
- */
-void
-shmem_request_resync_after(TransactionId prepared)
-{
-	DatabaseEntry *entry = shmem_my_entry(true);
-	uint64		old;
-	TransactionId last;
-
-	if (entry == NULL)
-		return;
-	old = pg_atomic_read_u64(&entry->resync_after);
-	do
-	{
-		last = (TransactionId) old;
-		if (!TransactionIdIsValid(last) || TransactionIdPrecedes(last, prepared))
-			last = prepared;
-	} while (!pg_atomic_compare_exchange_u64(&entry->resync_after, &old,
-											 ((old >> 32) + 1) << 32 | last));
-}
-
-/*
- * shmem_resync_after -- when none up to this transaction is prepared any more
- * everybody is to be recomputed; invalid: there is no such request.
- */
-TransactionId
-shmem_resync_after(uint64 *ticket)
-{
-	DatabaseEntry *entry = shmem_my_entry(false);
-
-	*ticket = entry == NULL ? 0 : pg_atomic_read_u64(&entry->resync_after);
-	return (TransactionId) *ticket;
-}
-
-/*
- * shmem_resync_is_due -- what shmem_resync_after() saw has ended: turns that into
- * a request for now. If there was another since, that stays as well.
- */
-void
-shmem_resync_is_due(uint64 ticket)
-{
-	DatabaseEntry *entry = shmem_my_entry(false);
-
-	if (entry == NULL)
-		return;
-	pg_atomic_write_u32(&entry->resync, RESYNC_WANTED);
-	(void) pg_atomic_compare_exchange_u64(&entry->resync_after, &ticket,
-										  ticket & ~UINT64CONST(0xFFFFFFFF));
-}
-
-/*
  * leave_launcher -- at the launcher's exit: nobody to wake any more.
  */
 static void
@@ -494,7 +387,10 @@ shmem_forget_database(Oid database)
 	entry = shmem_find_entry(database);
 	if (entry != NULL && entry->blockers == 0 &&
 		pg_atomic_read_u64(&entry->workers) == 0)
+	{
 		entry->database = InvalidOid;
+		lost_forget_database(database);
+	}
 	LWLockRelease(shmem_state->lock);
 	read_cache_forget_database(database);
 }

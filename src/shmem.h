@@ -61,13 +61,6 @@ extern int	shmem_my_place(void);
 extern void shmem_wake_workers(void);
 extern int	shmem_inbox_first_segment(void);
 extern void shmem_set_inbox_first_segment(int segment);
-extern void shmem_request_resync(void);
-extern void shmem_request_resync_after(TransactionId prepared);
-extern bool shmem_take_resync(void);
-extern TransactionId shmem_resync_after(uint64 *ticket);
-extern void shmem_resync_is_due(uint64 ticket);
-extern void shmem_resync_taken(void);
-extern bool shmem_resync_pending(void);
 
 /*
  * For workers, in this order: ask for the database, connect to it, attach (or

@@ -1,6 +1,6 @@
 /*
  * shmem_state.h
- *		What lies in shared memory; for shmem.c and slots.c only.
+ *		What lies in shared memory; for shmem.c, slots.c and lost.c only.
  */
 #ifndef REPUTATION_SHMEM_STATE_H
 #define REPUTATION_SHMEM_STATE_H
@@ -37,7 +37,9 @@ typedef struct DatabaseEntry
 	pg_atomic_uint32 wanted;	/* 1: a commit had work; changed under the lock */
 	pg_atomic_uint32 first_segment;
 	pg_atomic_uint32 resync;	/* a ResyncState */
-	pg_atomic_uint64 resync_after;	/* and again after this transaction: shmem.c */
+	pg_atomic_uint64 resync_after;	/* and again after this transaction: lost.c */
+	int			about_to_request;	/* transactions; under the lock of the marks */
+	bool		marked;			/* there is a mark on disk; under that lock */
 	pg_atomic_uint64 workers;	/* bit i: slot i runs here; changed under the lock */
 	RankTop		tops[RANK_TREES];	/* rank_top.c's */
 } DatabaseEntry;
@@ -45,6 +47,7 @@ typedef struct DatabaseEntry
 typedef struct SharedState
 {
 	LWLock	   *lock;
+	LWLock	   *mark_lock;		/* lost.c */
 	Latch	   *launcher_latch; /* NULL: no launcher */
 	uint64		last_start_id;
 	WorkerSlot	slots[MAX_WORKER_SLOTS];

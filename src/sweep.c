@@ -26,18 +26,8 @@
  * row says who asked last; which of its users got their first score of a new version
  * is seen by their score rows, whoever asked (drain.c).
  *
- * Lost changes. A writer that finds every segment of the inbox locked, the
- * reserve too, says so in shared memory once its change is visible, so a sweep
- * that starts afterwards sees the change. That of a prepared transaction is
- * visible when the transaction has ended: the request names it, and is
- * taken when no prepared transaction up to that one is left (a transaction is
- * among the prepared ones until its commit is visible). Whoever takes a request
- * starts the sweeps in the same (sub)transaction, and makes it again if that is
- * rolled back. That transaction commits synchronously, a worker's too: a crash
- * after an asynchronous commit would undo the sweep, and the request is gone from
- * shared memory by then, while the change is as durable as its writer wanted. A
- * crash of the server forgets requests that nobody took; docs/LIMITS.md says
- * when that can be.
+ * A writer that found every segment of the inbox locked, the reserve too, has
+ * everybody computed as well: lost.c.
  */
 #include "postgres.h"
 
@@ -50,7 +40,7 @@
 #include "drain.h"
 #include "guc.h"
 #include "invalidate.h"
-#include "shmem.h"
+#include "lost.h"
 #include "spi.h"
 #include "subxact.h"
 #include "utils/builtins.h"
@@ -307,9 +297,6 @@ sweep_feed(List *engines, int portion, bool raise)
 	return false;
 }
 
-/* The subtransaction that started the sweep of a lost change, if one did. */
-static SubTransactionId lost_taken = InvalidSubTransactionId;
-
 /* Were the partitions looked at in this transaction? */
 static bool partitions_looked_at = false;
 
@@ -318,45 +305,13 @@ static Oid *partitions = NULL;
 static int	npartitions = 0;
 static bool look_at_partitions = true;
 
-/* The sweep of a lost change was rolled back. */
-static void
-give_back_lost(void)
-{
-	lost_taken = InvalidSubTransactionId;
-	shmem_request_resync();
-	shmem_wake_workers();
-}
-
 static void
 at_transaction_event(XactEvent event, void *arg)
 {
-	if (event == XACT_EVENT_ABORT && lost_taken != InvalidSubTransactionId)
-		give_back_lost();
-	/* Nobody knows yet what becomes of it. */
-	if (event == XACT_EVENT_PREPARE && lost_taken != InvalidSubTransactionId)
-		shmem_request_resync_after(GetTopTransactionIdIfAny());
-	if ((event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE) &&
-		lost_taken != InvalidSubTransactionId)
-		shmem_resync_taken();
 	if (event == XACT_EVENT_ABORT && partitions_looked_at)
 		look_at_partitions = true;
 	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE)
-	{
-		lost_taken = InvalidSubTransactionId;
 		partitions_looked_at = false;
-	}
-}
-
-static void
-at_subtransaction_event(SubXactEvent event, SubTransactionId mine, SubTransactionId parent,
-						void *arg)
-{
-	if (lost_taken != mine)
-		return;
-	if (event == SUBXACT_EVENT_COMMIT_SUB)
-		lost_taken = parent;
-	else if (event == SUBXACT_EVENT_ABORT_SUB)
-		give_back_lost();
 }
 
 /*
@@ -366,38 +321,6 @@ void
 sweep_init(void)
 {
 	RegisterXactCallback(at_transaction_event, NULL);
-	RegisterSubXactCallback(at_subtransaction_event, NULL);
-}
-
-/* Has none of the database's prepared transactions an id up to this one? */
-static bool
-none_prepared_until(TransactionId xid)
-{
-	uint64		count = spi_exec("SELECT transaction FROM pg_catalog.pg_prepared_xacts "
-								 "WHERE database = pg_catalog.current_database()",
-								 0, NULL, NULL, NULL);
-
-	for (uint64 row = 0; row < count; row++)
-	{
-		bool		isnull;
-		Datum		prepared = spi_datum(row, 1, &isnull);
-
-		if (TransactionIdPrecedesOrEquals(DatumGetTransactionId(prepared), xid))
-			return false;
-	}
-	return true;
-}
-
-/* Takes a request to recompute everybody, if there is one and its time has come. */
-static bool
-take_lost(void)
-{
-	uint64		ticket;
-	TransactionId xid = shmem_resync_after(&ticket);
-
-	if (TransactionIdIsValid(xid) && none_prepared_until(xid))
-		shmem_resync_is_due(ticket);
-	return shmem_take_resync();
 }
 
 /*
@@ -410,10 +333,8 @@ sweep_where_lost(List *engines)
 {
 	ListCell   *cell;
 
-	if (!take_lost())
+	if (!lost_take())
 		return;
-	lost_taken = GetCurrentSubTransactionId();
-	ForceSyncCommit();			/* with it goes the only trace of the change */
 	foreach(cell, engines)
 		sweep_start(lfirst(cell), "recompute", "resync");
 }
