@@ -228,6 +228,7 @@ my @statements = (
 	sub { my $u = shift; sprintf 'UPDATE users SET builder_score = %d WHERE id = %s;', number(99), $u->(user()) },
 	sub { my $u = shift; sprintf 'UPDATE users SET builder_score = builder_score + 1 WHERE id IN (%s, %s);', $u->(user()), $u->(user()) },
 	(sub { my $u = shift; sprintf 'UPDATE users SET photo = %s WHERE id = %s;', pick('NULL', '$$$$', '$$a$$', '$$b$$'), $u->(user()) }) x 2,
+	sub { my $u = shift; sprintf 'SELECT user_reputation(id) FROM users WHERE id IN (%s, %s);', $u->(user()), $u->(user()) },
 	(sub { my $u = shift; sprintf 'UPDATE users SET last_active_at = %s WHERE id = %s;', past(), $u->(user()) }) x 2,
 	sub { my $u = shift; sprintf 'UPDATE users SET bio = repeat($$x$$, %d) || $$  $$, created_at = %s WHERE id = %s;', rand(70), pick('NULL', past(), past()), $u->(user()) },
 	sub { my $u = shift; sprintf 'UPDATE users SET email_verified = %s WHERE id = %s;', pick('NULL', 'true', 'true', 'false'), $u->(user()) },
@@ -348,7 +349,14 @@ sub transaction
 		recalc($variant), 'COMMIT;')
 	  if $shape < 98.5;
 	return ('SELECT reputation_process();') if $shape < 99.2;
-	return (DriftBadges::forget($variant->{uid}->(user()), 'erase')) if $shape < 100;
+	if ($shape < 100)
+	{
+		my $u = $variant->{uid}->(user());
+
+		# Of one who is being computed for the first time, that is.
+		return ("INSERT INTO users (id, name) VALUES ($u, 'forgotten') ON CONFLICT DO NOTHING;", sprintf('SELECT pg_sleep(%.3f);', rand(0.02)),
+			DriftBadges::forget($u, pick('erase', 'anonymize')));
+	}
 	return (sweep($variant)) if $shape < 102;
 	return (@begin, statement($variant), sweep($variant), statement($variant), pick('COMMIT;', 'ROLLBACK;'));
 }
