@@ -434,7 +434,6 @@ at_transaction_event(XactEvent event, void *arg)
 				captured = NULL;
 				captured_context = NULL;
 				lost = true;
-				lost_mark();
 				wake_at_commit = true;
 			}
 			if (lost)

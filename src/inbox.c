@@ -199,15 +199,8 @@ inbox_append(keyset_hash *keys, MemoryContext context)
 			insert_keys(relation, keys);
 		relation_close(relation, NoLock);	/* the lock stays: see above */
 	}
-	else if (OidIsValid(segment_oid(INBOX_RESERVE)))
-	{
-		lost = true;
-		if (!shmem_available())
-			ereport(WARNING,
-					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-					 errmsg("a change was not captured because the inbox of reputation is locked"),
-					 errhint("Run reputation_repair() when the lock is gone.")));
-	}
+	else
+		lost = OidIsValid(segment_oid(INBOX_RESERVE));
 
 	MemoryContextSwitchTo(before);
 	return !lost;

@@ -106,10 +106,10 @@ static void
 require_same_rows(const Oid *types, const Datum *values, const char *nulls)
 {
 	static const char *const sql =
-	"SELECT count(*) FROM reputation.point_ledger WHERE user_id = $1 UNION ALL "
-	"SELECT count(*) FROM reputation.point_ledger WHERE user_id = $2 UNION ALL "
-	"SELECT count(*) FROM reputation.user_badge WHERE user_id = $1 UNION ALL "
-	"SELECT count(*) FROM reputation.user_badge WHERE user_id = $2";
+	"SELECT (SELECT count(*) FROM reputation.point_ledger WHERE user_id = $1), "
+	"(SELECT count(*) FROM reputation.point_ledger WHERE user_id = $2), "
+	"(SELECT count(*) FROM reputation.user_badge WHERE user_id = $1), "
+	"(SELECT count(*) FROM reputation.user_badge WHERE user_id = $2)";
 	int64		mine[4];
 	bool		more = false;
 
@@ -117,11 +117,11 @@ require_same_rows(const Oid *types, const Datum *values, const char *nulls)
 		return;
 	spi_exec(sql, 2, types, values, nulls);
 	for (int i = 0; i < lengthof(mine); i++)
-		mine[i] = spi_int(i, 1, NULL);
+		mine[i] = spi_int(0, i + 1, NULL);
 	spi_read_latest(sql, 2, types, values, nulls);
 	/* Each by itself: one that went must not hide one that came. */
 	for (int i = 0; i < lengthof(mine); i++)
-		more |= spi_int(i, 1, NULL) > mine[i];
+		more |= spi_int(0, i + 1, NULL) > mine[i];
 	if (more)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),

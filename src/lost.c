@@ -7,27 +7,35 @@
  * changed. That is a request in shared memory, and a mark, an empty file, because shared
  * memory does not outlive a crash or a restart.
  *
- * The request. resync is WANTED once the change is visible: whoever drains next makes it
- * TAKEN, starts a run over everybody in the same (sub)transaction, which commits
- * synchronously, and makes it NONE when that is visible, or WANTED again when it was rolled
- * back. Another request meanwhile makes it WANTED, and the exchange to NONE fails. The
- * change of a prepared transaction becomes visible later: resync_after has the last such
- * transaction (the lower half; and how many there were in the upper half, so that whoever
- * looks which ones have ended can tell whether one came meanwhile), and is turned into
- * WANTED when none up to it is prepared any more.
+ * The request is "wanted" once the change is visible. Whoever drains next takes it: it is
+ * "taken" then, and no longer wanted. The taker starts a run over everybody in the same
+ * (sub)transaction, which commits synchronously: a crash after an asynchronous commit would
+ * undo the run. When that is visible it is not taken any more; when it was rolled back it
+ * is wanted again. There is one taker at a time; what is wanted meanwhile waits for its
+ * end, also in the taker's own transaction, whose run does not see that change.
+ *
+ * The change of a prepared transaction becomes visible later: "after" has the last such
+ * transaction, and becomes wanted when none up to it is prepared any more. A transaction is
+ * among the prepared ones until its commit is visible. Those are looked up without the
+ * lock, so how many came to be in "after" is counted: if there is one more, it stays.
  *
  * The mark. The first writer that finds no place makes the file durable before it
  * commits, and counts itself as one that is about to request; the others find it made and
  * count themselves. A writer counts itself off when it has requested, or has been rolled
- * back. The file is removed, under the same lock, when nobody is counted and nothing is
- * requested: then the run of the last request is on disk. So whenever the server stops,
- * there is the file, or there is nothing to remember. (A crash may bring a removed file
- * back: everybody is recomputed once too often.)
+ * back. The file is removed when nobody is counted and nothing is wanted, taken or to come
+ * after something: then the run of the last request is on disk. So whenever the server
+ * stops, there is the file, or there is nothing to remember. (A crash may bring a removed
+ * file back: everybody is recomputed once too often. So they are when the extension was
+ * dropped, and is made again.) Only a change that another extension makes after our turn
+ * in its commit is requested first and marked then, since it cannot be held back.
  *
  * Where the server starts with a mark there is a request: for now, and for after all those
  * that are prepared, because the mark does not tell whose it is. Which those are is looked
  * up by the first who drains: what was prepared and has ended by then is visible to the
  * run for now.
+ *
+ * All of it changes under a lock of its own, under which nothing raises an error or
+ * reports anything. Whether there is any request is read without it, in one word.
  *
  * When the file cannot be written there is a WARNING, and the request all the same.
  */
@@ -38,6 +46,7 @@
 
 #include "access/transam.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "lost.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -50,14 +59,14 @@
 #define MARK_DIRECTORY	PGSTAT_STAT_PERMANENT_DIRECTORY
 #define MARK_PREFIX		"reputation_lost."
 
-/* In resync_after, of a server that started with a mark: whatever is prepared then. */
+/* What is to come after whatever is prepared when the first drains. */
 #define ANY_PREPARED	BootstrapTransactionId
 
 /* Is this transaction counted among those that are about to request? */
 static bool counted = false;
 
 /* The subtransaction that took the request, if one did. */
-static SubTransactionId taken = InvalidSubTransactionId;
+static SubTransactionId taken_by = InvalidSubTransactionId;
 
 static void
 mark_path(char *path, Oid database)
@@ -65,72 +74,129 @@ mark_path(char *path, Oid database)
 	snprintf(path, MAXPGPATH, "%s/%s%u", MARK_DIRECTORY, MARK_PREFIX, database);
 }
 
-/* Makes a file, durably; false, with errno, when that fails. */
-static bool
-make_file(const char *path)
+/* Makes a file, or what is done to a directory, durable; 0 or the errno. */
+static int
+make_durable(const char *path, int flags)
 {
-	int			file = BasicOpenFile(path, O_CREAT | O_WRONLY | PG_BINARY);
-	bool		made;
+	int			file = BasicOpenFile(path, flags | PG_BINARY);
+	int			error = 0;
 
 	if (file < 0)
-		return false;
-	made = pg_fsync(file) == 0;
-	return close(file) == 0 && made &&
-		fsync_fname_ext(MARK_DIRECTORY, true, false, WARNING) == 0;
+		return errno;
+	/* Some systems cannot do it to a directory, and need not. */
+	if (pg_fsync(file) != 0 && !((flags & O_CREAT) == 0 && (errno == EBADF || errno == EINVAL)))
+		error = errno;
+	(void) close(file);
+	return error;
 }
 
-/* Removes the database's mark if nothing is left that it is for. */
-static void
-remove_mark(DatabaseEntry *entry)
+/* Makes the database's mark unless it is there; 0 or the errno. Under the lock. */
+static int
+make_mark(DatabaseEntry *entry)
 {
 	char		path[MAXPGPATH];
+	int			error;
 
-	LWLockAcquire(shmem_state->mark_lock, LW_EXCLUSIVE);
-	if (entry->marked && entry->about_to_request == 0 &&
-		pg_atomic_read_u32(&entry->resync) == RESYNC_NONE &&
-		!TransactionIdIsValid((TransactionId) pg_atomic_read_u64(&entry->resync_after)))
+	if (entry->lost.marked)
+		return 0;
+	mark_path(path, entry->database);
+	error = make_durable(path, O_CREAT | O_WRONLY);
+	if (error == 0)
+		error = make_durable(MARK_DIRECTORY, O_RDONLY);
+	if (error != 0)
+		(void) unlink(path);
+	entry->lost.marked = error == 0;
+	return error;
+}
+
+static void
+lock_requests(void)
+{
+	LWLockAcquire(shmem_state->lost_lock, LW_EXCLUSIVE);
+}
+
+/* Ends a change of the requests: says whether there are any, and removes a mark for nothing. */
+static void
+unlock_requests(DatabaseEntry *entry)
+{
+	LostRequests *lost = &entry->lost;
+	bool		any = lost->wanted || lost->taken || TransactionIdIsValid(lost->after);
+	char		path[MAXPGPATH];
+
+	pg_atomic_write_u32(&lost->any, any ? 1 : 0);
+	if (lost->marked && !any && lost->about_to_request == 0)
 	{
 		mark_path(path, entry->database);
 		(void) unlink(path);
-		entry->marked = false;
+		lost->marked = false;
 	}
-	LWLockRelease(shmem_state->mark_lock);
+	LWLockRelease(shmem_state->lost_lock);
+}
+
+/* Everybody is to be recomputed when this transaction has ended. Under the lock. */
+static void
+request_after(DatabaseEntry *entry, TransactionId prepared)
+{
+	LostRequests *lost = &entry->lost;
+
+	if (!TransactionIdIsValid(lost->after) || TransactionIdPrecedes(lost->after, prepared))
+		lost->after = prepared;
+	lost->after_count++;
+}
+
+static void
+warn_not_captured(void)
+{
+	ereport(WARNING,
+			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+			 errmsg("a change was not captured because the inbox of reputation is locked"),
+			 errhint("Run reputation_repair() when the lock is gone.")));
+}
+
+static void
+warn_not_marked(Oid database, int error)
+{
+	char		path[MAXPGPATH];
+
+	mark_path(path, database);
+	errno = error;
+	ereport(WARNING,
+			(errcode_for_file_access(),
+			 errmsg("could not write file \"%s\": %m", path),
+			 errhint("A change found the inbox of reputation locked. Should the server stop "
+					 "before it was computed, run reputation_repair().")));
 }
 
 /*
  * lost_mark -- this transaction's changes are in no inbox: leaves a mark that outlives a
  * crash. To be called before the commit, or the preparation, and to be followed by
- * lost_report() or lost_nothing(). A WARNING when the mark cannot be written.
+ * lost_report() or lost_nothing(). A WARNING when the mark cannot be written, or there is
+ * no shared memory for the database.
  */
 void
 lost_mark(void)
 {
 	DatabaseEntry *entry = shmem_my_entry(true);
-	char		path[MAXPGPATH];
-	int			error = 0;
+	int			error;
 
-	if (entry == NULL || counted)
+	if (counted)
 		return;
-	mark_path(path, MyDatabaseId);
-	LWLockAcquire(shmem_state->mark_lock, LW_EXCLUSIVE);
-	if (!entry->marked && !(entry->marked = make_file(path)))
-		error = errno;
-	entry->about_to_request++;
-	counted = true;
-	LWLockRelease(shmem_state->mark_lock);
-	if (error != 0)
+	if (entry == NULL)
 	{
-		errno = error;
-		ereport(WARNING,
-				(errcode_for_file_access(),
-				 errmsg("could not write file \"%s\": %m", path),
-				 errhint("A change found the inbox of reputation locked. Should the server "
-						 "stop before it was computed, run reputation_repair().")));
+		warn_not_captured();
+		return;
 	}
+	lock_requests();
+	error = make_mark(entry);
+	entry->lost.about_to_request++;
+	counted = true;
+	unlock_requests(entry);
+	if (error != 0)
+		warn_not_marked(entry->database, error);
 }
 
 /*
- * lost_nothing -- counts this transaction off: it was rolled back, or has requested.
+ * lost_nothing -- this transaction was rolled back.
  */
 void
 lost_nothing(void)
@@ -140,33 +206,9 @@ lost_nothing(void)
 	if (!counted)
 		return;
 	counted = false;
-	LWLockAcquire(shmem_state->mark_lock, LW_EXCLUSIVE);
-	entry->about_to_request--;
-	LWLockRelease(shmem_state->mark_lock);
-	remove_mark(entry);
-}
-
-/* Everybody is to be recomputed now. */
-static void
-request(DatabaseEntry *entry)
-{
-	pg_atomic_write_u32(&entry->resync, RESYNC_WANTED);
-}
-
-/* Everybody is to be recomputed when this transaction has ended, which is found among the prepared ones. */
-static void
-request_after(DatabaseEntry *entry, TransactionId prepared)
-{
-	uint64		old = pg_atomic_read_u64(&entry->resync_after);
-	TransactionId last;
-
-	do
-	{
-		last = (TransactionId) old;
-		if (!TransactionIdIsValid(last) || TransactionIdPrecedes(last, prepared))
-			last = prepared;
-	} while (!pg_atomic_compare_exchange_u64(&entry->resync_after, &old,
-											 ((old >> 32) + 1) << 32 | last));
+	lock_requests();
+	entry->lost.about_to_request--;
+	unlock_requests(entry);
 }
 
 /*
@@ -177,14 +219,23 @@ void
 lost_report(bool prepared)
 {
 	DatabaseEntry *entry = shmem_my_entry(true);
+	int			error = 0;
 
 	if (entry == NULL)
 		return;
+	lock_requests();
 	if (prepared)
 		request_after(entry, GetTopTransactionIdIfAny());
 	else
-		request(entry);
-	lost_nothing();
+		entry->lost.wanted = true;
+	if (counted)
+		entry->lost.about_to_request--;
+	else
+		error = make_mark(entry);
+	counted = false;
+	unlock_requests(entry);
+	if (error != 0)
+		warn_not_marked(entry->database, error);
 }
 
 /*
@@ -208,11 +259,22 @@ lost_startup(void)
 		entry = OidIsValid(database) ? shmem_find_or_add_entry(database) : NULL;
 		if (entry == NULL)
 			continue;
-		entry->marked = true;
-		request(entry);
+		entry->lost.marked = true;
+		entry->lost.wanted = true;
 		request_after(entry, ANY_PREPARED);
+		pg_atomic_write_u32(&entry->lost.any, 1);
 	}
 	FreeDir(directory);
+}
+
+/*
+ * lost_init_entry -- there is no request in a new entry.
+ */
+void
+lost_init_entry(LostRequests *lost)
+{
+	memset(lost, 0, sizeof(LostRequests));
+	pg_atomic_init_u32(&lost->any, 0);
 }
 
 /*
@@ -247,24 +309,27 @@ none_prepared_until(TransactionId xid)
 	return true;
 }
 
-/* Turns a request for after prepared transactions into one for now when they have ended. */
+/* Has what is to come after prepared transactions wanted when they have ended. */
 static void
 look_after_prepared(DatabaseEntry *entry)
 {
-	uint64		ticket = pg_atomic_read_u64(&entry->resync_after);
+	LostRequests *lost = &entry->lost;
+	TransactionId after;
+	uint64		count;
 
-	if ((TransactionId) ticket == ANY_PREPARED)
-	{
-		request_after(entry, ReadNextTransactionId());
-		ticket = pg_atomic_read_u64(&entry->resync_after);
-	}
-	if (!TransactionIdIsValid((TransactionId) ticket) ||
-		!none_prepared_until((TransactionId) ticket))
+	lock_requests();
+	if (lost->after == ANY_PREPARED)
+		lost->after = ReadNextTransactionId();
+	after = lost->after;
+	count = lost->after_count;
+	unlock_requests(entry);
+	if (!TransactionIdIsValid(after) || !none_prepared_until(after))
 		return;
-	request(entry);
-	/* If there was another since, that stays. */
-	(void) pg_atomic_compare_exchange_u64(&entry->resync_after, &ticket,
-										  ticket & ~UINT64CONST(0xFFFFFFFF));
+	lock_requests();
+	lost->wanted = true;
+	if (lost->after_count == count)
+		lost->after = InvalidTransactionId;
+	unlock_requests(entry);
 }
 
 /*
@@ -275,82 +340,84 @@ bool
 lost_take(void)
 {
 	DatabaseEntry *entry = shmem_my_entry(false);
-	uint32		wanted = RESYNC_WANTED;
+	bool		take;
 
-	if (entry == NULL)
+	if (entry == NULL || pg_atomic_read_u32(&entry->lost.any) == 0)
 		return false;
 	look_after_prepared(entry);
-	if (pg_atomic_read_u32(&entry->resync) != RESYNC_WANTED ||
-		!pg_atomic_compare_exchange_u32(&entry->resync, &wanted, RESYNC_TAKEN))
-		return false;
-	taken = GetCurrentSubTransactionId();
-	ForceSyncCommit();			/* with it goes the only trace of the change */
-	return true;
+	lock_requests();
+	take = entry->lost.wanted && !entry->lost.taken;
+	if (take)
+	{
+		entry->lost.wanted = false;
+		entry->lost.taken = true;
+		taken_by = GetCurrentSubTransactionId();
+	}
+	unlock_requests(entry);
+	if (take)
+		ForceSyncCommit();		/* with it goes the only trace of the change */
+	return take;
 }
 
 /*
  * lost_pending -- was a run over everybody requested that may not be visible yet to a
- * snapshot taken from now on?
+ * snapshot taken from now on? Not on a standby, which computes nothing: a mark that came
+ * with a backup is for when it is promoted.
  */
 bool
 lost_pending(void)
 {
 	DatabaseEntry *entry = shmem_my_entry(false);
-	bool		pending = entry != NULL &&
-	(pg_atomic_read_u32(&entry->resync) != RESYNC_NONE ||
-	 TransactionIdIsValid((TransactionId) pg_atomic_read_u64(&entry->resync_after)));
+	bool		pending = entry != NULL && pg_atomic_read_u32(&entry->lost.any) != 0 &&
+	!RecoveryInProgress();
 
 	pg_memory_barrier();
 	return pending;
 }
 
-/* The run is visible; another request since it was taken stays. */
+/* Ends the taking: the run is visible, or was rolled back, or comes after a prepared transaction. */
 static void
-run_is_visible(void)
+end_taking(bool visible, TransactionId prepared)
 {
 	DatabaseEntry *entry = shmem_my_entry(false);
-	uint32		old = RESYNC_TAKEN;
+	bool		wake;
 
-	(void) pg_atomic_compare_exchange_u32(&entry->resync, &old, RESYNC_NONE);
-	remove_mark(entry);
-}
-
-/* The run was rolled back. */
-static void
-give_back(void)
-{
-	taken = InvalidSubTransactionId;
-	request(shmem_my_entry(false));
-	shmem_wake_workers();
+	taken_by = InvalidSubTransactionId;
+	lock_requests();
+	entry->lost.taken = false;
+	if (TransactionIdIsValid(prepared))
+		request_after(entry, prepared);
+	else if (!visible)
+		entry->lost.wanted = true;
+	wake = entry->lost.wanted;
+	unlock_requests(entry);
+	if (wake)
+		shmem_wake_workers();
 }
 
 static void
 at_transaction_event(XactEvent event, void *arg)
 {
-	if (taken == InvalidSubTransactionId)
+	if (taken_by == InvalidSubTransactionId)
 		return;
-	if (event == XACT_EVENT_ABORT)
-		give_back();
-	/* Nobody knows yet what becomes of it. */
-	if (event == XACT_EVENT_PREPARE)
-		request_after(shmem_my_entry(false), GetTopTransactionIdIfAny());
-	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE)
-	{
-		run_is_visible();
-		taken = InvalidSubTransactionId;
-	}
+	if (event == XACT_EVENT_COMMIT)
+		end_taking(true, InvalidTransactionId);
+	else if (event == XACT_EVENT_ABORT)
+		end_taking(false, InvalidTransactionId);
+	else if (event == XACT_EVENT_PREPARE)	/* nobody knows yet what becomes of it */
+		end_taking(false, GetTopTransactionIdIfAny());
 }
 
 static void
 at_subtransaction_event(SubXactEvent event, SubTransactionId mine, SubTransactionId parent,
 						void *arg)
 {
-	if (taken != mine)
+	if (taken_by != mine)
 		return;
 	if (event == SUBXACT_EVENT_COMMIT_SUB)
-		taken = parent;
+		taken_by = parent;
 	else if (event == SUBXACT_EVENT_ABORT_SUB)
-		give_back();
+		end_taking(false, InvalidTransactionId);
 }
 
 /*

@@ -8,7 +8,7 @@
  * who is there, who wants to be woken, where to write first; of what is more than
  * that there is a trace on disk (lost.c).
  *
- * One lock (tranche "reputation") protects all of it except the atomics, the marks, and
+ * One lock (tranche "reputation") protects all of it except the atomics, lost.c's, and
  * the state of a slot, which its own worker changes while it runs. No other
  * lock is taken and nothing can raise an error while it is held, so it can be
  * taken anywhere, in commit callbacks too.
@@ -98,7 +98,7 @@ startup_shmem(void)
 	{
 		memset(shmem_state, 0, sizeof(SharedState));
 		shmem_state->lock = &GetNamedLWLockTranche("reputation")[0].lock;
-		shmem_state->mark_lock = &GetNamedLWLockTranche("reputation")[1].lock;
+		shmem_state->lost_lock = &GetNamedLWLockTranche("reputation")[1].lock;
 		for (int i = 0; i < MAX_WORKER_SLOTS; i++)
 		{
 			pg_atomic_init_u32(&shmem_state->slots[i].asleep, 0);
@@ -110,8 +110,7 @@ startup_shmem(void)
 		{
 			pg_atomic_init_u32(&shmem_state->databases[i].wanted, 0);
 			pg_atomic_init_u32(&shmem_state->databases[i].first_segment, 0);
-			pg_atomic_init_u32(&shmem_state->databases[i].resync, RESYNC_NONE);
-			pg_atomic_init_u64(&shmem_state->databases[i].resync_after, 0);
+			lost_init_entry(&shmem_state->databases[i].lost);
 			pg_atomic_init_u64(&shmem_state->databases[i].workers, 0);
 			rank_top_clear(shmem_state->databases[i].tops, true);
 		}
@@ -182,10 +181,7 @@ shmem_find_or_add_entry(Oid database)
 		entry->blockers = 0;
 		pg_atomic_write_u32(&entry->wanted, 0);
 		pg_atomic_write_u32(&entry->first_segment, 0);
-		pg_atomic_write_u32(&entry->resync, RESYNC_NONE);
-		pg_atomic_write_u64(&entry->resync_after, 0);
-		entry->about_to_request = 0;
-		entry->marked = false;
+		lost_init_entry(&entry->lost);
 		pg_atomic_write_u64(&entry->workers, 0);
 		rank_top_clear(entry->tops, false);
 		read_cache_reset_database((int) (entry - shmem_state->databases));

@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "lost.h"
 #include "port/atomics.h"
 #include "rank_top.h"
 #include "rank_tree.h"
@@ -21,14 +22,6 @@ typedef enum DatabaseState
 	DATABASE_NO_EXTENSION
 } DatabaseState;
 
-/* Is everybody to be recomputed? */
-typedef enum ResyncState
-{
-	RESYNC_NONE = 0,
-	RESYNC_WANTED,
-	RESYNC_TAKEN				/* by a transaction that is not committed yet */
-} ResyncState;
-
 typedef struct DatabaseEntry
 {
 	Oid			database;		/* InvalidOid: not in use */
@@ -36,10 +29,7 @@ typedef struct DatabaseEntry
 	int			blockers;		/* statements that want it free of workers */
 	pg_atomic_uint32 wanted;	/* 1: a commit had work; changed under the lock */
 	pg_atomic_uint32 first_segment;
-	pg_atomic_uint32 resync;	/* a ResyncState */
-	pg_atomic_uint64 resync_after;	/* and again after this transaction: lost.c */
-	int			about_to_request;	/* transactions; under the lock of the marks */
-	bool		marked;			/* there is a mark on disk; under that lock */
+	LostRequests lost;
 	pg_atomic_uint64 workers;	/* bit i: slot i runs here; changed under the lock */
 	RankTop		tops[RANK_TREES];	/* rank_top.c's */
 } DatabaseEntry;
@@ -47,7 +37,7 @@ typedef struct DatabaseEntry
 typedef struct SharedState
 {
 	LWLock	   *lock;
-	LWLock	   *mark_lock;		/* lost.c */
+	LWLock	   *lost_lock;		/* of all LostRequests */
 	Latch	   *launcher_latch; /* NULL: no launcher */
 	uint64		last_start_id;
 	WorkerSlot	slots[MAX_WORKER_SLOTS];
