@@ -21,6 +21,7 @@
 
 #include <signal.h>
 
+#include "access/genam.h"
 #include "access/heapam.h"
 #include "access/table.h"
 #include "access/tableam.h"
@@ -34,10 +35,11 @@
 #include "storage/latch.h"
 #include "storage/lock.h"
 #include "tcop/tcopprot.h"
+#include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/syscache.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "guc.h"
@@ -147,6 +149,30 @@ reap_ended_workers(void)
 }
 
 /*
+ * database_exists -- is there the database now? By a new snapshot: DROP DATABASE has the
+ * launcher woken when its commit is visible, but before the catalog caches are told, and
+ * while it was at work they may have got the row.
+ */
+static bool
+database_exists(Oid database)
+{
+	Relation	relation = table_open(DatabaseRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	bool		exists;
+
+	InvalidateCatalogSnapshot();
+	ScanKeyInit(&key, Anum_pg_database_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(database));
+	/* Without the index: who is connected to no database may not have it at hand. */
+	scan = systable_beginscan(relation, InvalidOid, false, NULL, 1, &key);
+	exists = HeapTupleIsValid(systable_getnext(scan));
+	systable_endscan(scan);
+	table_close(relation, AccessShareLock);
+	return exists;
+}
+
+/*
  * tidy_databases -- sends away the workers that are too many, and forgets what
  * has been dropped. A database that is not in the list may have been created
  * after it was read, so the catalog is asked again.
@@ -164,7 +190,7 @@ tidy_databases(List *databases)
 		else
 		{
 			shmem_stop_workers(known[i], 0);
-			if (!SearchSysCacheExists1(DATABASEOID, ObjectIdGetDatum(known[i])))
+			if (!database_exists(known[i]))
 				shmem_forget_database(known[i]);
 		}
 	}
