@@ -90,6 +90,15 @@ make_durable(const char *path, int flags)
 	return error;
 }
 
+static void
+remove_mark(Oid database)
+{
+	char		path[MAXPGPATH];
+
+	mark_path(path, database);
+	(void) unlink(path);
+}
+
 /* Makes the database's mark unless it is there; 0 or the errno. Under the lock. */
 static int
 make_mark(DatabaseEntry *entry)
@@ -104,7 +113,7 @@ make_mark(DatabaseEntry *entry)
 	if (error == 0)
 		error = make_durable(MARK_DIRECTORY, O_RDONLY);
 	if (error != 0)
-		(void) unlink(path);
+		remove_mark(entry->database);
 	entry->lost.marked = error == 0;
 	return error;
 }
@@ -121,13 +130,11 @@ unlock_requests(DatabaseEntry *entry)
 {
 	LostRequests *lost = &entry->lost;
 	bool		any = lost->wanted || lost->taken || TransactionIdIsValid(lost->after);
-	char		path[MAXPGPATH];
 
 	pg_atomic_write_u32(&lost->any, any ? 1 : 0);
 	if (lost->marked && !any && lost->about_to_request == 0)
 	{
-		mark_path(path, entry->database);
-		(void) unlink(path);
+		remove_mark(entry->database);
 		lost->marked = false;
 	}
 	LWLockRelease(shmem_state->lost_lock);
@@ -284,10 +291,7 @@ lost_init_entry(LostRequests *lost)
 void
 lost_forget_database(Oid database)
 {
-	char		path[MAXPGPATH];
-
-	mark_path(path, database);
-	(void) unlink(path);
+	remove_mark(database);
 }
 
 /* Has none of the database's prepared transactions an id up to this one? */

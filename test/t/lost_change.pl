@@ -13,8 +13,7 @@ use Test::More;
 
 # Nobody else writes the log out soon: the WAL writer hardly ever comes by, and there
 # is little to make it come.
-my $node = start_server('main', 'wal_writer_delay = 10s', 'full_page_writes = off', 'autovacuum = off', 'max_prepared_transactions = 5',
-	q{synchronous_standby_names = ''});
+my $node = start_server('main', 'wal_writer_delay = 10s', 'full_page_writes = off', 'autovacuum = off', 'max_prepared_transactions = 5');
 
 set_up_app($node, 'app', 10);
 my $mark = $node->data_dir . '/pg_stat/reputation_lost.' . database_oid($node, 'app');
@@ -62,7 +61,7 @@ sub without_inbox
 
 sub resyncs { return $node->safe_psql('app', q{SELECT count(*) FROM reputation.job_runs WHERE trigger = 'resync'}); }
 
-sub drain { return $node->safe_psql('app', 'DO $$ BEGIN FOR i IN 1..3 LOOP PERFORM reputation_process(); COMMIT; END LOOP; END $$'); }
+sub drain { return $_[0]->safe_psql('app', 'DO $$ BEGIN FOR i IN 1..3 LOOP PERFORM reputation_process(); COMMIT; END LOOP; END $$'); }
 
 stop_workers();
 without_inbox(q{UPDATE projects SET status = 'draft'});
@@ -88,20 +87,20 @@ foreach my $mode ('immediate', 'fast')
 		"BEGIN; UPDATE projects SET status = '$status' WHERE id % 2 = 1; PREPARE TRANSACTION 'lost'");
 	$node->stop($mode);
 	$node->start;
-	drain();
+	drain($node);
 	is(drifted($node, 'app'), '', "$mode: what was committed is computed");
 	ok(-e $mark, "$mode: the mark of what is prepared is there");
 	$node->stop($mode);
 	$node->start;
 	$node->safe_psql('app', q{COMMIT PREPARED 'lost'});
 	isnt(drifted($node, 'app'), '', "$mode: what was prepared is not computed");
-	drain();
+	drain($node);
 	is(drifted($node, 'app'), '', "$mode: nor forgotten");
 	ok(!-e $mark, "$mode: nothing is left to remember");
 	cmp_ok(resyncs(), '>', $before, "$mode: there were runs over everybody");
 	$node->restart;
 	$before = resyncs();
-	drain();
+	drain($node);
 	is(resyncs(), $before, "$mode: no more of them");
 }
 
@@ -123,23 +122,13 @@ $second->query_safe('ROLLBACK');
 $second->quit;
 $node->stop('immediate');
 $node->start;
-drain();
+drain($node);
 is(drifted($node, 'app'), '', 'two requests: nothing is forgotten');
 ok(!-e $mark, 'two requests: nothing is left to remember');
 
 # A writer is durable, but not visible yet, while the run of another request becomes visible: it waits for a standby that
 # is not there.
-sub wait_for_standby
-{
-	my ($name) = @_;
-
-	$node->adjust_conf('postgresql.conf', 'synchronous_standby_names', "'$name'");
-	$node->reload;
-	$node->poll_query_until('postgres', 'SHOW synchronous_standby_names', $name) or die 'not reloaded';
-	return;
-}
-
-wait_for_standby('nobody');
+reload_with($node, synchronous_standby_names => 'nobody');
 my $holder = lock_inbox();
 my $writer = open_session($node, 'app');
 $writer->query_until(qr/begun/, "\\echo begun\nUPDATE projects SET status = 'draft' WHERE id % 2 = 1;\n");
@@ -150,10 +139,10 @@ unlock_inbox($holder);
 $node->safe_psql('app', 'SET synchronous_commit = local; ' . 'SELECT reputation_process();' x 3);
 ok(-e $mark, 'in a commit: the mark is there');
 $node->stop('immediate');
-$node->adjust_conf('postgresql.conf', 'synchronous_standby_names', "''");
 $node->start;
+reload_with($node, synchronous_standby_names => '');
 is($node->safe_psql('app', q{SELECT DISTINCT status FROM projects}), 'draft', 'in a commit: it is visible');
-drain();
+drain($node);
 is(drifted($node, 'app'), '', 'in a commit: it is not forgotten');
 ok(!-e $mark, 'in a commit: nothing is left to remember');
 
@@ -169,13 +158,13 @@ unlock_inbox($holder);
 is($node->safe_psql('app', 'SELECT count(*) FROM b'), '0', 'rolled back: it is');
 ok(!-e $mark, 'rolled back: nothing is left to remember');
 my $before = resyncs();
-drain();
+drain($node);
 is(resyncs(), $before, 'rolled back: nobody was recomputed');
 
 # A standby comes with the mark of its backup: it computes when it is promoted, and nothing is pending before that.
 without_inbox(q{UPDATE projects SET status = 'shipped'});
 $node->backup('marked');
-drain();
+drain($node);
 ok(!-e $mark, 'a standby: the mark is gone here');
 my $standby = PostgreSQL::Test::Cluster->new('standby');
 $standby->init_from_backup($node, 'marked', has_streaming => 1);
@@ -185,7 +174,7 @@ my $standby_mark = $mark =~ s{^.*/pg_stat/}{$standby->data_dir . '/pg_stat/'}er;
 ok(-e $standby_mark, 'a standby: the mark is there');
 is($standby->safe_psql('app', q{SELECT reputation_wait(1, 'builder', '0')}), '', 'a standby: nothing is pending');
 $standby->promote;
-$standby->safe_psql('app', 'DO $$ BEGIN FOR i IN 1..3 LOOP PERFORM reputation_process(); COMMIT; END LOOP; END $$');
+drain($standby);
 ok(!-e $standby_mark, 'a standby: promoted, it has everybody computed');
 $standby->stop;
 
