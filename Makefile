@@ -41,7 +41,7 @@ TASKS = bench check check-long demo demo-stop format format-check lint
 ifneq ($(filter-out $(TASKS),$(or $(MAKECMDGOALS),all)),)
 PG_CONFIG ?= pg_config
 PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
-ifeq ($(PGXS),)
+ifeq ($(and $(PGXS),$(wildcard $(shell $(PG_CONFIG) --includedir-server 2>/dev/null)/postgres.h)),)
 $(error pg_config or the server headers are missing; tools/install-deps installs them)
 endif
 include $(PGXS)
