@@ -46,8 +46,10 @@ COMMENT ON TABLE reputation.algorithm IS 'versioned weights and settings of each
 CREATE TABLE reputation.source (
 	id			int			GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	relation	regclass	NOT NULL UNIQUE,
-	shape		text
+	shape		text,
+	trigger_arguments	text
 );
+COMMENT ON COLUMN reputation.source.trigger_arguments IS 'the second argument of the row trigger, which captures nothing if its own is another';
 COMMENT ON TABLE reputation.source IS 'application tables with capture triggers; the id is the first argument of the triggers, and never used again';
 COMMENT ON COLUMN reputation.source.shape IS 'of a partitioned table: a digest of its partitions and their files; when it changes everybody is recomputed';
 

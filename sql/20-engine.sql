@@ -20,11 +20,21 @@ END;
 COMMENT ON FUNCTION reputation.before_update_triggers(regclass) IS
 'The triggers of a table and its partitions that can change columns an UPDATE does not name.';
 
+CREATE FUNCTION reputation.trigger_arguments(VARIADIC arguments text[]) RETURNS bytea
+LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	SELECT string_agg(convert_to(a.argument, getdatabaseencoding()) || '\x00'::bytea, '' ORDER BY a.no)
+	FROM unnest(arguments) WITH ORDINALITY AS a (argument, no);
+END;
+COMMENT ON FUNCTION reputation.trigger_arguments(text[]) IS
+'A trigger''s arguments as pg_trigger.tgargs has them. Null when one is.';
+
 CREATE FUNCTION reputation.listed_despite_trigger() RETURNS TABLE (relation regclass)
 LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
 	SELECT s.relation FROM reputation.source s JOIN pg_trigger t ON t.tgrelid = s.relation
-	WHERE t.tgname = 'reputation_capture' AND t.tgattr::text <> ''
+	WHERE t.tgfoid = 'reputation.capture()'::regprocedure AND t.tgattr::text <> '' AND t.tgparentid = 0
+		AND t.tgargs = reputation.trigger_arguments(s.id::text, s.trigger_arguments)
 		AND EXISTS (SELECT FROM reputation.before_update_triggers(s.relation));
 END;
 COMMENT ON FUNCTION reputation.listed_despite_trigger() IS

@@ -19,6 +19,13 @@ BEGIN ATOMIC
 	LEFT JOIN pg_trigger g ON g.tgrelid = s.relation AND g.tgname = t.name
 	WHERE g.oid IS NULL OR g.tgenabled NOT IN ('O', 'A')
 	UNION
+	SELECT CASE WHEN g.tgfoid <> 'reputation.capture()'::regprocedure THEN format('trigger %s of %s is not reputation''s', g.tgname, s.relation)
+		ELSE format('trigger %s of %s has other arguments than reputation.source says', g.tgname, s.relation) END, false
+	FROM reputation.source s JOIN pg_trigger g ON g.tgrelid = s.relation
+	CROSS JOIN LATERAL (VALUES ('reputation_capture', reputation.trigger_arguments(s.id::text, s.trigger_arguments)),
+		('reputation_capture_truncate', reputation.trigger_arguments(s.id::text))) AS t (name, arguments)
+	WHERE g.tgname = t.name AND (g.tgfoid <> 'reputation.capture()'::regprocedure OR g.tgargs IS DISTINCT FROM t.arguments)
+	UNION
 	SELECT format('%s has a BEFORE UPDATE trigger that its capture trigger does not reckon with', l.relation), false
 	FROM reputation.listed_despite_trigger() l;
 END;

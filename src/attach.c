@@ -3,9 +3,9 @@
  *		Attaching an engine to an application's tables.
  *
  * An attach is one transaction: it checks everything first and names all that
- * is missing at once, then changes the application's tables with the caller's
- * rights (the cached column, its index, the triggers), and writes the
- * registry and the views with the extension owner's.
+ * is missing at once, then changes the application's tables, each as its owner (the
+ * cached column, its index, the triggers; source.c), and writes the registry and the
+ * views with the rights of the extension's owner.
  *
  * The engine works as the caller; if that is a superuser, as the owner of the
  * users table. The views belong to that role, so their queries see what it may
@@ -33,6 +33,7 @@
 #include "locks.h"
 #include "miscadmin.h"
 #include "parser/parse_coerce.h"
+#include "source.h"
 #include "spi.h"
 #include "storage/lmgr.h"
 #include "subxact.h"
@@ -63,6 +64,16 @@ adds_columns(AttachSpec *spec)
 	return is_missing(spec, spec->cached_column) || is_missing(spec, spec->rank_column);
 }
 
+/* 55000: somebody renamed or dropped it meanwhile. */
+static void
+table_was_changed(const AttachTable *table)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("%s was renamed or dropped while it was being attached", table->qualified),
+			 errhint("Attach again.")));
+}
+
 static void
 lock_in_order(void *arg)
 {
@@ -71,12 +82,12 @@ lock_in_order(void *arg)
 	spi_set("deadlock_timeout", "10ms");
 	for (int i = 0; i < spec->ntables; i++)
 	{
-		if (spec->tables[i].own)
-			LockRelationOid(spec->tables[i].oid, ShareRowExclusiveLock);
-		else
-			spi_utility(psprintf("LOCK TABLE %s IN %s MODE", spec->tables[i].qualified,
-								 i == 0 && adds_columns(spec) ? "ACCESS EXCLUSIVE" :
-								 "SHARE ROW EXCLUSIVE"));
+		AttachTable *table = &spec->tables[i];
+
+		if (!source_lock(table->oid, i == 0 && adds_columns(spec) ? AccessExclusiveLock :
+						 ShareRowExclusiveLock, true) ||
+			strcmp(source_table_name(table->oid), table->qualified) != 0)
+			table_was_changed(table);
 	}
 }
 
@@ -97,22 +108,74 @@ lock_tables(AttachSpec *spec)
 	}
 }
 
-/* With the caller's rights: the columns the engine writes, and the index. */
+/* The columns the engine writes, as the users table's owner. */
 static void
-prepare_users_table(AttachSpec *spec)
+add_columns(void *arg)
 {
+	AttachSpec *spec = arg;
 	AttachTable *users = &spec->tables[0];
 
-	lock_tables(spec);
 	if (is_missing(spec, spec->cached_column))
 		spi_utility(psprintf("ALTER TABLE %s ADD COLUMN %s integer NOT NULL DEFAULT 0",
 							 users->qualified, quote_identifier(spec->cached_column)));
 	if (is_missing(spec, spec->rank_column))
 		spi_utility(psprintf("ALTER TABLE %s ADD COLUMN %s integer", users->qualified,
 							 quote_identifier(spec->rank_column)));
+}
+
+typedef struct IndexTask
+{
+	Oid			table;
+	const char *sql;
+} IndexTask;
+
+static void
+execute(void *sql)
+{
+	spi_utility(sql);
+}
+
+static void
+execute_as_owner(void *arg)
+{
+	IndexTask  *task = arg;
+
+	source_act(task->table, execute, (void *) task->sql);
+}
+
+/* An index on the cached column; a warning if the table's owner may make none. */
+static void
+index_cached_column(AttachSpec *spec)
+{
+	AttachTable *users = &spec->tables[0];
+	IndexTask	task = {users->oid, psprintf("CREATE INDEX ON %s (%s DESC)", users->qualified,
+											 quote_identifier(spec->cached_column))};
+	ErrorData  *error = subxact_try(execute_as_owner, &task);
+
+	if (error != NULL && error->sqlerrcode != ERRCODE_INSUFFICIENT_PRIVILEGE)
+		ReThrowError(error);
+	if (error != NULL)
+		ereport(WARNING,
+				(errcode(error->sqlerrcode),
+				 errmsg("no index on %s (%s): %s", users->qualified,
+						quote_identifier(spec->cached_column), error->message),
+				 errdetail("The owner of the table may not make it."),
+				 errhint("%s;", task.sql)));
+}
+
+/* Locks all tables; makes the columns the engine writes, and the index. */
+static void
+prepare_users_table(AttachSpec *spec)
+{
+	AttachTable *users = &spec->tables[0];
+
+	lock_tables(spec);
+	/* Their owners can be others no more. */
+	attach_check_privileges(spec);
+	if (adds_columns(spec))
+		source_act(users->oid, add_columns, spec);
 	if (spec->cached_column != NULL && !attach_has_index(users->oid, spec->cached_column))
-		spi_utility(psprintf("CREATE INDEX ON %s (%s DESC)", users->qualified,
-							 quote_identifier(spec->cached_column)));
+		index_cached_column(spec);
 }
 
 static ViewState
@@ -130,12 +193,6 @@ view_state(const char *view)
 	state.definition = spi_text(0, 1);
 	state.rule = spi_text(0, 2);
 	return state;
-}
-
-static void
-execute(void *sql)
-{
-	spi_utility(sql);
 }
 
 /*
@@ -218,10 +275,7 @@ register_lookups(AttachSpec *spec, const char *role)
 	}
 }
 
-/*
- * What the engine's role needs of the extension, and a source's owner: making a
- * partition clones the triggers, for which it must be allowed their function.
- */
+/* What the engine's role needs of the extension, and a source's owner. */
 static void
 grant_to_roles(AttachSpec *spec, const char *role)
 {
@@ -232,15 +286,42 @@ grant_to_roles(AttachSpec *spec, const char *role)
 		if (spec->tables[i].own)
 			spi_utility(psprintf("GRANT SELECT ON %s TO %s", spec->tables[i].qualified, role));
 		else
-			spi_utility(psprintf("GRANT EXECUTE ON FUNCTION reputation.capture() TO %s",
-								 quote_identifier(GetUserNameFromId(attach_table_owner(spec->tables[i].oid),
-																	false))));
+			source_grant(spec->tables[i].oid);
 	}
 	spi_utility(psprintf("GRANT USAGE ON SCHEMA reputation TO %s", role));
 	spi_utility(psprintf("GRANT SELECT ON reputation.%s TO %s", engine->score_table, role));
 	if (engine->apart != NULL)
 		spi_utility(psprintf("GRANT SELECT ON reputation.%s TO %s", engine->apart->name, role));
 	spi_utility(psprintf("GRANT EXECUTE ON FUNCTION %s TO %s", VIEW_FUNCTIONS, role));
+}
+
+/*
+ * Takes back from whoever owns no source any more what source_grant() gave; the schema
+ * only if no engine works as that role.
+ */
+static void
+revoke_from_owners(void)
+{
+	uint64		count = spi_exec("SELECT DISTINCT r.rolname, "
+								 "EXISTS (SELECT FROM reputation.engine e WHERE e.role = r.oid)::int "
+								 "FROM pg_catalog.pg_proc p "
+								 "CROSS JOIN LATERAL pg_catalog.aclexplode(p.proacl) a "
+								 "JOIN pg_catalog.pg_roles r ON r.oid = a.grantee "
+								 "WHERE p.oid = 'reputation.capture()'::regprocedure "
+								 "AND a.grantee <> p.proowner AND r.rolname <> 'reputation_admin' "
+								 "AND NOT EXISTS (SELECT FROM reputation.source s "
+								 "JOIN pg_catalog.pg_class c ON c.oid = s.relation "
+								 "WHERE c.relowner = a.grantee)", 0, NULL, NULL, NULL);
+	SPITupleTable *owners = SPI_tuptable;
+
+	for (uint64 row = 0; row < count; row++)
+	{
+		const char *owner = quote_identifier(SPI_getvalue(owners->vals[row], owners->tupdesc, 1));
+
+		spi_utility(psprintf("REVOKE EXECUTE ON FUNCTION reputation.capture() FROM %s", owner));
+		if (strcmp(SPI_getvalue(owners->vals[row], owners->tupdesc, 2), "0") == 0)
+			spi_utility(psprintf("REVOKE USAGE ON SCHEMA reputation FROM %s", owner));
+	}
 }
 
 /*
@@ -253,8 +334,6 @@ revoke_unused(const EngineDescriptor *engine, Oid role_oid)
 	const char *role = quote_identifier(GetUserNameFromId(role_oid, false));
 	Oid			types[] = {OIDOID};
 	Datum		values[] = {ObjectIdGetDatum(role_oid)};
-	uint64		nowners;
-	SPITupleTable *owners;
 
 	spi_utility(psprintf("REVOKE SELECT ON reputation.%s FROM %s", engine->score_table, role));
 	if (engine->apart != NULL)
@@ -262,24 +341,13 @@ revoke_unused(const EngineDescriptor *engine, Oid role_oid)
 	if (spi_exec("SELECT 1 FROM reputation.engine WHERE role = $1", 1, types, values, NULL) == 0)
 	{
 		spi_utility(psprintf("REVOKE EXECUTE ON FUNCTION %s FROM %s", VIEW_FUNCTIONS, role));
-		spi_utility(psprintf("REVOKE USAGE ON SCHEMA reputation FROM %s", role));
 		spi_utility(psprintf("REVOKE SELECT ON reputation.point_ledger, reputation.badge FROM %s",
 							 role));
+		if (spi_exec("SELECT 1 FROM reputation.source s JOIN pg_catalog.pg_class c "
+					 "ON c.oid = s.relation WHERE c.relowner = $1", 1, types, values, NULL) == 0)
+			spi_utility(psprintf("REVOKE USAGE ON SCHEMA reputation FROM %s", role));
 	}
-
-	nowners = spi_exec("SELECT DISTINCT r.rolname FROM pg_catalog.pg_proc p "
-					   "CROSS JOIN LATERAL pg_catalog.aclexplode(p.proacl) a "
-					   "JOIN pg_catalog.pg_roles r ON r.oid = a.grantee "
-					   "WHERE p.oid = 'reputation.capture()'::regprocedure "
-					   "AND a.grantee <> p.proowner AND r.rolname <> 'reputation_admin' "
-					   "AND NOT EXISTS (SELECT FROM reputation.source s "
-					   "JOIN pg_catalog.pg_class c ON c.oid = s.relation "
-					   "WHERE c.relowner = a.grantee)", 0, NULL, NULL, NULL);
-	owners = SPI_tuptable;
-	for (uint64 row = 0; row < nowners; row++)
-		spi_utility(psprintf("REVOKE EXECUTE ON FUNCTION reputation.capture() FROM %s",
-							 quote_identifier(SPI_getvalue(owners->vals[row], owners->tupdesc,
-														   1))));
+	revoke_from_owners();
 }
 
 /*
@@ -340,6 +408,7 @@ attach_install(FunctionCallInfo fcinfo, AttachSpec *spec)
 
 	foreach(cell, tables)
 		triggers_refresh(fcinfo, lfirst_oid(cell));
+	attach_advise_triggers(spec);
 
 	owner_enter(fcinfo, &caller);
 	engine = engine_get(spec->engine->name);

@@ -4,18 +4,20 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "attach_steps.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
+#include "nodes/nodeFuncs.h"
+#include "nodes/pg_list.h"
 #include "parser/parse_coerce.h"
 #include "spi.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 
 /* What the best of a table's indexes is good for. */
 typedef enum IndexUse
@@ -161,7 +163,7 @@ is_conversion(Node *expression, AttrNumber attnum, Oid type)
 	Var		   *argument;
 	Oid			function;
 
-	if (!IsA(expression, FuncExpr) || list_length(call->args) != 1)
+	if (expression == NULL || !IsA(expression, FuncExpr) || list_length(call->args) != 1)
 		return false;
 	argument = linitial(call->args);
 	return IsA(argument, Var) && argument->varattno == attnum &&
@@ -169,7 +171,20 @@ is_conversion(Node *expression, AttrNumber attnum, Oid type)
 		COERCION_PATH_FUNC && function == call->funcid;
 }
 
-/* Has the table a usable index that begins with the column converted to the type? */
+/* The first of an index's expressions, as it was written; NULL when it has none. */
+static Node *
+first_expression(HeapTuple index)
+{
+	bool		isnull;
+	Datum		expressions = SysCacheGetAttr(INDEXRELID, index, Anum_pg_index_indexprs, &isnull);
+
+	return isnull ? NULL : linitial(castNode(List, stringToNode(TextDatumGetCString(expressions))));
+}
+
+/*
+ * Has the table a usable index that begins with the column converted to the type? Of
+ * the expressions nothing is evaluated, as RelationGetIndexExpressions() would do.
+ */
 static bool
 has_index_as(Oid table, const char *column, Oid type)
 {
@@ -180,12 +195,16 @@ has_index_as(Oid table, const char *column, Oid type)
 
 	foreach(cell, RelationGetIndexList(relation))
 	{
-		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
+		HeapTuple	index = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(lfirst_oid(cell)));
+		Form_pg_index form;
 
-		if (index->rd_index->indisvalid && index->rd_index->indkey.values[0] == 0 &&
-			heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL))
-			found |= is_conversion(linitial(RelationGetIndexExpressions(index)), attnum, type);
-		index_close(index, AccessShareLock);
+		if (!HeapTupleIsValid(index))
+			continue;
+		form = (Form_pg_index) GETSTRUCT(index);
+		if (form->indisvalid && form->indkey.values[0] == 0 &&
+			heap_attisnull(index, Anum_pg_index_indpred, NULL))
+			found |= is_conversion(first_expression(index), attnum, type);
+		ReleaseSysCache(index);
 	}
 	table_close(relation, AccessShareLock);
 	return found;

@@ -11,9 +11,11 @@
 #include "attach_steps.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
 #include "compat.h"
 #include "ledger.h"
 #include "miscadmin.h"
+#include "source.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -309,29 +311,68 @@ resolve_columns(AttachSpec *spec)
 						 "them in the argument \"columns\", like %s.", example)));
 }
 
-Oid
-attach_table_owner(Oid table)
-{
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
-	Oid			owner;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for relation %u", table);
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	return owner;
-}
-
 /* The role the engine will work as. */
 Oid
 attach_role(AttachSpec *spec)
 {
-	return superuser() ? attach_table_owner(spec->tables[0].oid) : GetUserId();
+	return superuser() ? source_owner(spec->tables[0].oid) : GetUserId();
 }
 
-/* 42501 unless the caller may attach and the role may compute. */
+/* Names an owner of the table, or of a partition, who has not the rights of the role. */
 static void
-check_privileges(AttachSpec *spec)
+add_strangers(StringInfo list, const AttachTable *table, Oid role)
+{
+	ListCell   *cell;
+
+	foreach(cell, find_all_inheritors(table->oid, NoLock, NULL))
+	{
+		Oid			owner = source_owner(lfirst_oid(cell));
+
+		if (owner != role && !has_privs_of_role(owner, role))
+			attach_add_name(list, psprintf("%s (of %s)", source_table_name(lfirst_oid(cell)),
+										   quote_identifier(GetUserNameFromId(owner, false))));
+	}
+}
+
+/*
+ * 42501 when a superuser attaches a source of somebody who has not the rights of the
+ * engine's role: that one's code in the table (a cast, a policy, a trigger) runs as
+ * the role. Another caller has the rights of all owners, and consents for himself.
+ */
+static void
+check_owners(AttachSpec *spec)
+{
+	Oid			role = attach_role(spec);
+	const char *name = GetUserNameFromId(role, false);
+	StringInfoData strangers;
+
+	if (!superuser())
+		return;
+	initStringInfo(&strangers);
+	for (int i = 0; i < spec->ntables; i++)
+	{
+		if (!spec->tables[i].own)
+			add_strangers(&strangers, &spec->tables[i], role);
+	}
+	if (strangers.len > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("tables of owners without the rights of role \"%s\": %s", name,
+						strangers.data),
+				 errdetail("The engine computes as \"%s\", who owns %s, and what the owners of the "
+						   "other tables put into them runs with its rights.", name,
+						   spec->tables[0].qualified),
+				 errhint("If they are trusted with that: GRANT %s TO them; or attach as an ordinary "
+						 "role that owns all tables, or is a member of their owners.",
+						 quote_identifier(name))));
+}
+
+/*
+ * attach_check_privileges -- 42501 unless the caller may attach and the role may
+ * compute. To be asked again once the tables are locked.
+ */
+void
+attach_check_privileges(AttachSpec *spec)
 {
 	Oid			role = attach_role(spec);
 	bool		writes = spec->cached_column != NULL || spec->rank_column != NULL;
@@ -372,6 +413,7 @@ check_privileges(AttachSpec *spec)
 						   writes || holds ?
 						   psprintf(", UPDATE on %s", spec->tables[0].qualified) : ""),
 				 errhint("Grant the privileges, or BYPASSRLS.")));
+	check_owners(spec);
 }
 
 /* 22023 when a table has two roles, or the rank column another one. */
@@ -440,5 +482,5 @@ attach_resolve(FunctionCallInfo fcinfo, AttachSpec *spec)
 		check_written_column(spec, spec->cached_column);
 	if (spec->rank_column != NULL)
 		check_written_column(spec, spec->rank_column);
-	check_privileges(spec);
+	attach_check_privileges(spec);
 }

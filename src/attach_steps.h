@@ -19,8 +19,9 @@ typedef struct ViewState
 
 extern void attach_add_name(StringInfo list, const char *name);
 extern void attach_check_ids(AttachSpec *spec);
-extern Oid	attach_table_owner(Oid table);
+extern void attach_check_privileges(AttachSpec *spec);
 extern Oid	attach_role(AttachSpec *spec);
+extern void attach_advise_triggers(AttachSpec *spec);
 extern bool attach_has_index(Oid table, const char *column);
 
 extern void registry_cancel_work(const EngineDescriptor *engine, const char *why);

@@ -22,6 +22,10 @@
  * a deadlock: writers lock a partitioned table before its partition, it the
  * other way round. What it missed (or did not see: event triggers can be
  * disabled) a worker mends with triggers_heal(), and recomputes everybody.
+ *
+ * Which trigger is reputation's, and as whom a table's triggers are made and dropped,
+ * source.c says. What triggers_check() finds out before that runs with the rights of the
+ * extension's owner: it reads catalogs and the registry, and nothing else.
  */
 #include "postgres.h"
 
@@ -34,6 +38,7 @@
 #include "commands/trigger.h"
 #include "compat.h"
 #include "drain.h"
+#include "source.h"
 #include "spi.h"
 #include "subxact.h"
 #include "utils/builtins.h"
@@ -42,9 +47,13 @@
 
 PG_FUNCTION_INFO_V1(reputation_triggers_check);
 
+#define ROW_TRIGGER			"reputation_capture"
+#define TRUNCATE_TRIGGER	"reputation_capture_truncate"
+
 /* What the triggers of a source are made of. */
 typedef struct TriggerSpec
 {
+	Oid			table;
 	int32		source;			/* 0: no engine wants anything of it */
 	char	   *columns;		/* what reputation.capture() shall do with them */
 	char	   *list;			/* "OF a, b", or "" */
@@ -114,17 +123,72 @@ trigger_list(int32 source, Oid table)
 	return psprintf("OF %s", list.data);
 }
 
-/* The capture triggers as the registry wants them. */
-static void
-make_triggers(const char *table, const TriggerSpec *spec)
+/*
+ * Those triggers of the table, and of its partitions, that bear one of our names and are
+ * not ours: a row for each, of its name, whole and without the table's, and the table's.
+ */
+static uint64
+foreign_triggers(Oid table)
 {
-	static const char *const names[] = {"reputation_capture", "reputation_capture_truncate"};
+	Oid			types[] = {OIDOID, OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(table), ObjectIdGetDatum(source_capture_function())};
 
-	spi_utility(psprintf("CREATE OR REPLACE TRIGGER reputation_capture "
+	return spi_exec("WITH RECURSIVE down (relation) AS (SELECT $1 UNION SELECT i.inhrelid "
+					"FROM down JOIN pg_catalog.pg_inherits i ON i.inhparent = down.relation) "
+					"SELECT t.tgname, t.tgrelid::regclass::text FROM pg_catalog.pg_trigger t "
+					"JOIN down ON down.relation = t.tgrelid WHERE t.tgfoid <> $2 AND "
+					"(t.tgname = '" ROW_TRIGGER "' OR (t.tgname = '" TRUNCATE_TRIGGER "' "
+					"AND t.tgrelid = $1)) ORDER BY 2, 1", 2, types, values, NULL);
+}
+
+/* The names of the table's triggers that call reputation.capture(), but for those of a parent's. */
+static List *
+capture_triggers(Oid table)
+{
+	Oid			types[] = {OIDOID, OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(table), ObjectIdGetDatum(source_capture_function())};
+	uint64		count = spi_exec("SELECT tgname FROM pg_catalog.pg_trigger WHERE tgrelid = $1 "
+								 "AND tgfoid = $2 AND tgparentid = 0 ORDER BY 1",
+								 2, types, values, NULL);
+	List	   *names = NIL;
+
+	for (uint64 row = 0; row < count; row++)
+		names = lappend(names, spi_text(row, 1));
+	return names;
+}
+
+/*
+ * The capture triggers as the registry wants them, and no others that call
+ * reputation.capture(): one that was given another name would only warn. 42710 when one
+ * that is not ours has the name.
+ */
+static void
+make_triggers(void *arg)
+{
+	static const char *const names[] = {ROW_TRIGGER, TRUNCATE_TRIGGER};
+	const TriggerSpec *spec = arg;
+	const char *table = source_table_name(spec->table);
+	ListCell   *cell;
+
+	if (foreign_triggers(spec->table) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("trigger \"%s\" of %s is not reputation's", spi_text(0, 1), spi_text(0, 2)),
+				 errdetail("It bears the name of reputation's own, and calls another function."),
+				 errhint("Give it another name: ALTER TRIGGER %s ON %s RENAME TO ...;",
+						 spi_text(0, 1), spi_text(0, 2))));
+	foreach(cell, capture_triggers(spec->table))
+	{
+		const char *name = lfirst(cell);
+
+		if (strcmp(name, ROW_TRIGGER) != 0 && strcmp(name, TRUNCATE_TRIGGER) != 0)
+			spi_utility(psprintf("DROP TRIGGER %s ON %s", quote_identifier(name), table));
+	}
+	spi_utility(psprintf("CREATE OR REPLACE TRIGGER " ROW_TRIGGER " "
 						 "AFTER INSERT OR DELETE OR UPDATE %s ON %s "
 						 "FOR EACH ROW EXECUTE FUNCTION reputation.capture('%d', %s)",
 						 spec->list, table, spec->source, quote_literal_cstr(spec->columns)));
-	spi_utility(psprintf("CREATE OR REPLACE TRIGGER reputation_capture_truncate AFTER TRUNCATE "
+	spi_utility(psprintf("CREATE OR REPLACE TRIGGER " TRUNCATE_TRIGGER " AFTER TRUNCATE "
 						 "ON %s FOR EACH STATEMENT EXECUTE FUNCTION reputation.capture('%d')",
 						 table, spec->source));
 	/* Otherwise they are enabled, and ALTER TABLE wants no events to be pending. */
@@ -132,19 +196,23 @@ make_triggers(const char *table, const TriggerSpec *spec)
 		spi_utility(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s", table, names[i]));
 }
 
+/* Drops what calls reputation.capture(); of what merely bears the name it warns. */
 static void
-drop_triggers(const char *table, Oid oid)
+drop_triggers(void *arg)
 {
-	Oid			types[] = {OIDOID};
-	Datum		values[] = {ObjectIdGetDatum(oid)};
-	uint64		count = spi_exec("SELECT tgname FROM pg_catalog.pg_trigger WHERE tgrelid = $1 "
-								 "AND tgname IN ('reputation_capture', "
-								 "'reputation_capture_truncate')", 1, types, values, NULL);
-	SPITupleTable *rows = SPI_tuptable;
+	const TriggerSpec *spec = arg;
+	const char *table = source_table_name(spec->table);
+	ListCell   *cell;
+	uint64		count;
 
+	foreach(cell, capture_triggers(spec->table))
+		spi_utility(psprintf("DROP TRIGGER %s ON %s", quote_identifier(lfirst(cell)), table));
+	count = foreign_triggers(spec->table);
 	for (uint64 row = 0; row < count; row++)
-		spi_utility(psprintf("DROP TRIGGER %s ON %s",
-							 SPI_getvalue(rows->vals[row], rows->tupdesc, 1), table));
+		ereport(WARNING,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("trigger \"%s\" of %s is not reputation's; it is kept",
+						spi_text(row, 1), spi_text(row, 2))));
 }
 
 /* What the registry says of a table's triggers. */
@@ -153,7 +221,7 @@ trigger_spec(Oid table)
 {
 	Oid			types[] = {OIDOID};
 	Datum		values[] = {ObjectIdGetDatum(table)};
-	TriggerSpec spec = {0};
+	TriggerSpec spec = {.table = table};
 
 	if (spi_exec("SELECT s.id, coalesce(bool_or(e.fire = 'always'), false) "
 				 "FROM reputation.source s JOIN reputation.capture c ON c.source = s.id "
@@ -170,40 +238,38 @@ trigger_spec(Oid table)
 	return spec;
 }
 
-/* Is it a table of the extension's? */
-static bool
-is_own(Oid table)
+/* Writes down what the row trigger's arguments are, in the transaction that makes it. */
+static void
+register_arguments(const TriggerSpec *spec)
 {
-	return get_rel_namespace(table) == get_namespace_oid("reputation", false);
+	Oid			types[] = {INT4OID, TEXTOID};
+	Datum		values[] = {Int32GetDatum(spec->source), CStringGetTextDatum(spec->columns)};
+
+	spi_exec("UPDATE reputation.source SET trigger_arguments = $2 "
+			 "WHERE id = $1 AND trigger_arguments IS DISTINCT FROM $2", 2, types, values, NULL);
 }
 
 /*
- * triggers_refresh -- makes or drops the triggers of a table as the registry
- * says, with the caller's rights; those of the extension's own with its owner's.
+ * triggers_refresh -- makes or drops the triggers of a table as the registry says, as
+ * the table's owner. 42501 unless the caller has that one's rights.
  */
 void
 triggers_refresh(FunctionCallInfo fcinfo, Oid table)
 {
 	EngineContext caller;
 	TriggerSpec spec;
-	char	   *name = get_rel_name(table);
-	bool		own;
-
-	if (name == NULL)
-		return;					/* the table is gone, and its triggers with it */
-	name = quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)), name);
 
 	owner_enter(fcinfo, &caller);
 	spec = trigger_spec(table);
-	own = is_own(table);
-	if (!own)
-		owner_leave(&caller);
-	if (spec.source == 0)
-		drop_triggers(name, table);
-	else
-		make_triggers(name, &spec);
-	if (own)
-		owner_leave(&caller);
+	if (spec.source != 0)
+		register_arguments(&spec);
+	owner_leave(&caller);
+	/* To drop one is to keep readers out, too. */
+	if (!source_lock(table, spec.source == 0 ? AccessExclusiveLock : ShareRowExclusiveLock,
+					 false))
+		return;					/* the table is gone, and its triggers with it */
+	source_require_owner(table);
+	source_act(table, spec.source == 0 ? drop_triggers : make_triggers, &spec);
 }
 
 static void
@@ -214,7 +280,9 @@ restore_own(void *arg)
 	TriggerSpec spec = trigger_spec(table);
 
 	spi_set("lock_timeout", "100ms");
-	make_triggers(quote_qualified_identifier("reputation", get_rel_name(table)), &spec);
+	register_arguments(&spec);
+	if (source_lock(table, ShareRowExclusiveLock, false))
+		source_act(table, make_triggers, &spec);
 	spi_settings_end(settings);
 }
 
@@ -230,8 +298,8 @@ triggers_restore_own(void)
 								 "JOIN pg_catalog.pg_class c ON c.oid = s.relation "
 								 "WHERE c.relnamespace = 'reputation'::regnamespace "
 								 "AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger t "
-								 "WHERE t.tgrelid = c.oid AND t.tgname = 'reputation_capture')",
-								 0, NULL, NULL, NULL);
+								 "WHERE t.tgrelid = c.oid "
+								 "AND t.tgfoid = 'reputation.capture()'::regprocedure)", 0, NULL, NULL, NULL);
 	SPITupleTable *rows = SPI_tuptable;
 
 	for (uint64 row = 0; row < count; row++)
@@ -249,61 +317,88 @@ triggers_restore_own(void)
 	return true;
 }
 
-/* The table's own capture trigger, if it has a list; NULL otherwise. */
-static Trigger *
-listed_trigger(Relation relation)
+/* A capture trigger that loses its list. */
+typedef struct ListedTrigger
 {
-	TriggerDesc *desc = relation->trigdesc;
+	Oid			table;
+	char	   *name;
+	char	   *source;			/* its arguments */
+	char	   *columns;
+	char		enabled;
+} ListedTrigger;
 
-	for (int i = 0; desc != NULL && i < desc->numtriggers; i++)
+/*
+ * Finds a source's own row trigger, if it has a list. Building what is known of the
+ * relation in memory evaluates nothing.
+ */
+static bool
+find_listed(const Source *source, ListedTrigger *listed)
+{
+	Relation	relation = table_open(source->relation, AccessShareLock);
+	TriggerDesc *desc = relation->trigdesc;
+	bool		found = false;
+
+	for (int i = 0; desc != NULL && i < desc->numtriggers && !found; i++)
 	{
 		Trigger    *trigger = &desc->triggers[i];
 
-		if (strcmp(trigger->tgname, "reputation_capture") == 0 && trigger->tgnattr > 0 &&
-			trigger->tgnargs == 2 && !trigger_is_clone(relation, trigger))
-			return trigger;
+		found = source_is_row_trigger(source, trigger) && trigger->tgnattr > 0 &&
+			!trigger_is_clone(relation, trigger);
+		if (found)
+			*listed = (ListedTrigger)
+		{
+			.table = source->relation, .name = pstrdup(trigger->tgname),
+				.source = pstrdup(trigger->tgargs[0]), .columns = pstrdup(trigger->tgargs[1]),
+				.enabled = trigger->tgenabled
+		};
 	}
-	return NULL;
-}
-
-/* Takes the list away from a table's trigger; false when it has none. */
-static bool
-unlist(Oid table)
-{
-	Relation	relation = table_open(table, AccessShareLock);
-	Trigger    *trigger = listed_trigger(relation);
-	char	   *name;
-	char		enabled;
-
-	if (trigger == NULL)
-	{
-		table_close(relation, NoLock);
-		return false;
-	}
-	name = quote_qualified_identifier(get_namespace_name(RelationGetNamespace(relation)),
-									  RelationGetRelationName(relation));
-	enabled = trigger->tgenabled;
-	spi_utility(psprintf("CREATE OR REPLACE TRIGGER reputation_capture "
-						 "AFTER INSERT OR DELETE OR UPDATE ON %s "
-						 "FOR EACH ROW EXECUTE FUNCTION reputation.capture(%s, %s)", name,
-						 quote_literal_cstr(trigger->tgargs[0]),
-						 quote_literal_cstr(trigger->tgargs[1])));
 	table_close(relation, NoLock);
-	if (enabled != TRIGGER_FIRES_ON_ORIGIN)
-		spi_utility(psprintf("ALTER TABLE %s %s TRIGGER reputation_capture", name,
-							 enabled == TRIGGER_DISABLED ? "DISABLE" :
-							 enabled == TRIGGER_FIRES_ALWAYS ? "ENABLE ALWAYS" :
-							 "ENABLE REPLICA"));
-	return true;
+	return found;
 }
 
+/* Makes it anew without a list. */
+static void
+unlist(void *arg)
+{
+	ListedTrigger *listed = arg;
+	const char *table = source_table_name(listed->table);
+	const char *name = quote_identifier(listed->name);
+
+	spi_utility(psprintf("CREATE OR REPLACE TRIGGER %s "
+						 "AFTER INSERT OR DELETE OR UPDATE ON %s "
+						 "FOR EACH ROW EXECUTE FUNCTION reputation.capture(%s, %s)", name, table,
+						 quote_literal_cstr(listed->source), quote_literal_cstr(listed->columns)));
+	if (listed->enabled != TRIGGER_FIRES_ON_ORIGIN)
+		spi_utility(psprintf("ALTER TABLE %s %s TRIGGER %s", table,
+							 listed->enabled == TRIGGER_DISABLED ? "DISABLE" :
+							 listed->enabled == TRIGGER_FIRES_ALWAYS ? "ENABLE ALWAYS" :
+							 "ENABLE REPLICA", name));
+}
+
+/* Takes the list away from the trigger of a table, if that is a source and has one. */
 static void
 unlist_in_time(void *arg)
 {
+	Oid			table = *(Oid *) arg;
 	int			settings = spi_settings_begin();
+	ListedTrigger listed;
+	Source		source;
+	SourceAnswer answer;
 
 	spi_set("lock_timeout", "100ms");
-	(void) unlist(*(Oid *) arg);
+	answer = source_of_table(table, &source);
+	if (answer == SOURCE_LOCKED)
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("reputation.source is locked")));
+	if (answer == SOURCE_FOUND && find_listed(&source, &listed) &&
+		source_lock(table, ShareRowExclusiveLock, false))
+	{
+		/* Its owner may be another than at the attach. */
+		source_grant(table);
+		if (find_listed(&source, &listed))
+			source_act(table, unlist, &listed);
+	}
 	spi_settings_end(settings);
 }
 

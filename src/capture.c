@@ -370,6 +370,8 @@ reputation_capture(PG_FUNCTION_ARGS)
 		return PointerGetDatum(NULL);
 
 	plan = capture_plan(data);
+	if (plan->refused)
+		return PointerGetDatum(NULL);
 	if (plan->broken || TRIGGER_FIRED_BY_TRUNCATE(data->tg_event))
 		capture_everyone(plan->source);
 	else if (TRIGGER_FIRED_BY_INSERT(data->tg_event))

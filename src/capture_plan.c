@@ -11,14 +11,19 @@
  * plan broken: whoever changes the relation marks everybody. A column that is only
  * compared makes it unsure: every update counts as a change.
  *
- * The arguments are what whoever made the trigger wrote. The worst that comes of
- * false ones is that somebody is computed who need not be: what is more than that
- * asks the registry (ledger.c).
+ * The arguments are what whoever made the trigger wrote, and anybody who may use the
+ * function can make one. So a plan is made only of a trigger that the registry knows:
+ * on a source, or a partition of it, and with the source's arguments (source.c, which
+ * says why a writer finds both as they belong together). Any other captures nothing
+ * and says so, once in a transaction. While the registry cannot be read, for its
+ * owner has it locked (DROP EXTENSION), a trigger's word is taken, and the plan not kept.
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "capture_plan.h"
 #include "ledger.h"
+#include "source.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -42,20 +47,16 @@ forget_plans(Datum arg, Oid relation)
 	}
 }
 
-static void
-malformed_argument(const char *argument)
+/* What a description of a column is. */
+typedef enum PlannedColumn
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-			 errmsg("malformed argument \"%s\" of a reputation.capture() trigger", argument),
-			 errhint("Attach the engine again.")));
-}
+	COLUMN_PLANNED,
+	COLUMN_GONE,				/* the relation has no such column */
+	COLUMN_MALFORMED
+} PlannedColumn;
 
-/*
- * Fills in a column from its description "mode:key_no:engines:column"; false when
- * the relation has no such column.
- */
-static bool
+/* Fills in a column from its description "mode:key_no:engines:column". */
+static PlannedColumn
 plan_column(TriggerColumn *column, const char *description, Relation relation)
 {
 	const char *number = NULL;
@@ -72,10 +73,7 @@ plan_column(TriggerColumn *column, const char *description, Relation relation)
 	if (engines != NULL)
 		name = strchr(engines + 1, ':');
 	if (name == NULL)
-	{
-		malformed_argument(description);
-		return false;			/* not reached */
-	}
+		return COLUMN_MALFORMED;
 
 	column->mode = pg_tolower((unsigned char) description[0]);
 	column->single = description[0] != column->mode;
@@ -83,7 +81,7 @@ plan_column(TriggerColumn *column, const char *description, Relation relation)
 	column->engines = (uint32) strtoul(engines + 1, NULL, 10);
 	column->attnum = get_attnum(RelationGetRelid(relation), name + 1);
 	if (column->attnum <= 0)
-		return false;
+		return COLUMN_GONE;
 
 	attribute = TupleDescAttr(RelationGetDescr(relation), column->attnum - 1);
 	column->type = attribute->atttypid;
@@ -95,29 +93,31 @@ plan_column(TriggerColumn *column, const char *description, Relation relation)
 	column->follows = column->mode == 'o' && !column->single &&
 		(column->engines & LEDGER_ENGINES) != 0;
 	column->followed_as_of = 0;
-	return true;
+	return COLUMN_PLANNED;
 }
 
-/* Fills in the columns from the list of their descriptions. */
-static void
+/* Fills in the columns from the list of their descriptions; false when it is malformed. */
+static bool
 plan_columns(TriggerPlan *plan, const char *argument, Relation relation)
 {
 	List	   *descriptions;
 	ListCell   *cell;
 
-	if (!SplitGUCList(pstrdup(argument), ',', &descriptions) ||
-		list_length(descriptions) > MAX_TRIGGER_COLUMNS)
-		malformed_argument(argument);
-
 	plan->broken = plan->unsure = false;
 	plan->engines = 0;
 	plan->follows = false;
 	plan->ncolumns = 0;
+	if (!SplitGUCList(pstrdup(argument), ',', &descriptions) ||
+		list_length(descriptions) > MAX_TRIGGER_COLUMNS)
+		return false;
 	foreach(cell, descriptions)
 	{
 		TriggerColumn *column = &plan->columns[plan->ncolumns];
+		PlannedColumn planned = plan_column(column, lfirst(cell), relation);
 
-		if (plan_column(column, lfirst(cell), relation))
+		if (planned == COLUMN_MALFORMED)
+			return false;
+		if (planned == COLUMN_PLANNED)
 		{
 			plan->follows |= column->follows;
 			plan->ncolumns++;
@@ -128,22 +128,61 @@ plan_columns(TriggerPlan *plan, const char *argument, Relation relation)
 		else
 			plan->broken = true;
 	}
+	return true;
 }
 
-/* Makes the plan of the fired trigger. 39P01 when its arguments are malformed. */
+/* Is it a trigger that the registry knows? *sure: that could be looked up. */
+static bool
+is_registered(TriggerData *data, bool *sure)
+{
+	Trigger    *trigger = data->tg_trigger;
+	bool		for_row = TRIGGER_FIRED_FOR_ROW(data->tg_event);
+	SourceAnswer answer;
+	Source		source;
+
+	*sure = true;
+	if (trigger->tgnargs != (for_row ? 2 : 1))
+		return false;
+	answer = source_named(trigger->tgargs[0], &source);
+	if (answer != SOURCE_FOUND)
+	{
+		*sure = answer != SOURCE_LOCKED;
+		return !*sure;
+	}
+	return source_has_relation(source.relation, data->tg_relation) &&
+		(!for_row || source_is_row_trigger(&source, trigger));
+}
+
 static void
+warn_of_refused(TriggerData *data)
+{
+	ereport(WARNING,
+			(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+			 errmsg("trigger \"%s\" of table \"%s\" captures nothing for reputation",
+					data->tg_trigger->tgname, RelationGetRelationName(data->tg_relation)),
+			 errdetail("reputation.source has no such table with these arguments of "
+					   "reputation.capture()."),
+			 errhint("Drop the trigger, or if it is one that reputation made, attach the "
+					 "engine again.")));
+}
+
+/* Makes the plan of the fired trigger; false when it is good for now only. */
+static bool
 make_plan(TriggerPlan *plan, TriggerData *data)
 {
 	Trigger    *trigger = data->tg_trigger;
+	bool		sure;
 
 	plan->relation = RelationGetRelid(data->tg_relation);
-	if (trigger->tgnargs < 1 || trigger->tgnargs > 2)
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("reputation.capture() trigger has %d arguments", trigger->tgnargs),
-				 errhint("Attach the engine again.")));
+	plan->refused = !is_registered(data, &sure) ||
+		!plan_columns(plan, trigger->tgnargs > 1 ? trigger->tgargs[1] : "", data->tg_relation);
+	if (plan->refused)
+	{
+		plan->refused_in = GetCurrentTransactionStartTimestamp();
+		warn_of_refused(data);
+		return true;
+	}
 	plan->source = atoi(trigger->tgargs[0]);
-	plan_columns(plan, trigger->tgnargs > 1 ? trigger->tgargs[1] : "", data->tg_relation);
 	if (plan->broken)
 		ereport(WARNING,
 				(errcode(ERRCODE_UNDEFINED_COLUMN),
@@ -151,6 +190,7 @@ make_plan(TriggerPlan *plan, TriggerData *data)
 						RelationGetRelationName(data->tg_relation)),
 				 errdetail("Every change of the table now leads to a recomputation of all users."),
 				 errhint("Attach the engine again with the new column in \"columns\".")));
+	return sure;
 }
 
 /* The plans, by the OIDs of the triggers. */
@@ -170,7 +210,7 @@ make_plans(void)
 
 /*
  * capture_plan -- the plan of the fired trigger, made anew when its relation has
- * changed. 39P01 when its arguments are malformed.
+ * changed. Of one that captures nothing it is refused.
  */
 TriggerPlan *
 capture_plan(TriggerData *data)
@@ -181,10 +221,10 @@ capture_plan(TriggerData *data)
 	if (trigger_plans == NULL)
 		make_plans();
 	plan = hash_search(trigger_plans, &data->tg_trigger->tgoid, HASH_ENTER, &found);
-	if (found && plan->valid && plan->relation == RelationGetRelid(data->tg_relation))
+	if (found && plan->valid && plan->relation == RelationGetRelid(data->tg_relation) &&
+		(!plan->refused || plan->refused_in == GetCurrentTransactionStartTimestamp()))
 		return plan;
 	plan->valid = false;
-	make_plan(plan, data);
-	plan->valid = true;
+	plan->valid = make_plan(plan, data);
 	return plan;
 }

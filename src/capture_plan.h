@@ -35,6 +35,8 @@ typedef struct TriggerPlan
 	Oid			trigger;		/* hash key */
 	Oid			relation;
 	bool		valid;
+	bool		refused;		/* it is not of the registry's: capture nothing */
+	TimestampTz refused_in;		/* the transaction, by its start: the next one looks again */
 	bool		broken;			/* a key column is gone: mark everybody */
 	bool		unsure;			/* another one is: take every update for a change */
 	int32		source;

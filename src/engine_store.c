@@ -30,6 +30,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "shmem.h"
+#include "source.h"
 
 /*
  * score_apart_differs -- is something kept apart, and not as it shall be?
@@ -296,13 +297,15 @@ has_foreign_trigger(Oid users)
 	Relation	relation = table_open(users, AccessShareLock);
 	TriggerDesc *desc = relation->trigdesc;
 
+	Oid			capture = source_capture_function();
+
 	/* Of a partition's triggers nothing is known here. */
 	bool		found = relation->rd_rel->relkind != RELKIND_RELATION;
 
 	for (int i = 0; desc != NULL && i < desc->numtriggers; i++)
 		found |= TRIGGER_FOR_UPDATE(desc->triggers[i].tgtype) &&
 			!desc->triggers[i].tgisinternal &&
-			strcmp(desc->triggers[i].tgname, "reputation_capture") != 0;
+			desc->triggers[i].tgfoid != capture;
 	table_close(relation, AccessShareLock);
 	return found;
 }

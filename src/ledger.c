@@ -44,24 +44,14 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
-#include "catalog/partition.h"
 #include "catalog/pg_type.h"
 #include "ledger.h"
+#include "source.h"
 #include "spi.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
-
-/* Is the relation the table, or a partition of it? */
-static bool
-is_of_table(Relation relation, Oid table)
-{
-	if (RelationGetRelid(relation) == table)
-		return true;
-	return relation->rd_rel->relispartition &&
-		list_member_oid(get_partition_ancestors(RelationGetRelid(relation)), table);
-}
 
 /*
  * The engine of a row of reputation.engine (id, name, role, users, users_key), as a bit;
@@ -75,7 +65,7 @@ engine_of_users(HeapTuple row, TupleDesc desc, Relation relation, AttrNumber att
 	Oid			users = DatumGetObjectId(heap_getattr(row, 4, desc, &isnull));
 	Name		key = DatumGetName(heap_getattr(row, 5, desc, &isnull));
 
-	return (engine & LEDGER_ENGINES) != 0 && is_of_table(relation, users) &&
+	return (engine & LEDGER_ENGINES) != 0 && source_has_relation(users, relation) &&
 		get_attnum(RelationGetRelid(relation), NameStr(*key)) == attnum ? engine : 0;
 }
 

@@ -130,10 +130,13 @@ GRANT SELECT ON projects TO regress_app;
 SELECT builder_score_attach();
 \echo SQLSTATE :SQLSTATE
 ALTER ROLE regress_app BYPASSRLS;
+-- What its owner has put into it would run as regress_app: with that one's rights the owner may.
+GRANT regress_app TO regress_nobody;
 SELECT builder_score_attach() IS NOT NULL AS attached;
 SELECT reputation_process() > 0 AS computed;
 SELECT id, builder_score FROM users ORDER BY id;
 ALTER ROLE regress_app NOBYPASSRLS;
+REVOKE regress_app FROM regress_nobody;
 ALTER TABLE projects OWNER TO regress_app;
 ALTER TABLE projects DISABLE ROW LEVEL SECURITY;
 
