@@ -185,7 +185,7 @@ find_objects(const NamedObjects *objects, Oid users)
 	Datum		values[] = {text_array(objects->names, objects->count),
 	bool_array(objects->calls, objects->count), ObjectIdGetDatum(get_rel_namespace(users))};
 
-	return spi_exec("SELECT w.name, (SELECT pg_catalog.quote_ident(n.nspname) FROM pg_catalog.pg_namespace n "
+	return spi_exec("SELECT pg_catalog.quote_ident(w.name), (SELECT pg_catalog.quote_ident(n.nspname) FROM pg_catalog.pg_namespace n "
 					"WHERE n.oid = ANY (o.schemas) ORDER BY n.oid <> $3, n.nspname LIMIT 1) "
 					"FROM unnest($1, $2) WITH ORDINALITY AS w (name, call, no) "
 					"CROSS JOIN LATERAL (SELECT array_agg(s.schema) AS schemas FROM ("
@@ -251,7 +251,7 @@ attach_advise_triggers(AttachSpec *spec)
 
 	if (spec->cached_column == NULL && spec->rank_column == NULL)
 		return;
-	/* tgtype: 1 for each row, 16 on update. A clone is told of by its parent. */
+	/* tgtype: 16 on update. A clone is told of by its parent. */
 	count = spi_exec("WITH RECURSIVE down (relation) AS (SELECT $1 UNION SELECT i.inhrelid "
 					 "FROM down JOIN pg_catalog.pg_inherits i ON i.inhparent = down.relation) "
 					 "SELECT t.tgname, t.tgrelid::regclass::text, p.oid::regprocedure::text, p.prosrc "
@@ -259,7 +259,7 @@ attach_advise_triggers(AttachSpec *spec)
 					 "JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid "
 					 "JOIN pg_catalog.pg_language l ON l.oid = p.prolang AND l.lanname = 'plpgsql' "
 					 "WHERE NOT t.tgisinternal AND t.tgparentid = 0 AND t.tgenabled IN ('O', 'A') "
-					 "AND t.tgtype & 17 = 17 AND p.oid <> $4 "
+					 "AND t.tgtype & 16 = 16 AND p.oid <> $4 "
 					 "AND (cardinality(t.tgattr::int2[]) = 0 OR EXISTS (SELECT FROM pg_catalog.pg_attribute a "
 					 "WHERE a.attrelid = t.tgrelid AND a.attnum = ANY (t.tgattr::int2[]) "
 					 "AND a.attname IN ($2, $3))) "

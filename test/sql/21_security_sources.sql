@@ -146,10 +146,12 @@ UPDATE reputation.source SET trigger_arguments = 'others' WHERE id = :source;
 \c -
 SET search_path = theirs, public;
 SET reputation.clock = '2026-01-01 00:00:00+00';
+SET ROLE regress_attacker;
 BEGIN;
 INSERT INTO projects VALUES (8, 1, 'shipped', 0), (9, 1, 'shipped', 0);
 DELETE FROM projects WHERE id = 9;
 COMMIT;
+RESET ROLE;
 SELECT * FROM test.planted;
 SELECT status, detail, hint FROM reputation_status() WHERE check_name = 'capture';
 -- Nor does the event trigger touch it.
@@ -181,6 +183,9 @@ ALTER TABLE projects RENAME TO projects_1;
 SET ROLE regress_attacker;
 CREATE TABLE projects (LIKE projects_1) PARTITION BY LIST (status);
 ALTER TABLE projects ATTACH PARTITION projects_1 DEFAULT;
+CREATE INDEX ON projects (id);
+CREATE INDEX ON projects (owner_id);
+CREATE INDEX ON projects ((id::bigint));
 CREATE TRIGGER reputation_capture AFTER UPDATE ON projects_1 FOR EACH ROW EXECUTE FUNCTION nothing();
 RESET ROLE;
 SELECT builder_score_attach();
@@ -195,7 +200,6 @@ SELECT builder_score_detach();
 \echo SQLSTATE :SQLSTATE
 RESET ROLE;
 DROP ROLE regress_admin;
--- A new owner may make partitions once it is known that there is one: with the next attach, or trigger.
 ALTER TABLE projects_1 OWNER TO regress_other;
 ALTER TABLE projects OWNER TO regress_other;
 GRANT SELECT ON projects TO regress_attacker;
@@ -212,11 +216,27 @@ ALTER TABLE projects OWNER TO regress_attacker;
 SELECT builder_score_attach();
 \echo SQLSTATE :SQLSTATE
 -- One who is a member of all owners consents for himself.
+ALTER TABLE projects OWNER TO regress_other;
 CREATE ROLE regress_both NOLOGIN IN ROLE regress_attacker, regress_other, reputation_admin;
 SET ROLE regress_both;
 SELECT builder_score_attach() IS NOT NULL AS attached;
 SELECT role FROM reputation.engine;
 RESET ROLE;
+-- A new owner gets what the triggers take when one of them is made anew.
+ALTER TABLE users OWNER TO regress_other;
+SELECT builder_score_detach();
+ALTER TABLE projects OWNER TO regress_attacker;
+ALTER TABLE projects_1 OWNER TO regress_attacker;
+ALTER TABLE users OWNER TO regress_attacker;
+SELECT builder_score_attach() IS NOT NULL AS attached;
+ALTER TABLE projects OWNER TO regress_other;
+ALTER TABLE projects_1 OWNER TO regress_other;
+SELECT has_schema_privilege('regress_other', 'reputation', 'USAGE') AS usage, has_function_privilege('regress_other', 'reputation.capture()', 'EXECUTE') AS capture;
+CREATE TRIGGER b BEFORE UPDATE ON projects_1 FOR EACH ROW EXECUTE FUNCTION nothing();
+SELECT tgattr::text <> '' AS listed FROM pg_trigger WHERE tgrelid = 'projects'::regclass AND tgname = 'reputation_capture';
+SELECT has_schema_privilege('regress_other', 'reputation', 'USAGE') AS usage, has_function_privilege('regress_other', 'reputation.capture()', 'EXECUTE') AS capture;
+DROP TRIGGER b ON projects_1;
+ALTER TABLE projects OWNER TO regress_attacker;
 ALTER TABLE projects_1 OWNER TO regress_attacker;
 SELECT builder_score_attach() IS NOT NULL AS attached;
 
@@ -254,23 +274,26 @@ CREATE TRIGGER careful BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION care
 CREATE TRIGGER pinned BEFORE UPDATE ON users FOR EACH ROW EXECUTE FUNCTION pinned();
 CREATE TRIGGER another_column AFTER UPDATE OF id ON users FOR EACH ROW EXECUTE FUNCTION careless();
 CREATE TRIGGER insertion AFTER INSERT ON users FOR EACH ROW EXECUTE FUNCTION careless();
-CREATE TRIGGER statement AFTER UPDATE ON users EXECUTE FUNCTION careless();
 CREATE TRIGGER off AFTER UPDATE ON users FOR EACH ROW EXECUTE FUNCTION careless();
 ALTER TABLE users DISABLE TRIGGER off;
 RESET ROLE;
 SELECT builder_score_attach() IS NOT NULL AS attached;
 CREATE TRIGGER careless AFTER UPDATE OF builder_score ON users FOR EACH ROW EXECUTE FUNCTION careless();
 SELECT builder_score_attach() IS NOT NULL AS attached;
--- So it is: and the statement mends it.
-UPDATE projects SET status = 'dropped';
-SET reputation.max_attempts = 1;
-SELECT reputation_process();
-SELECT error FROM reputation.dead_letter ORDER BY id;
+-- So it is; the statement mends it.
+SET ROLE regress_attacker;
+UPDATE users SET builder_score = 0;
+SELECT * FROM "Log";
+RESET ROLE;
+SELECT state FROM test.raised('SELECT builder_score_recalc(1)');
 ALTER FUNCTION theirs.careless() SET search_path = theirs, pg_temp;
-SELECT reputation_retry();
-SELECT reputation_process();
-SELECT id, builder_score FROM users;
+SELECT builder_score_recalc(1);
 SELECT builder_score_attach() IS NOT NULL AS attached;
+-- A trigger for each statement fires when the attach tries to write, nobody: that tells, too.
+ALTER FUNCTION theirs.careless() RESET search_path;
+CREATE TRIGGER careless_statement AFTER UPDATE ON users EXECUTE FUNCTION careless();
+DROP TRIGGER careless ON users;
+SELECT state FROM test.raised('SELECT builder_score_attach()');
 -- None of all that ran as anybody else.
 SELECT * FROM test.escalated WHERE super;
 CALL test.clean('theirs');
