@@ -35,7 +35,6 @@
 #include "parser/parse_coerce.h"
 #include "source.h"
 #include "spi.h"
-#include "storage/lmgr.h"
 #include "subxact.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"

@@ -10,8 +10,6 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
-#include "nodes/nodeFuncs.h"
-#include "nodes/pg_list.h"
 #include "parser/parse_coerce.h"
 #include "spi.h"
 #include "utils/builtins.h"

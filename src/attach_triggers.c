@@ -32,7 +32,6 @@
 #include "access/table.h"
 #include "attach_steps.h"
 #include "capture.h"
-#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/event_trigger.h"
 #include "commands/trigger.h"
@@ -125,7 +124,7 @@ trigger_list(int32 source, Oid table)
 
 /*
  * Those triggers of the table, and of its partitions, that bear one of our names and are
- * not ours: a row for each, of its name, whole and without the table's, and the table's.
+ * not ours: a row for each, of its name and the table's.
  */
 static uint64
 foreign_triggers(Oid table)
@@ -259,6 +258,10 @@ triggers_refresh(FunctionCallInfo fcinfo, Oid table)
 	EngineContext caller;
 	TriggerSpec spec;
 
+	if (get_rel_name(table) == NULL)
+		return;					/* the table is gone, and its triggers with it */
+	/* Before it is locked, and again when the owner can be another no more. */
+	source_require_owner(table);
 	owner_enter(fcinfo, &caller);
 	spec = trigger_spec(table);
 	if (spec.source != 0)
@@ -267,7 +270,7 @@ triggers_refresh(FunctionCallInfo fcinfo, Oid table)
 	/* To drop one is to keep readers out, too. */
 	if (!source_lock(table, spec.source == 0 ? AccessExclusiveLock : ShareRowExclusiveLock,
 					 false))
-		return;					/* the table is gone, and its triggers with it */
+		return;
 	source_require_owner(table);
 	source_act(table, spec.source == 0 ? drop_triggers : make_triggers, &spec);
 }

@@ -215,7 +215,7 @@ source_lock(Oid table, LOCKMODE mode, bool inheritors)
 }
 
 /*
- * source_require_owner -- 42501 unless the current user has the rights of a locked
+ * source_require_owner -- 42501 unless the current user has the rights of the
  * table's owner, or it is the extension's own.
  */
 void
