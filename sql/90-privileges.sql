@@ -5,11 +5,11 @@
 CREATE FUNCTION reputation.privileges_clear(catalog regclass, object oid) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
-	name text := (SELECT i.identity FROM pg_identify_object(catalog, object, 0) i);
 	it record;
+	name text;
 	grantee oid;
 BEGIN
-	SELECT o.* INTO STRICT it FROM (
+	SELECT o.* INTO it FROM (
 		SELECT 'SCHEMA', n.nspowner, coalesce(n.nspacl, acldefault('n', n.nspowner))
 		FROM pg_namespace n WHERE catalog = 'pg_namespace'::regclass AND n.oid = object
 		UNION ALL SELECT 'ROUTINE', p.proowner, coalesce(p.proacl, acldefault('f', p.proowner))
@@ -19,6 +19,10 @@ BEGIN
 		FROM pg_class c WHERE catalog = 'pg_class'::regclass AND c.oid = object
 		UNION ALL SELECT 'TYPE', t.typowner, coalesce(t.typacl, acldefault('T', t.typowner))
 		FROM pg_type t WHERE catalog = 'pg_type'::regclass AND t.oid = object) AS o (kind, owner, acl);
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'there is no object % in %', object, catalog USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	name := (SELECT i.identity FROM pg_identify_object(catalog, object, 0) i);
 	FOR grantee IN SELECT DISTINCT a.grantee FROM aclexplode(it.acl) a WHERE a.grantee <> it.owner LOOP
 		EXECUTE format('REVOKE ALL ON %s %s FROM %s CASCADE', it.kind, name,
 			CASE WHEN grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END);
@@ -27,7 +31,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION reputation.privileges_clear(regclass, oid) IS
-'Takes an object (a schema, routine, table, view, sequence or type, by its catalog) away from everybody but its owner.';
+'Takes an object (a schema, routine, table, view, sequence or type, by its catalog) away from everybody but its owner. 22023.';
 
 CREATE FUNCTION reputation.privileges_clear_new() RETURNS void
 LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
