@@ -22,7 +22,9 @@ GRANT USAGE ON SCHEMA planted TO PUBLIC;
 CREATE FUNCTION planted.hit(name text) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
 	-- This stays when the rest is rolled back.
-	PERFORM pg_catalog.nextval('planted.called'::pg_catalog.regclass);
+	IF pg_catalog.nextval('planted.called'::pg_catalog.regclass) OPERATOR(pg_catalog.>) 100 THEN
+		RAISE EXCEPTION 'planted: %, and so on', name;
+	END IF;
 	RAISE WARNING 'planted: %', name;
 	RETURN true;
 END
