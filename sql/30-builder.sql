@@ -50,21 +50,4 @@ SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'builder_score_recal
 COMMENT ON FUNCTION @extschema@.builder_score_recalc_all() IS
 'Computes every user''s builder score now, in this transaction, and returns how many changed; rows that others hold locked are left to the workers. 55000 not attached.';
 
-REVOKE ALL ON FUNCTION
-	@extschema@.builder_score_attach(text, text, text, jsonb, text, text),
-	@extschema@.builder_score_detach(),
-	@extschema@.builder_score_recalc(anycompatible),
-	@extschema@.builder_score_recalc_all(),
-	@extschema@.builder_score_explain(anycompatible)
-	FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION
-	@extschema@.builder_score_explain(anycompatible)
-	TO reputation_reader, reputation_admin;
-GRANT EXECUTE ON FUNCTION
-	@extschema@.builder_score_attach(text, text, text, jsonb, text, text),
-	@extschema@.builder_score_detach(),
-	@extschema@.builder_score_recalc(anycompatible),
-	@extschema@.builder_score_recalc_all()
-	TO reputation_admin;
-
 SELECT pg_catalog.pg_extension_config_dump('reputation.builder_scores', '');

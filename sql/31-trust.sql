@@ -100,31 +100,6 @@ LANGUAGE C AS 'MODULE_PATHNAME', 'reputation_upsert_user_and_wait';
 COMMENT ON PROCEDURE @extschema@.upsert_user_and_wait(jsonb, interval) IS
 'upsert_user(doc), commits, and waits until the user''s trust score is computed, for which it does not wait for the debounce window. 25001 inside a transaction block; 55P03 after the timeout, with what is still pending; 55000 when the computation was given up, with its error; otherwise as upsert_user().';
 
-REVOKE ALL ON FUNCTION
-	@extschema@.trust_score_attach(text, jsonb, text, text),
-	@extschema@.trust_score_detach(),
-	@extschema@.trust_score_recalc(anycompatible),
-	@extschema@.trust_score_recalc_all(),
-	@extschema@.trust_score_explain(anycompatible),
-	@extschema@.get_trust_score(anycompatible),
-	@extschema@.get_audit_rows(anycompatible),
-	@extschema@.upsert_user(jsonb)
-	FROM PUBLIC;
-REVOKE ALL ON PROCEDURE @extschema@.upsert_user_and_wait(jsonb, interval) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION
-	@extschema@.trust_score_explain(anycompatible),
-	@extschema@.get_trust_score(anycompatible),
-	@extschema@.get_audit_rows(anycompatible)
-	TO reputation_reader, reputation_admin;
-GRANT EXECUTE ON FUNCTION @extschema@.upsert_user(jsonb) TO reputation_writer, reputation_admin;
-GRANT EXECUTE ON PROCEDURE @extschema@.upsert_user_and_wait(jsonb, interval) TO reputation_writer, reputation_admin;
-GRANT EXECUTE ON FUNCTION
-	@extschema@.trust_score_attach(text, jsonb, text, text),
-	@extschema@.trust_score_detach(),
-	@extschema@.trust_score_recalc(anycompatible),
-	@extschema@.trust_score_recalc_all()
-	TO reputation_admin;
-
 SELECT pg_catalog.pg_extension_config_dump('reputation.trust_scores', '');
 SELECT pg_catalog.pg_extension_config_dump('reputation.trust_score_audit', '');
 SELECT pg_catalog.pg_extension_config_dump('reputation.trust_score_audit_id_seq', '');

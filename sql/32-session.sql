@@ -73,25 +73,4 @@ SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'session_reputation_
 COMMENT ON FUNCTION @extschema@.session_reputation_explain(anycompatible) IS
 'How a user''s session reputation comes about: {user_id, score, cached, signals {confirmed_any, confirmed_own, confirmed_both, no_shows}, terms {completed_sessions, no_shows}, policy, badge_color, algorithm_version, computed_at, age_seconds, pending, due_at}. P0002 unknown user; 22P02 malformed id; 55000 not attached.';
 
-REVOKE ALL ON FUNCTION
-	@extschema@.user_reputation_invalidate(anycompatible),
-	@extschema@.user_reputation_cache_stats(),
-	@extschema@.session_reputation_attach(text, text, text, jsonb, text, text, text),
-	@extschema@.session_reputation_detach(),
-	@extschema@.session_reputation_recalc(anycompatible),
-	@extschema@.session_reputation_recalc_all(),
-	@extschema@.session_reputation_explain(anycompatible)
-	FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION
-	@extschema@.user_reputation_cache_stats(),
-	@extschema@.session_reputation_explain(anycompatible)
-	TO reputation_reader, reputation_admin;
-GRANT EXECUTE ON FUNCTION
-	@extschema@.user_reputation_invalidate(anycompatible),
-	@extschema@.session_reputation_attach(text, text, text, jsonb, text, text, text),
-	@extschema@.session_reputation_detach(),
-	@extschema@.session_reputation_recalc(anycompatible),
-	@extschema@.session_reputation_recalc_all()
-	TO reputation_admin;
-
 SELECT pg_catalog.pg_extension_config_dump('reputation.session_scores', '');

@@ -41,6 +41,10 @@ COMMENT ON COLUMN reputation.points_scores.next_due_at IS 'the next moment at wh
 CREATE FUNCTION reputation.ledger_guard() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+	IF TG_RELID <> 'reputation.point_ledger'::regclass OR TG_WHEN <> 'BEFORE' OR TG_LEVEL <> 'ROW' OR TG_OP NOT IN ('UPDATE', 'DELETE') THEN
+		RAISE EXCEPTION 'reputation.ledger_guard() must be the row trigger ledger_guard of reputation.point_ledger'
+			USING ERRCODE = 'trigger_protocol_violated';
+	END IF;
 	IF current_setting('reputation_ledger.forgets', true) = OLD.user_id THEN
 		RETURN CASE WHEN TG_OP = 'DELETE' THEN OLD ELSE NEW END;
 	END IF;
@@ -50,7 +54,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION reputation.ledger_guard() IS
-'Row trigger on reputation.point_ledger: refuses changes of rows (55000), but for reputation.ledger_forget().';
+'Row trigger on reputation.point_ledger: refuses changes of rows (55000), but for reputation.ledger_forget(). 39P01 elsewhere.';
 CREATE TRIGGER ledger_guard BEFORE UPDATE OR DELETE ON reputation.point_ledger
 FOR EACH ROW EXECUTE FUNCTION reputation.ledger_guard();
 
@@ -188,29 +192,6 @@ LANGUAGE sql STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_tem
 $$;
 COMMENT ON FUNCTION @extschema@.total_points(anycompatible) IS
 'The sum of a user''s ledger rows that count by now, or the nearest bigint, from the ledger itself. P0002 unknown user; 22P02 malformed id; 55000 not attached.';
-
-REVOKE ALL ON FUNCTION
-	@extschema@.points_attach(text, jsonb, text, text),
-	@extschema@.points_detach(),
-	@extschema@.points_recalc(anycompatible),
-	@extschema@.points_recalc_all(),
-	@extschema@.points_explain(anycompatible),
-	@extschema@.award_points(anycompatible, bigint, text, text),
-	@extschema@.revoke_points(anycompatible, text, text)
-	FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION @extschema@.points_explain(anycompatible) TO reputation_reader, reputation_admin;
-GRANT EXECUTE ON FUNCTION
-	@extschema@.points_attach(text, jsonb, text, text),
-	@extschema@.points_detach(),
-	@extschema@.points_recalc(anycompatible),
-	@extschema@.points_recalc_all(),
-	@extschema@.award_points(anycompatible, bigint, text, text),
-	@extschema@.revoke_points(anycompatible, text, text)
-	TO reputation_admin;
-GRANT EXECUTE ON FUNCTION
-	@extschema@.award_points(anycompatible, bigint, text, text),
-	@extschema@.revoke_points(anycompatible, text, text)
-	TO reputation_writer;
 
 SELECT pg_catalog.pg_extension_config_dump('reputation.point_ledger', '');
 SELECT pg_catalog.pg_extension_config_dump('reputation.point_ledger_id_seq', '');

@@ -143,6 +143,7 @@ BEGIN
 			USING ERRCODE = 'program_limit_exceeded', HINT = 'leaderboard_drop() removes one.';
 	END IF;
 	EXECUTE format('CREATE TABLE reputation.%I (LIKE reputation.points_scores INCLUDING ALL) WITH (fillfactor = 80)', scores);
+	PERFORM reputation.privileges_clear('pg_class', format('reputation.%I', scores)::regclass);
 	EXECUTE format('GRANT SELECT ON reputation.%I TO reputation_admin', scores);
 	EXECUTE format('COMMENT ON TABLE reputation.%I IS %L', scores, format('the sums of the board %s', name));
 	PERFORM reputation.rank_attach(format('reputation.%I', scores)::regclass, engine_id::text, 'all_time', 'weekly', 'daily');
@@ -386,24 +387,5 @@ RETURNS SETOF reputation.board_row
 LANGUAGE C STABLE ROWS 11 AS 'MODULE_PATHNAME', 'reputation_leaderboard_around';
 COMMENT ON FUNCTION @extschema@.leaderboard_around(anycompatible, bigint, text, text) IS
 'A user''s neighbours on a board: the n before, the user, and the n after; no row when the user is not on it. Raises what calculate_user_rank() does, and 22023 for a negative n.';
-
-REVOKE ALL ON FUNCTION
-	@extschema@.leaderboard_create(text, text, jsonb, text, text, text, text, text),
-	@extschema@.leaderboard_drop(text),
-	@extschema@.leaderboard_percentile(anycompatible, text, text),
-	@extschema@.leaderboard(text, text, bigint, bigint),
-	@extschema@.leaderboard_around(anycompatible, bigint, text, text)
-	FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION
-	@extschema@.leaderboard_percentile(anycompatible, text, text),
-	@extschema@.leaderboard(text, text, bigint, bigint),
-	@extschema@.leaderboard_around(anycompatible, bigint, text, text)
-	TO reputation_reader, reputation_admin;
-GRANT EXECUTE ON FUNCTION
-	@extschema@.leaderboard_create(text, text, jsonb, text, text, text, text, text),
-	@extschema@.leaderboard_drop(text)
-	TO reputation_admin;
-
-GRANT SELECT ON reputation.leaderboard_cache TO reputation_reader;
 
 SELECT pg_catalog.pg_extension_config_dump('reputation.board', $$WHERE name <> 'points'$$);

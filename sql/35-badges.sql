@@ -296,29 +296,6 @@ $$;
 COMMENT ON FUNCTION @extschema@.get_badge_progress(anycompatible) IS
 'How far a user is with each badge: {user_id, progress {earned, total, progress_details [{badge_name (the slug), name, earned, progress (like "2/5 wins", as of the last computation)}]}}, in the order of the badges'' ids. P0002 unknown user; 22P02 malformed id; 55000 not attached.';
 
-REVOKE ALL ON FUNCTION
-	@extschema@.badges_attach(text, jsonb, text, text, text, text, text),
-	@extschema@.badges_detach(),
-	@extschema@.badges_recalc(anycompatible),
-	@extschema@.badges_recalc_all(),
-	@extschema@.badges_explain(anycompatible),
-	@extschema@.badge_preview(text),
-	@extschema@.get_user_badges(anycompatible),
-	@extschema@.get_badge_progress(anycompatible)
-	FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION
-	@extschema@.badges_explain(anycompatible),
-	@extschema@.badge_preview(text),
-	@extschema@.get_user_badges(anycompatible),
-	@extschema@.get_badge_progress(anycompatible)
-	TO reputation_reader, reputation_admin;
-GRANT EXECUTE ON FUNCTION
-	@extschema@.badges_attach(text, jsonb, text, text, text, text, text),
-	@extschema@.badges_detach(),
-	@extschema@.badges_recalc(anycompatible),
-	@extschema@.badges_recalc_all()
-	TO reputation_admin;
-
 SELECT pg_catalog.pg_extension_config_dump('reputation.badge', '');
 SELECT pg_catalog.pg_extension_config_dump('reputation.badge_id_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('reputation.user_badge', '');

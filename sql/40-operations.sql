@@ -116,38 +116,49 @@ RETURN CASE
 COMMENT ON FUNCTION reputation.cron_every(interval) IS
 'An interval from 1 minute to 1 day as pg_cron writes it; null when it neither is whole minutes that divide an hour nor whole hours that divide a day.';
 
+CREATE FUNCTION reputation.run_step(job_name text, step bigint[]) RETURNS bigint[]
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	engine_id int := step[2];
+	after bigint;
+BEGIN
+	IF step IS NULL THEN
+		-- Where a worker is, it is at it already.
+		RETURN CASE WHEN NOT EXISTS (SELECT FROM reputation.workers() w JOIN pg_database d ON d.oid = w.database
+			WHERE d.datname = current_database()) THEN '{1}'::bigint[] END;
+	ELSIF step[1] = 1 THEN
+		RETURN CASE WHEN reputation.rank_step() THEN '{1}' ELSE '{2}'::bigint[] END;
+	ELSIF step[1] = 2 THEN
+		IF @extschema@.reputation_process(NULL::text, 1000::bigint) > 0 THEN
+			RETURN '{2}';
+		END IF;
+		engine_id := 0;
+	ELSE
+		after := reputation.prune_audit((SELECT e.name FROM reputation.engine e WHERE e.id = engine_id), step[3]);
+		IF after IS NOT NULL THEN
+			RETURN ARRAY[3, engine_id, after];
+		END IF;
+	END IF;
+	RETURN (SELECT ARRAY[3, min(e.id), 0] FROM reputation.engine e WHERE e.id > engine_id AND run_step.job_name = 'nightly'
+		HAVING count(*) > 0);
+END
+$$;
+COMMENT ON FUNCTION reputation.run_step(text, bigint[]) IS
+'The next transaction of reputation_run(): {1} ranks, {2} drains, {3, engine, id} removes audit rows after that id; returns the step that follows, null after the last. Null is the first.';
+
+-- It commits, and so cannot have a search_path of its own: it is not to look up an
+-- operator, a type, or a function whose name is not qualified.
 CREATE PROCEDURE @extschema@.reputation_run(job_name text, trigger text DEFAULT 'manual')
 LANGUAGE plpgsql AS $$
 DECLARE
-	computed bigint;
-	audited record;
-	after bigint;
+	step pg_catalog.int8[];
 BEGIN
 	PERFORM reputation.run_job(job_name, trigger);
-	COMMIT;
-	-- Where a worker is, it is at it already.
-	IF EXISTS (SELECT FROM reputation.workers() w WHERE w.database =
-			   (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database())) THEN
-		RETURN;
-	END IF;
-	WHILE reputation.rank_step() LOOP
-		COMMIT;
-	END LOOP;
 	LOOP
-		computed := @extschema@.reputation_process(NULL::text, 1000::bigint);
 		COMMIT;
-		EXIT WHEN computed = 0;
+		step := reputation.run_step(job_name, step);
+		EXIT WHEN step IS NULL;
 	END LOOP;
-	IF job_name = 'nightly' THEN
-		FOR audited IN SELECT e.name FROM reputation.engine e ORDER BY e.id LOOP
-			after := 0;
-			LOOP
-				after := reputation.prune_audit(audited.name, after);
-				COMMIT;
-				EXIT WHEN after IS NULL;
-			END LOOP;
-		END LOOP;
-	END IF;
 END
 $$;
 COMMENT ON PROCEDURE @extschema@.reputation_run(text, text) IS

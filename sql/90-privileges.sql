@@ -1,45 +1,108 @@
--- Who may do what.
+-- Who may do what: all of it, and nothing of it anywhere else.
 
--- Internals are nobody's, but an administrator may look at them.
-REVOKE ALL ON ALL FUNCTIONS IN SCHEMA reputation FROM PUBLIC;
--- No CREATE: whoever can make functions here can have the extension's owner run them.
-GRANT USAGE ON SCHEMA reputation TO reputation_admin;
+-- Whatever ALTER DEFAULT PRIVILEGES said: an object that is new is its owner's alone,
+-- until it is granted here.
+CREATE FUNCTION reputation.privileges_clear(catalog regclass, object oid) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	it record;
+	name text;
+	grantee oid;
+BEGIN
+	SELECT o.* INTO it FROM (
+		SELECT 'SCHEMA', n.nspowner, coalesce(n.nspacl, acldefault('n', n.nspowner))
+		FROM pg_namespace n WHERE catalog = 'pg_namespace'::regclass AND n.oid = object
+		UNION ALL SELECT 'ROUTINE', p.proowner, coalesce(p.proacl, acldefault('f', p.proowner))
+		FROM pg_proc p WHERE catalog = 'pg_proc'::regclass AND p.oid = object
+		UNION ALL SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.relowner,
+			coalesce(c.relacl, acldefault(CASE c.relkind WHEN 'S' THEN 's'::"char" ELSE 'r' END, c.relowner))
+		FROM pg_class c WHERE catalog = 'pg_class'::regclass AND c.oid = object
+		UNION ALL SELECT 'TYPE', t.typowner, coalesce(t.typacl, acldefault('T', t.typowner))
+		FROM pg_type t WHERE catalog = 'pg_type'::regclass AND t.oid = object) AS o (kind, owner, acl);
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'there is no object % in %', object, catalog USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	name := (SELECT i.identity FROM pg_identify_object(catalog, object, 0) i);
+	FOR grantee IN SELECT DISTINCT a.grantee FROM aclexplode(it.acl) a WHERE a.grantee <> it.owner LOOP
+		EXECUTE format('REVOKE ALL ON %s %s FROM %s CASCADE', it.kind, name,
+			CASE WHEN grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END);
+	END LOOP;
+	EXECUTE format('GRANT ALL ON %s %s TO %I', it.kind, name, pg_get_userbyid(it.owner));
+END
+$$;
+COMMENT ON FUNCTION reputation.privileges_clear(regclass, oid) IS
+'Takes an object (a schema, routine, table, view, sequence or type, by its catalog) away from everybody but its owner. 22023.';
+
+CREATE FUNCTION reputation.privileges_clear_new() RETURNS void
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+	-- Of those that were there already the application may have granted some. A script
+	-- writes the extension's row before it makes anything.
+	SELECT reputation.privileges_clear(d.classid, d.objid)
+	FROM pg_extension e
+	JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e' AND d.xmin = e.xmin
+	LEFT JOIN pg_class c ON d.classid = 'pg_class'::regclass AND c.oid = d.objid
+	LEFT JOIN pg_type t ON d.classid = 'pg_type'::regclass AND t.oid = d.objid
+	WHERE e.extname = 'reputation'
+		AND (d.classid IN ('pg_namespace'::regclass, 'pg_proc'::regclass) OR c.relkind IN ('r', 'v', 'S')
+			OR (t.typelem = 0 AND NOT EXISTS (SELECT FROM pg_class r WHERE r.oid = t.typrelid AND r.relkind <> 'c')));
+END;
+COMMENT ON FUNCTION reputation.privileges_clear_new() IS
+'reputation.privileges_clear() of what the running script of the extension, or of an update, has made.';
+
+SELECT reputation.privileges_clear_new();
+
+-- Everybody: what a page shows of one user, and plain reads of what is stored.
+GRANT EXECUTE ON FUNCTION
+	@extschema@.reputation_version(),
+	@extschema@.builder_score(anycompatible),
+	@extschema@.trust_score(anycompatible),
+	@extschema@.user_reputation(anycompatible),
+	@extschema@.total_points(anycompatible),
+	@extschema@.calculate_user_rank(anycompatible, text, text)
+	TO PUBLIC;
+
+-- Readers look.
 GRANT USAGE ON SCHEMA reputation TO reputation_reader;
-GRANT SELECT ON ALL TABLES IN SCHEMA reputation TO reputation_admin;
-GRANT SELECT, INSERT, UPDATE, DELETE ON reputation.algorithm TO reputation_admin;
--- Not the slug, by which a badge is known.
-GRANT INSERT, UPDATE (name, description, icon, metric, threshold, bonus_points, revocable), DELETE ON reputation.badge TO reputation_admin;
-GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA reputation TO reputation_admin;
-REVOKE EXECUTE ON FUNCTION reputation.forget_user(text, text), reputation.run_due_jobs(),
-	reputation.sweep_start(text, text, text), reputation.job_run_done(bigint, text),
-	reputation.rank_track(), reputation.rank_attach(regclass, text[]), reputation.rank_rebuild(text), reputation.rank_make(text),
-	reputation.rank_drop(int), reputation.board_touch(int)
-	FROM reputation_admin;
-GRANT SELECT ON reputation.job_runs, reputation.job_progress TO reputation_reader;
-
--- Public functions: readers look, administrators do. Those of an engine are in its module.
-REVOKE ALL ON FUNCTION
-	@extschema@.reputation_process(text, bigint),
-	@extschema@.reputation_wait(anycompatible, text, interval),
-	@extschema@.reputation_verify(text),
-	@extschema@.reputation_repair(text),
-	@extschema@.reputation_retry(text, text),
-	@extschema@.reputation_forget(anycompatible, text),
-	@extschema@.reputation_schedule(time, interval, interval),
-	@extschema@.reputation_unschedule(),
-	@extschema@.reputation_status(),
-	@extschema@.algorithm_preview(text, jsonb),
-	@extschema@.algorithm_activate(text, int)
-	FROM PUBLIC;
-REVOKE ALL ON PROCEDURE @extschema@.reputation_run(text, text) FROM PUBLIC;
+GRANT SELECT ON reputation.job_runs, reputation.job_progress, reputation.leaderboard_cache TO reputation_reader;
 GRANT EXECUTE ON FUNCTION
 	@extschema@.reputation_wait(anycompatible, text, interval),
 	@extschema@.reputation_verify(text),
-	@extschema@.reputation_status()
+	@extschema@.reputation_status(),
+	@extschema@.builder_score_explain(anycompatible),
+	@extschema@.trust_score_explain(anycompatible),
+	@extschema@.get_trust_score(anycompatible),
+	@extschema@.get_audit_rows(anycompatible),
+	@extschema@.session_reputation_explain(anycompatible),
+	@extschema@.user_reputation_cache_stats(),
+	@extschema@.points_explain(anycompatible),
+	@extschema@.leaderboard(text, text, bigint, bigint),
+	@extschema@.leaderboard_around(anycompatible, bigint, text, text),
+	@extschema@.leaderboard_percentile(anycompatible, text, text),
+	@extschema@.badges_explain(anycompatible),
+	@extschema@.badge_preview(text),
+	@extschema@.get_user_badges(anycompatible),
+	@extschema@.get_badge_progress(anycompatible)
 	TO reputation_reader, reputation_admin;
--- Who writes users may wait for their scores, and look at nobody's.
+
+-- The application writes users and awards points. Who writes users may wait for their
+-- scores, and look at nobody's.
 GRANT EXECUTE ON FUNCTION @extschema@.reputation_wait(anycompatible, text, interval) TO reputation_writer;
 GRANT EXECUTE ON FUNCTION
+	@extschema@.upsert_user(jsonb),
+	@extschema@.award_points(anycompatible, bigint, text, text),
+	@extschema@.revoke_points(anycompatible, text, text)
+	TO reputation_writer, reputation_admin;
+GRANT EXECUTE ON PROCEDURE @extschema@.upsert_user_and_wait(jsonb, interval) TO reputation_writer, reputation_admin;
+
+-- Administrators do, and look at the internals. No CREATE: whoever can make functions
+-- in the schema can have the extension's owner run them.
+GRANT USAGE ON SCHEMA reputation TO reputation_admin;
+GRANT SELECT ON ALL TABLES IN SCHEMA reputation TO reputation_admin;
+GRANT INSERT, UPDATE, DELETE ON reputation.algorithm TO reputation_admin;
+-- Not the slug, by which a badge is known.
+GRANT INSERT, UPDATE (name, description, icon, metric, threshold, bonus_points, revocable), DELETE ON reputation.badge TO reputation_admin;
+GRANT EXECUTE ON FUNCTION
 	@extschema@.reputation_process(text, bigint),
 	@extschema@.reputation_repair(text),
 	@extschema@.reputation_retry(text, text),
@@ -47,9 +110,43 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@.reputation_schedule(time, interval, interval),
 	@extschema@.reputation_unschedule(),
 	@extschema@.algorithm_preview(text, jsonb),
-	@extschema@.algorithm_activate(text, int)
+	@extschema@.algorithm_activate(text, int),
+	@extschema@.builder_score_attach(text, text, text, jsonb, text, text),
+	@extschema@.builder_score_detach(),
+	@extschema@.builder_score_recalc(anycompatible),
+	@extschema@.builder_score_recalc_all(),
+	@extschema@.trust_score_attach(text, jsonb, text, text),
+	@extschema@.trust_score_detach(),
+	@extschema@.trust_score_recalc(anycompatible),
+	@extschema@.trust_score_recalc_all(),
+	@extschema@.user_reputation_invalidate(anycompatible),
+	@extschema@.session_reputation_attach(text, text, text, jsonb, text, text, text),
+	@extschema@.session_reputation_detach(),
+	@extschema@.session_reputation_recalc(anycompatible),
+	@extschema@.session_reputation_recalc_all(),
+	@extschema@.points_attach(text, jsonb, text, text),
+	@extschema@.points_detach(),
+	@extschema@.points_recalc(anycompatible),
+	@extschema@.points_recalc_all(),
+	@extschema@.leaderboard_create(text, text, jsonb, text, text, text, text, text),
+	@extschema@.leaderboard_drop(text),
+	@extschema@.badges_attach(text, jsonb, text, text, text, text, text),
+	@extschema@.badges_detach(),
+	@extschema@.badges_recalc(anycompatible),
+	@extschema@.badges_recalc_all()
 	TO reputation_admin;
 GRANT EXECUTE ON PROCEDURE @extschema@.reputation_run(text, text) TO reputation_admin;
+-- What reputation_run() does, which commits and so cannot do it as the owner; and what
+-- there is to look at beside the tables. Of the other internals, nobody's, the trigger
+-- functions above all, attach gives a role what its views and triggers need.
+GRANT EXECUTE ON FUNCTION
+	reputation.run_job(text, text),
+	reputation.run_step(text, bigint[]),
+	reputation.clock(),
+	reputation.engines(),
+	reputation.inbox_pages(),
+	reputation.workers()
+	TO reputation_admin;
 
 -- Last: the script's own statements need not be looked at.
 CREATE EVENT TRIGGER reputation_triggers_check ON ddl_command_end WHEN TAG IN ('CREATE TRIGGER', 'ALTER TABLE', 'CREATE SCHEMA')

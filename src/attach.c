@@ -203,6 +203,7 @@ static void
 make_view(const char *view, const char *query, const char *role)
 {
 	const char *name = quote_identifier(view);
+	bool		new = !OidIsValid(get_relname_relid(view, get_namespace_oid("reputation", false)));
 	ErrorData  *error = subxact_try(execute, psprintf("CREATE OR REPLACE VIEW reputation.%s AS %s",
 													  name, query));
 
@@ -212,7 +213,12 @@ make_view(const char *view, const char *query, const char *role)
 	{
 		spi_utility(psprintf("DROP VIEW reputation.%s", name));
 		spi_utility(psprintf("CREATE VIEW reputation.%s AS %s", name, query));
+		new = true;
 	}
+	/* Whatever ALTER DEFAULT PRIVILEGES would have others do with it. */
+	if (new)
+		spi_once(psprintf("SELECT reputation.privileges_clear('pg_catalog.pg_class', %s::regclass)",
+						  quote_literal_cstr(psprintf("reputation.%s", name))), 0, NULL, NULL, NULL);
 	spi_utility(psprintf("ALTER VIEW reputation.%s OWNER TO %s", name, role));
 }
 

@@ -456,10 +456,11 @@ reputation_triggers_check(PG_FUNCTION_ARGS)
 	uint64		count;
 	SPITupleTable *rows;
 
-	if (!CALLED_AS_EVENT_TRIGGER(fcinfo))
+	if (!CALLED_AS_EVENT_TRIGGER(fcinfo) ||
+		strcmp(((EventTriggerData *) fcinfo->context)->event, "ddl_command_end") != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("reputation.triggers_check() must be called by an event trigger")));
+				 errmsg("reputation.triggers_check() must be called by an event trigger on ddl_command_end")));
 	if (at_it)
 		PG_RETURN_NULL();
 

@@ -21,6 +21,7 @@
 #include "keyset.h"
 #include "locks.h"
 #include "miscadmin.h"
+#include "relations.h"
 #include "spi.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -28,6 +29,7 @@
 #include "utils/json.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(reputation_home);
@@ -514,27 +516,55 @@ engine_append_json_key(StringInfo json, const Engine *engine, const char *key)
 		escape_json(json, key);
 }
 
+/* 39P01 unless it is the row trigger of its table that it is made for. */
+static void
+require_algorithm_trigger(FunctionCallInfo fcinfo)
+{
+	TriggerData *data = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(data->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(data->tg_event) ||
+		(!TRIGGER_FIRED_BY_INSERT(data->tg_event) && !TRIGGER_FIRED_BY_UPDATE(data->tg_event)) ||
+		!relation_is_own(data->tg_relation, "algorithm"))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("reputation.check_algorithm() must be the row trigger check_algorithm of reputation.algorithm")));
+}
+
+/* A column of the row, by its name; 39P01 when it is not of that type. */
+static Datum
+algorithm_column(TriggerData *data, HeapTuple row, const char *name, Oid type, bool *isnull)
+{
+	TupleDesc	desc = RelationGetDescr(data->tg_relation);
+	int			column = SPI_fnumber(desc, name);
+
+	if (column <= 0 || SPI_gettypeid(desc, column) != type)
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("reputation.algorithm has no column \"%s\" of type %s", name,
+						format_type_be(type))));
+	return heap_getattr(row, column, desc, isnull);
+}
+
 /*
  * reputation.check_algorithm() -- row trigger on reputation.algorithm: parameters
- * that the engine cannot read are refused when they are written. 22023.
+ * that the engine cannot read are refused when they are written. 22023; 39P01 when
+ * it is called otherwise.
  */
 Datum
 reputation_check_algorithm(PG_FUNCTION_ARGS)
 {
 	TriggerData *data = (TriggerData *) fcinfo->context;
-	TupleDesc	desc;
 	HeapTuple	row;
 	Datum		name;
 	Datum		parameters;
 	bool		name_null;
 	bool		parameters_null;
 
-	if (!CALLED_AS_TRIGGER(fcinfo))
-		elog(ERROR, "reputation.check_algorithm() must be a trigger");
-	desc = RelationGetDescr(data->tg_relation);
+	require_algorithm_trigger(fcinfo);
 	row = TRIGGER_FIRED_BY_UPDATE(data->tg_event) ? data->tg_newtuple : data->tg_trigtuple;
-	name = heap_getattr(row, 1, desc, &name_null);
-	parameters = heap_getattr(row, 3, desc, &parameters_null);
+	name = algorithm_column(data, row, "engine", TEXTOID, &name_null);
+	parameters = algorithm_column(data, row, "parameters", JSONBOID, &parameters_null);
 	invalidate_everyone();
 	/* A null is refused by its constraint. */
 	if (!name_null && !parameters_null)

@@ -56,6 +56,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "executor/tuptable.h"
@@ -64,6 +65,7 @@
 #include "miscadmin.h"
 #include "rank_top.h"
 #include "rank_tree.h"
+#include "relations.h"
 #include "storage/lmgr.h"
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
@@ -321,6 +323,70 @@ track_column(const TriggerData *data, const RankSource *source)
 		note_update(data, source, type);
 }
 
+/* Is it the score table of the engine of that id? */
+static bool
+is_score_table(Relation relation, int engine)
+{
+	const char *name = RelationGetRelationName(relation);
+	size_t		length = strlen(name);
+	const EngineDescriptor *d;
+
+	if (!relation_is_own(relation, NULL))
+		return false;
+	for (int i = 0; (d = engine_descriptor_number(i)) != NULL; i++)
+	{
+		if (d->id == engine)
+			return strcmp(d->score_table, name) == 0;
+	}
+	/* Whose row in reputation.board a restore may bring later. */
+	return engine >= FIRST_BOARD_ENGINE && engine <= MAX_ENGINE_ID && length > strlen("_scores") &&
+		strncmp(name, "board_", strlen("board_")) == 0 &&
+		strcmp(name + length - strlen("_scores"), "_scores") == 0;
+}
+
+/* 39P01 unless the trigger is one that keeps the trees of a score table. */
+static void
+require_rank_trigger(const TriggerData *data)
+{
+	const Trigger *trigger = data->tg_trigger;
+	TupleDesc	desc = RelationGetDescr(data->tg_relation);
+
+	if (TRIGGER_FIRED_BY_TRUNCATE(data->tg_event) == TRIGGER_FIRED_FOR_ROW(data->tg_event) ||
+		!TRIGGER_FIRED_AFTER(data->tg_event) || trigger->tgnargs < 2 ||
+		trigger->tgnargs > 1 + RANK_TREES_OF_ENGINE ||
+		!is_score_table(data->tg_relation, atoi(trigger->tgargs[0])))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("reputation.rank_track() must be an AFTER trigger of a score table"),
+				 errdetail("It is a trigger of \"%s\".",
+						   RelationGetRelationName(data->tg_relation))));
+	for (int i = 1; i < trigger->tgnargs; i++)
+	{
+		int			column = SPI_fnumber(desc, trigger->tgargs[i]);
+
+		if (column <= 0 || (SPI_gettypeid(desc, column) != INT4OID &&
+							SPI_gettypeid(desc, column) != INT8OID))
+			ereport(ERROR,
+					(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+					 errmsg("table \"%s\" has no integer column \"%s\"",
+							RelationGetRelationName(data->tg_relation), trigger->tgargs[i])));
+	}
+}
+
+/* The same, once for a trigger until a relation changes. */
+static void
+check_rank_trigger(const TriggerData *data)
+{
+	static Oid	checked = InvalidOid;
+	static uint64 checked_changes = 0;
+
+	if (checked == data->tg_trigger->tgoid && checked_changes == relation_changes())
+		return;
+	require_rank_trigger(data);
+	checked_changes = relation_changes();
+	checked = data->tg_trigger->tgoid;
+}
+
 /*
  * reputation.rank_track(engine, column...) -- AFTER trigger on a score table: notes
  * what changes in the trees of its columns, one for each period. 39P01 when it is
@@ -332,29 +398,22 @@ reputation_rank_track(PG_FUNCTION_ARGS)
 	TriggerData *data = (TriggerData *) fcinfo->context;
 	int			engine;
 
-	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_AFTER(data->tg_event) ||
-		data->tg_trigger->tgnargs < 2)
+	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR,
 				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("reputation.rank_track() must be an AFTER trigger with arguments")));
+				 errmsg("reputation.rank_track() must be a trigger")));
+	check_rank_trigger(data);
 	engine = atoi(data->tg_trigger->tgargs[0]);
 	for (int i = 1; i < data->tg_trigger->tgnargs; i++)
 	{
 		RankSource	source = {
 			.tree = rank_tree_of(engine, i - 1),
 			.relation = RelationGetRelid(data->tg_relation),
+			.column = (AttrNumber) SPI_fnumber(RelationGetDescr(data->tg_relation),
+											   data->tg_trigger->tgargs[i]),
 			.positive = i > 1
 		};
-		int			column = SPI_fnumber(RelationGetDescr(data->tg_relation),
-										 data->tg_trigger->tgargs[i]);
 
-		if (column <= 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_COLUMN),
-					 errmsg("table \"%s\" has no column \"%s\"",
-							RelationGetRelationName(data->tg_relation),
-							data->tg_trigger->tgargs[i])));
-		source.column = (AttrNumber) column;
 		track_column(data, &source);
 	}
 	return PointerGetDatum(NULL);

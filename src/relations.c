@@ -14,6 +14,7 @@
 #include "catalog/namespace.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
+#include "utils/rel.h"
 
 static uint64 changes = 0;		/* 0: nobody has asked yet */
 
@@ -56,4 +57,15 @@ relation_own(OwnRelation *relation)
 		relation->changes = now;
 	}
 	return relation->oid;
+}
+
+/*
+ * relation_is_own -- is it the extension's relation of that name (null: any of
+ * them)? Nobody but its owner can make one in its schema.
+ */
+bool
+relation_is_own(Relation relation, const char *name)
+{
+	return RelationGetNamespace(relation) == get_namespace_oid("reputation", true) &&
+		(name == NULL || strcmp(RelationGetRelationName(relation), name) == 0);
 }

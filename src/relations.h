@@ -7,6 +7,8 @@
 
 #include "postgres.h"
 
+#include "utils/relcache.h"
+
 /* A relation in the schema reputation; the rest is relation_own()'s. */
 typedef struct OwnRelation
 {
@@ -17,5 +19,6 @@ typedef struct OwnRelation
 
 extern uint64 relation_changes(void);
 extern Oid	relation_own(OwnRelation *relation);
+extern bool relation_is_own(Relation relation, const char *name);
 
 #endif							/* REPUTATION_RELATIONS_H */
