@@ -217,11 +217,12 @@ BEGIN
 		DELETE FROM reputation.dead_letter d USING reputation.engine e
 		WHERE e.name = d.engine
 			AND (reputation_retry.engine IS NULL OR d.engine = reputation_retry.engine)
-			AND (reputation_retry.user_id IS NULL OR (d.kind = 0 AND d.key = reputation_retry.user_id))
+			AND (reputation_retry.user_id IS NULL OR (d.kind <= 0 AND d.key = reputation_retry.user_id))
 		RETURNING e.id, d.kind, d.key
 	)
-	INSERT INTO reputation.job (engine, kind, key, lane, priority, due_at)
-	SELECT l.id, l.kind, l.key, reputation.lane(l.key), 2, reputation.clock() FROM letters l;
+	INSERT INTO reputation.job (engine, kind, key, lane, priority, due_at, event, run_id)
+	SELECT l.id, l.kind, l.key, reputation.lane(l.key), 2, reputation.clock(), l.kind >= 0, CASE WHEN l.kind < 0 THEN 0 END
+	FROM letters l;
 	GET DIAGNOSTICS retried = ROW_COUNT;
 	PERFORM reputation.wake();
 	RETURN retried;
@@ -269,13 +270,13 @@ BEGIN
 	DELETE FROM reputation.recent_run r WHERE r.key = forget_user.user_id;
 	GET DIAGNOSTICS n = ROW_COUNT;
 	removed := removed + n;
-	DELETE FROM reputation.crash c WHERE c.kind = 0 AND c.key = forget_user.user_id;
+	DELETE FROM reputation.crash c WHERE c.kind <= 0 AND c.key = forget_user.user_id;
 	UPDATE reputation.job_runs r SET cursor = NULL WHERE r.cursor = forget_user.user_id AND r.status <> 'running';
 	IF mode = 'erase' THEN
-		DELETE FROM reputation.dead_letter d WHERE d.kind = 0 AND d.key = forget_user.user_id;
+		DELETE FROM reputation.dead_letter d WHERE d.kind <= 0 AND d.key = forget_user.user_id;
 	ELSE
 		UPDATE reputation.dead_letter d SET key = alias, error = 'anonymized'
-		WHERE d.kind = 0 AND d.key = forget_user.user_id;
+		WHERE d.kind <= 0 AND d.key = forget_user.user_id;
 	END IF;
 	GET DIAGNOSTICS n = ROW_COUNT;
 	RETURN removed + n;

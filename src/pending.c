@@ -158,11 +158,12 @@ pending_job(const Engine *engine, const char *key)
 
 	if (spi_read("SELECT format('a computation due at %s%s', min(due_at), "
 				 "max('; it failed: ' || error)) FROM reputation.job "
-				 "WHERE engine = $1 AND kind = 0 AND key = $2 HAVING count(*) > 0", 2, types,
+				 "WHERE engine = $1 AND kind <= 0 AND key = $2 HAVING count(*) > 0", 2, types,
 				 values, NULL) > 0 ||
 		spi_read("SELECT format('a lookup of the users that a change concerns, due at %s%s', "
 				 "min(due_at), max('; it failed: ' || error)) FROM reputation.job "
-				 "WHERE engine = $1 AND kind <> 0 HAVING count(*) > 0", 1, types, values, NULL) > 0)
+				 "WHERE engine = $1 AND kind <> 0 AND kind + 0 > 0 HAVING count(*) > 0", 1, types,
+				 values, NULL) > 0)
 		return spi_text(0, 1);
 	return NULL;
 }
@@ -213,7 +214,7 @@ require_not_given_up(const Engine *engine, const char *key)
 	CStringGetTextDatum(key)};
 
 	if (spi_read("SELECT attempts, error FROM reputation.dead_letter "
-				 "WHERE engine = $1 AND kind = 0 AND key = $2 ORDER BY id DESC LIMIT 1",
+				 "WHERE engine = $1 AND kind <= 0 AND key = $2 ORDER BY id DESC LIMIT 1",
 				 2, types, values, NULL) == 0)
 		return;
 	ereport(ERROR,
