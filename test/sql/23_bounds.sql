@@ -105,7 +105,7 @@ RESET ROLE;
 INSERT INTO wide (id, bio, interests) VALUES (1, repeat('x', 3000000), repeat(',', 3000000) || 'a'), (2, repeat(' ', 3000000) || 'x', repeat('a,', 1500000)),
 	(3, repeat(' ', 99999) || 'xyz', repeat(',', 99999) || 'abc'), (4, 'four', ' a, ,b');
 UPDATE wide SET name = bio, photo = convert_to(bio, 'utf8'), birthdate = to_jsonb(bio), location = to_json(bio), job = xmlelement(name x, bio);
-INSERT INTO arrays SELECT 1, array_fill('a'::text, ARRAY[1000000]), '{}' UNION ALL SELECT 2, array_fill(''::text, ARRAY[10000]) || ARRAY['a'], '{}' UNION ALL SELECT 3, array_fill(''::text, ARRAY[9999]) || ARRAY['a'], '{a}' UNION ALL SELECT 4, ARRAY['a', ' ', NULL, repeat(' ', 1000000) || 'b'], '{""}';
+INSERT INTO arrays SELECT 1, array_fill('a'::text, ARRAY[1000000]), '{}'::text[] UNION ALL SELECT 2, array_fill(''::text, ARRAY[10000]) || ARRAY['a'], '{}' UNION ALL SELECT 3, array_fill(''::text, ARRAY[9999]) || ARRAY['a'], '{a}' UNION ALL SELECT 4, ARRAY['a', ' ', NULL, repeat(' ', 1000000) || 'b'], '{""}';
 INSERT INTO jsonbs SELECT id, to_jsonb(interests) FROM arrays UNION ALL SELECT 5, '{"a": 1}' UNION ALL SELECT 6, '[null, "", " ", 0, {}, [], "a"]';
 INSERT INTO jsons SELECT id, interests FROM jsonbs;
 INSERT INTO jsons VALUES (7, ('["a"' || repeat(' ', 1000000) || ']')::json), (8, ('["a"' || repeat(' ', 999995) || ']')::json);
@@ -120,6 +120,7 @@ SELECT trust_score_attach('jsons') IS NOT NULL AS attached;
 SELECT user_id, interests FROM reputation.trust_signals ORDER BY 1;
 SELECT leaderboard_drop('activity');
 
+-- (Waiting for ever is what was asked for, and what upsert_user() writes is up to the application's table.)
 -- No function hands arguments on to a table that refuses them, or to arithmetic that cannot do it.
 CREATE FUNCTION test.values_of(type regtype) RETURNS text[] LANGUAGE sql
 RETURN CASE type
@@ -137,7 +138,7 @@ BEGIN
 	PERFORM setseed(0.5);
 	FOR f IN SELECT p.oid, p.proname, p.proargtypes::oid[] AS types FROM pg_proc p JOIN pg_depend d ON d.objid = p.oid AND d.deptype = 'e'
 		WHERE d.classid = 'pg_proc'::regclass AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'reputation')
-			AND p.pronamespace <> 'reputation'::regnamespace AND p.prokind = 'f' AND p.pronargs > 0 AND p.proname <> 'reputation_wait' ORDER BY p.oid::regprocedure::text COLLATE "C"
+			AND p.pronamespace <> 'reputation'::regnamespace AND p.prokind = 'f' AND p.pronargs > 0 AND p.proname NOT IN ('reputation_wait', 'upsert_user') ORDER BY p.oid::regprocedure::text COLLATE "C"
 	LOOP
 		FOR i IN 1 .. calls LOOP
 			SELECT string_agg(CASE WHEN t = 'anycompatible'::regtype THEN (ARRAY['NULL::int', '1', '''x''', '-5'])[1 + floor(random() * 4)]
