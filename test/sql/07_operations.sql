@@ -18,7 +18,6 @@ SELECT count(*) FROM reputation.job_progress;
 SELECT id, builder_score FROM users ORDER BY id;
 
 -- Verify lists each value that was tampered with behind the triggers; repair mends just those.
--- The ranks are taken away behind capture's back, or they would be restored one by one.
 SET session_replication_role = replica;
 UPDATE users SET builder_score = 99 WHERE id = 1;
 ALTER TABLE users ALTER builder_score DROP NOT NULL;
@@ -144,6 +143,7 @@ CREATE VIEW test.ranks AS
 SELECT bool_and(u.place = r.rank) AS right, count(DISTINCT u.xmin::text) AS transactions
 FROM users u JOIN (SELECT id, rank() OVER (ORDER BY builder_score DESC) FROM users) r USING (id);
 SET reputation.batch_size = 2;
+-- The ranks are taken away behind capture's back, or they would be restored one by one.
 SET session_replication_role = replica;
 UPDATE users SET place = NULL;
 RESET session_replication_role;
