@@ -57,13 +57,13 @@ CREATE TABLE reputation.source_key (
 	source		int			NOT NULL,
 	key_no		smallint	NOT NULL CHECK (key_no > 0),
 	column_name	name		NOT NULL,
-	mode		"char"		NOT NULL CHECK (mode IN ('a', 'o', 'e')),
+	mode		"char"		NOT NULL CHECK (mode IN ('a', 'o', 'e', 'c', 'r')),
 	engine		int			NOT NULL DEFAULT 0,
 	PRIMARY KEY (source, key_no),
 	UNIQUE (source, column_name, mode, engine)
 );
 COMMENT ON COLUMN reputation.source_key.engine IS '0: captured when a change concerns every engine that wants this key; else when it concerns this one, but not all of them';
-COMMENT ON COLUMN reputation.source_key.mode IS 'a: the old and the new value are captured; o: the old value, when it is gone; e: the change concerns everybody';
+COMMENT ON COLUMN reputation.source_key.mode IS 'a: the old and the new value are captured; o: the old value, when it is gone; e: the change concerns everybody; c, r: the new value is, when somebody else writes the engine''s cached or rank column';
 
 CREATE TABLE reputation.capture (
 	engine	int		NOT NULL,
@@ -77,11 +77,11 @@ CREATE TABLE reputation.capture_key (
 	engine		int			NOT NULL,
 	source		int			NOT NULL,
 	key_no		smallint	NOT NULL,
-	kind		smallint	NOT NULL CHECK (kind >= 0),
+	kind		smallint	NOT NULL CHECK (kind >= -2),
 	priority	smallint	NOT NULL CHECK (priority BETWEEN 1 AND 3),
 	PRIMARY KEY (engine, source, key_no, kind)
 );
-COMMENT ON COLUMN reputation.capture_key.kind IS '0: the key is a user id; otherwise the number of a lookup';
+COMMENT ON COLUMN reputation.capture_key.kind IS '0: the key is a user id; above: the number of a lookup; -1, -2: a user whose cached or rank column is to be restored';
 COMMENT ON COLUMN reputation.capture_key.priority IS '1 high, 2 medium, 3 low';
 
 CREATE TABLE reputation.lookup (
@@ -206,14 +206,14 @@ CREATE TABLE reputation.job (
 -- a moment when the table was empty must not make the planner take the wrong one.
 CREATE INDEX job_due ON reputation.job (priority, due_at, engine);
 CREATE INDEX job_key ON reputation.job (key, kind, engine);
--- Lookups are there only when they failed.
+-- Lookups are there only when they failed, restores after somebody else's writes.
 CREATE INDEX job_lookup ON reputation.job (engine) WHERE kind <> 0;
 COMMENT ON COLUMN reputation.job.run_id IS 'null: none; 0: a session stored the user without a claim, look again; -1: time alone may have changed the score; else a run in reputation.job_runs';
 COMMENT ON COLUMN reputation.job.event IS 'a change of the application''s led to it, perhaps to a job of a run: opens a debounce window, and is audited whatever comes of it';
 COMMENT ON COLUMN reputation.job.blind IS 'due now because the user''s lane was taken when it was queued: a window may have opened since';
 ALTER TABLE reputation.job REPLICA IDENTITY FULL;
 ALTER TABLE reputation.run_tally REPLICA IDENTITY FULL;
-COMMENT ON TABLE reputation.job IS 'users (kind 0) and lookup keys to compute, at due_at';
+COMMENT ON TABLE reputation.job IS 'users (kind 0) and lookup keys (above) to compute, and cached (-1) and rank columns (-2) to restore, at due_at';
 
 CREATE UNLOGGED TABLE reputation.recent_run (
 	engine		int			NOT NULL,

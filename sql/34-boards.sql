@@ -386,6 +386,6 @@ CREATE FUNCTION @extschema@.leaderboard_around(
 RETURNS SETOF reputation.board_row
 LANGUAGE C STABLE ROWS 11 AS 'MODULE_PATHNAME', 'reputation_leaderboard_around';
 COMMENT ON FUNCTION @extschema@.leaderboard_around(anycompatible, bigint, text, text) IS
-'A user''s neighbours on a board: the n before, the user, and the n after; no row when the user is not on it. Raises what calculate_user_rank() does, and 22023 for a negative n.';
+'A user''s neighbours on a board: the n before, the user, and the n after; no row when the user is not on it. n is at most 10000. Raises what calculate_user_rank() does, and 22023 for another n.';
 
 SELECT pg_catalog.pg_extension_config_dump('reputation.board', $$WHERE name <> 'points'$$);

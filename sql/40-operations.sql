@@ -31,6 +31,14 @@ LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 DECLARE
 	attached record;
 BEGIN
+	IF run_job.job_name IS NULL OR run_job.trigger IS NULL THEN
+		RAISE EXCEPTION 'job_name and trigger must not be null'
+			USING ERRCODE = 'null_value_not_allowed', HINT = 'The jobs are: nightly, leaderboards, badges.';
+	END IF;
+	IF run_job.trigger NOT IN ('manual', 'cron', 'worker') THEN
+		RAISE EXCEPTION 'trigger must be manual, cron or worker, not "%"', run_job.trigger
+			USING ERRCODE = 'invalid_parameter_value';
+	END IF;
 	IF run_job.job_name NOT IN ('nightly', 'leaderboards', 'badges') THEN
 		RAISE EXCEPTION 'there is no job "%"', run_job.job_name
 			USING ERRCODE = 'invalid_parameter_value', HINT = 'The jobs are: nightly, leaderboards, badges.';
@@ -52,7 +60,7 @@ BEGIN
 END
 $$;
 COMMENT ON FUNCTION reputation.run_job(text, text) IS
-'Starts a batch job of every attached engine (nightly, leaderboards) or of badges; one that is running will start over at its end. 22023 unknown job.';
+'Starts a batch job of every attached engine (nightly, leaderboards) or of badges; one that is running will start over at its end. 22023 unknown job or trigger; 22004 null.';
 
 CREATE FUNCTION reputation.run_due_jobs() RETURNS int
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -162,7 +170,7 @@ BEGIN
 END
 $$;
 COMMENT ON PROCEDURE @extschema@.reputation_run(text, text) IS
-'Runs a batch job now: nightly (recompute everybody), leaderboards (rank columns, and the caches of the boards) or badges (who gains or loses one). With a worker it only starts it; without one it drains the work itself, committing as it goes, and nightly removes old audit rows. 22023 unknown job.';
+'Runs a batch job now: nightly (recompute everybody), leaderboards (rank columns, and the caches of the boards) or badges (who gains or loses one). With a worker it only starts it; without one it drains the work itself, committing as it goes, and nightly removes old audit rows. 22023 unknown job, or a trigger other than manual, cron, worker; 22004 null.';
 
 CREATE FUNCTION @extschema@.reputation_schedule(nightly time DEFAULT '03:00', leaderboards interval DEFAULT '15 min', badges interval DEFAULT '1 hour')
 RETURNS TABLE (job text, schedule text, started_by text)
@@ -228,11 +236,12 @@ BEGIN
 		DELETE FROM reputation.dead_letter d USING reputation.engine e
 		WHERE e.name = d.engine
 			AND (reputation_retry.engine IS NULL OR d.engine = reputation_retry.engine)
-			AND (reputation_retry.user_id IS NULL OR (d.kind = 0 AND d.key = reputation_retry.user_id))
+			AND (reputation_retry.user_id IS NULL OR (d.kind <= 0 AND d.key = reputation_retry.user_id))
 		RETURNING e.id, d.kind, d.key
 	)
-	INSERT INTO reputation.job (engine, kind, key, lane, priority, due_at)
-	SELECT l.id, l.kind, l.key, reputation.lane(l.key), 2, reputation.clock() FROM letters l;
+	INSERT INTO reputation.job (engine, kind, key, lane, priority, due_at, event, run_id)
+	SELECT l.id, l.kind, l.key, reputation.lane(l.key), 2, reputation.clock(), l.kind >= 0, CASE WHEN l.kind < 0 THEN 0 END
+	FROM letters l;
 	GET DIAGNOSTICS retried = ROW_COUNT;
 	PERFORM reputation.wake();
 	RETURN retried;
@@ -280,13 +289,13 @@ BEGIN
 	DELETE FROM reputation.recent_run r WHERE r.key = forget_user.user_id;
 	GET DIAGNOSTICS n = ROW_COUNT;
 	removed := removed + n;
-	DELETE FROM reputation.crash c WHERE c.kind = 0 AND c.key = forget_user.user_id;
+	DELETE FROM reputation.crash c WHERE c.kind <= 0 AND c.key = forget_user.user_id;
 	UPDATE reputation.job_runs r SET cursor = NULL WHERE r.cursor = forget_user.user_id AND r.status <> 'running';
 	IF mode = 'erase' THEN
-		DELETE FROM reputation.dead_letter d WHERE d.kind = 0 AND d.key = forget_user.user_id;
+		DELETE FROM reputation.dead_letter d WHERE d.kind <= 0 AND d.key = forget_user.user_id;
 	ELSE
 		UPDATE reputation.dead_letter d SET key = alias, error = 'anonymized'
-		WHERE d.kind = 0 AND d.key = forget_user.user_id;
+		WHERE d.kind <= 0 AND d.key = forget_user.user_id;
 	END IF;
 	GET DIAGNOSTICS n = ROW_COUNT;
 	RETURN removed + n;

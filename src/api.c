@@ -81,6 +81,7 @@ Datum
 api_score(FunctionCallInfo fcinfo, const char *name)
 {
 	EngineContext outside;
+	SpiReader	reader;
 	Engine	   *engine;
 	char	   *key;
 	Oid			type;
@@ -88,7 +89,7 @@ api_score(FunctionCallInfo fcinfo, const char *name)
 	Datum		score;
 	bool		isnull;
 
-	spi_begin();
+	spi_reader_begin(&reader);
 	owner_enter(fcinfo, &outside);
 	engine = engine_cached(name);
 	key = engine_key_from_argument(fcinfo, 0, engine);
@@ -98,7 +99,7 @@ api_score(FunctionCallInfo fcinfo, const char *name)
 		api_unknown_user(engine, key);
 	score = Int32GetDatum((int32) spi_int(0, 1, &isnull));
 	owner_leave(&outside);
-	spi_end();
+	spi_reader_end(&reader);
 	PG_RETURN_DATUM(score);
 }
 
@@ -107,13 +108,18 @@ static Datum
 user_key(FunctionCallInfo fcinfo, bool hold)
 {
 	MemoryContext caller = CurrentMemoryContext;
+	SpiReader	reader;
 	Engine	   *engine;
 	char	   *key;
 	char	   *sql;
 	Oid			type;
 	Datum		id;
 
-	spi_begin();
+	/* Who is held needs his table's lock to the end, too. */
+	if (hold)
+		spi_begin();
+	else
+		spi_reader_begin(&reader);
 	engine = engine_cached(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	key = engine_key_from_argument(fcinfo, 1, engine);
 	type = engine->key_type;
@@ -123,7 +129,10 @@ user_key(FunctionCallInfo fcinfo, bool hold)
 		 engine_read(engine, sql, 1, &type, &id)) == 0)
 		api_unknown_user(engine, key);
 	key = MemoryContextStrdup(caller, key);
-	spi_end();
+	if (hold)
+		spi_end();
+	else
+		spi_reader_end(&reader);
 	PG_RETURN_TEXT_P(cstring_to_text(key));
 }
 

@@ -39,7 +39,6 @@ typedef struct AttachTable
 	const char *name;			/* as given */
 	AttachColumn columns[MAX_ATTACH_COLUMNS];	/* ends with a NULL name */
 	AttachKey	keys[MAX_ATTACH_KEYS];	/* ends with a NULL column */
-	bool		watch_cached;	/* writes of the cached column count too */
 	bool		own;			/* is the extension's */
 	Oid			oid;
 	char	   *qualified;

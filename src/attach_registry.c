@@ -11,6 +11,7 @@
 #include "catalog/pg_type.h"
 #include "clock.h"
 #include "ledger.h"
+#include "queue.h"
 #include "spi.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -192,12 +193,34 @@ registry_add_source(Oid table)
 	return (int32) spi_int(0, 1, NULL);
 }
 
+/*
+ * The users' key, to be captured when somebody else writes a column that the engine
+ * writes. No other engine wants that one.
+ */
+static void
+add_written_key(AttachSpec *spec, int32 source, char mode, int16 kind)
+{
+	Oid			types[] = {INT4OID, INT4OID, TEXTOID, CHAROID, INT2OID, INT2OID};
+	Datum		values[] = {Int32GetDatum(spec->engine->id), Int32GetDatum(source),
+		CStringGetTextDatum(attach_column(&spec->tables[0], spec->users_key)->raw),
+	CharGetDatum(mode), Int16GetDatum(kind), Int16GetDatum(PRIORITY_HIGH)};
+
+	spi_exec("INSERT INTO reputation.source_key (source, key_no, column_name, mode, engine) "
+			 "SELECT $2, coalesce(max(key_no), 0) + 1, $3, $4, $1 "
+			 "FROM reputation.source_key WHERE source = $2 "
+			 "ON CONFLICT (source, column_name, mode, engine) DO NOTHING", 4, types, values, NULL);
+	spi_exec("INSERT INTO reputation.capture_key (engine, source, key_no, kind, priority) "
+			 "SELECT $1, $2, key_no, $5, $6 FROM reputation.source_key "
+			 "WHERE source = $2 AND column_name = $3 AND mode = $4 AND engine = $1",
+			 6, types, values, NULL);
+}
+
 /* What the engine wants captured of a table. */
 void
 registry_add_capture(AttachSpec *spec, AttachTable *table, int32 source)
 {
 	Oid			types[] = {INT4OID, INT4OID, TEXTARRAYOID};
-	char	   *watched[MAX_ATTACH_COLUMNS + 1];
+	char	   *watched[MAX_ATTACH_COLUMNS];
 	int			nwatched = 0;
 	Datum		values[3];
 
@@ -206,8 +229,6 @@ registry_add_capture(AttachSpec *spec, AttachTable *table, int32 source)
 		if (column->raw != NULL)
 			watched[nwatched++] = column->raw;
 	}
-	if (table->watch_cached)
-		watched[nwatched++] = (char *) spec->cached_column;
 	values[0] = Int32GetDatum(spec->engine->id);
 	values[1] = Int32GetDatum(source);
 	values[2] = text_array(watched, nwatched);
@@ -234,6 +255,10 @@ registry_add_capture(AttachSpec *spec, AttachTable *table, int32 source)
 				 "WHERE source = $2 AND column_name = $3 AND mode = $4 AND engine IN (0, $1)",
 				 6, key_types, k, NULL);
 	}
+	if (table == &spec->tables[0] && spec->cached_column != NULL)
+		add_written_key(spec, source, 'c', KIND_RESTORE_SCORE);
+	if (table == &spec->tables[0] && spec->rank_column != NULL)
+		add_written_key(spec, source, 'r', KIND_RESTORE_RANK);
 }
 
 /* What no engine wants any more. */

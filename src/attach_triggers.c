@@ -61,7 +61,8 @@ typedef struct TriggerSpec
 
 /*
  * What capture is told about a source's columns: those that are watched, and by
- * which engines; and the keys, with the engines that want them. Each is an
+ * which engines; the keys, with the engines that want them; and those that an engine
+ * writes (mode v), each with its own key for it (c, r). Each is an
  * identifier "mode:key_no:engines:column", the engines as bits. After a key come
  * the ones that stand for a single engine, in upper case, if there are several.
  * All in one argument, for every statement copies the arguments of a table's
@@ -87,7 +88,15 @@ trigger_columns(int32 source)
 								 "1 + 2 * s.key_no + (k.engine > 0)::int "
 								 "FROM keys k JOIN keys s ON s.column_name = k.column_name "
 								 "AND s.mode = k.mode AND s.engine = 0 "
-								 "WHERE k.engine = 0 OR s.n > 1 ORDER BY part, 2, 4",
+								 "WHERE k.engine = 0 OR s.n > 1 UNION ALL "
+								 "SELECT m.mode, k.key_no, 1 << e.id, m.name, 100 + k.key_no "
+								 "FROM reputation.source s JOIN reputation.engine e "
+								 "ON e.users = s.relation JOIN reputation.source_key k "
+								 "ON k.source = s.id AND k.engine = e.id AND k.mode IN ('c', 'r') "
+								 "CROSS JOIN LATERAL (VALUES ('v', CASE k.mode WHEN 'c' "
+								 "THEN e.cached_column ELSE e.rank_column END), "
+								 "(k.mode::text, k.column_name)) AS m(mode, name) "
+								 "WHERE s.id = $1 AND m.name IS NOT NULL ORDER BY part, 2, 4",
 								 1, types, values, NULL);
 
 	initStringInfo(&list);
@@ -114,8 +123,11 @@ trigger_list(int32 source, Oid table)
 		return "";
 
 	initStringInfo(&list);
-	count = spi_exec("SELECT DISTINCT unnest(watched) COLLATE \"C\" "
-					 "FROM reputation.capture WHERE source = $1 ORDER BY 1",
+	count = spi_exec("SELECT w.name COLLATE \"C\" FROM (SELECT unnest(watched) AS name "
+					 "FROM reputation.capture WHERE source = $1 UNION "
+					 "SELECT unnest(ARRAY[e.cached_column, e.rank_column]) "
+					 "FROM reputation.engine e JOIN reputation.source s ON s.relation = e.users "
+					 "WHERE s.id = $1) w WHERE w.name IS NOT NULL ORDER BY 1",
 					 1, source_types, source_values, NULL);
 	for (uint64 row = 0; row < count; row++)
 		attach_add_name(&list, quote_identifier(spi_text(row, 1)));

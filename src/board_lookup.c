@@ -116,17 +116,18 @@ find_board(FunctionCallInfo fcinfo, text * name, const Engine **engine)
 {
 	KnownBoard *known = find_known(name);
 	EngineContext outside;
+	SpiReader	reader;
 
 	*engine = known == NULL ? NULL : engine_remembered(known->engine);
 	if (*engine != NULL)
 		return known;
-	spi_begin();
+	spi_reader_begin(&reader);
 	owner_enter(fcinfo, &outside);
 	if (known == NULL)
 		known = load_board(text_to_cstring(name));
 	*engine = engine_cached(known->engine);
 	owner_leave(&outside);
-	spi_end();
+	spi_reader_end(&reader);
 	return known;
 }
 

@@ -128,6 +128,14 @@ add_row(BoardRows *rows, Datum user, int64 score, Datum reached)
 	put_row(rows, (struct varlena *) DatumGetPointer(user), DatumGetTimestampTz(reached));
 }
 
+/* Adds a row of a query as it comes. */
+static void
+add_slot(TupleTableSlot *slot, void *arg)
+{
+	slot_getallattrs(slot);
+	add_row(arg, slot->tts_values[0], DatumGetInt64(slot->tts_values[1]), slot->tts_values[2]);
+}
+
 /* Adds a row of a query's result. */
 static void
 add_result(BoardRows *rows, uint64 row)
@@ -136,6 +144,9 @@ add_result(BoardRows *rows, uint64 row)
 
 	add_row(rows, spi_datum(row, 1, &isnull), spi_int(row, 2, NULL), spi_datum(row, 3, &isnull));
 }
+
+/* The rows on either side of a user are held in memory: no more than this. */
+#define MOST_AROUND	10000
 
 /* An argument that must not be negative. 22023. */
 static int64
@@ -233,16 +244,14 @@ list_by_query(FunctionCallInfo fcinfo, BoardRows *rows, int64 limit, int64 offse
 	Oid			types[] = {INT8OID, INT8OID};
 	Datum		values[] = {Int64GetDatum(limit), Int64GetDatum(offset)};
 	EngineContext outside;
-	uint64		count;
+	SpiReader	reader;
 
-	spi_begin();
+	spi_reader_begin(&reader);
 	owner_enter(fcinfo, &outside);
-	count = spi_read(psprintf("%s LIMIT $1 OFFSET $2", rows_query(rows->board, "true", false)), 2,
-					 types, values, NULL);
-	for (uint64 row = 0; row < count; row++)
-		add_result(rows, row);
+	spi_read_each(psprintf("%s LIMIT $1 OFFSET $2", rows_query(rows->board, "true", false)), 2,
+				  types, values, add_slot, rows);
 	owner_leave(&outside);
-	spi_end();
+	spi_reader_end(&reader);
 }
 
 /*
@@ -313,7 +322,7 @@ add_rows(BoardRows *rows, SPITupleTable *table, uint64 count, bool backward)
 
 /*
  * leaderboard_around(uid, n, period, board) -- the n before the user, the user, and
- * the n after; none when the user is not on the board.
+ * the n after; none when the user is not on the board. 22023 over MOST_AROUND.
  */
 Datum
 reputation_leaderboard_around(PG_FUNCTION_ARGS)
@@ -322,6 +331,7 @@ reputation_leaderboard_around(PG_FUNCTION_ARGS)
 	int64		n = count_argument(fcinfo, 1, "n");
 	BoardRows	rows = {0};
 	EngineContext outside;
+	SpiReader	reader;
 	Standing	standing;
 	SPITupleTable *tables[2];
 	uint64		counts[2];
@@ -330,6 +340,11 @@ reputation_leaderboard_around(PG_FUNCTION_ARGS)
 	Oid			type = TEXTOID;
 	Datum		value;
 
+	if (n > MOST_AROUND)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"n\" must not be greater than %d", MOST_AROUND),
+				 errhint("leaderboard() gives any part of a board.")));
 	board_open(fcinfo, 3, 2, &board);
 	begin_rows(fcinfo, &rows, &board);
 	if (!rank_find_user(fcinfo, &board, false, &key, &standing))
@@ -339,7 +354,7 @@ reputation_leaderboard_around(PG_FUNCTION_ARGS)
 	}
 	rows.position = standing.place.users_above +
 		rank_count_before(fcinfo, &board, key, &standing);
-	spi_begin();
+	spi_reader_begin(&reader);
 	owner_enter(fcinfo, &outside);
 	above = read_above(&board, key, &standing, n, tables, counts);
 	rows.position -= (int64) above;
@@ -353,7 +368,7 @@ reputation_leaderboard_around(PG_FUNCTION_ARGS)
 	counts[1] = read_near(&board, key, &standing, false, false, n - (int64) counts[0]);
 	add_rows(&rows, SPI_tuptable, counts[1], false);
 	owner_leave(&outside);
-	spi_end();
+	spi_reader_end(&reader);
 	board_close(&board);
 	return (Datum) 0;
 }

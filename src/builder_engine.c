@@ -198,8 +198,7 @@ builder_score_attach(PG_FUNCTION_ARGS)
 			.argument = "users",
 			.name = attach_argument(fcinfo, 0, "users"),
 			.columns = {{.name = "id"}},
-			.keys = {{"id", 'o', 0, 1}, {"id", 'a', 0, 3}},
-			.watch_cached = true
+			.keys = {{"id", 'o', 0, 1}, {"id", 'a', 0, 3}}
 		},
 		{
 			.argument = "projects",

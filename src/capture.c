@@ -264,7 +264,8 @@ engines_concerned(const TriggerPlan *plan, TupleTableSlot *old_row, TupleTableSl
 /*
  * Adds the keys of one changed row; one of the rows may be NULL. Mode a: the
  * old and the new value count; o: the old one, when the row no longer has it;
- * e: the change concerns everybody; w: the column is no key. A key stands for all engines that want it, so that a
+ * e: the change concerns everybody; w: the column is no key; v, c and r are for
+ * capture_written(). A key stands for all engines that want it, so that a
  * change which concerns all of them leaves one row in the inbox; when it concerns
  * only some, the single ones that come after it are taken.
  */
@@ -279,7 +280,7 @@ capture_row(TriggerPlan *plan, uint32 engines, TupleTableSlot *old_row, TupleTab
 		bool		isnull;
 		Datum		value;
 
-		if (column->mode == 'w')
+		if (strchr("wvcr", column->mode) != NULL)
 			continue;
 		if (!column->single)
 			for_all = (column->engines & engines) == column->engines;
@@ -301,6 +302,58 @@ capture_row(TriggerPlan *plan, uint32 engines, TupleTableSlot *old_row, TupleTab
 			value = slot_getattr(new_row, column->attnum, &isnull);
 			add_key(plan->source, column, value, isnull);
 		}
+	}
+}
+
+/* The key to capture when a column that an engine writes gets a value of somebody else's. */
+static TriggerColumn *
+key_of_written(TriggerPlan *plan, const TriggerColumn *written)
+{
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		TriggerColumn *column = &plan->columns[i];
+
+		if ((column->mode == 'c' || column->mode == 'r') && column->key_no == written->key_no)
+			return column;
+	}
+	return NULL;
+}
+
+/*
+ * Has a new row a value of its own where an engine will write? A rank is null until
+ * then, a score null or 0.
+ */
+static bool
+brings_value(const TriggerColumn *written, const TriggerColumn *key, TupleTableSlot *row)
+{
+	bool		isnull;
+	Datum		value = slot_getattr(row, written->attnum, &isnull);
+
+	return !isnull &&
+		(key->mode == 'r' || written->type != INT4OID || DatumGetInt32(value) != 0);
+}
+
+/*
+ * Adds the keys for what only an engine should write (mode v), and somebody else did:
+ * the cached column's (c), the rank column's (r). They lead to a restore (restore.c). The
+ * first row is NULL for an INSERT.
+ */
+static void
+capture_written(TriggerPlan *plan, TupleTableSlot *old_row, TupleTableSlot *new_row)
+{
+	for (int i = 0; i < plan->ncolumns && plan->written; i++)
+	{
+		TriggerColumn *written = &plan->columns[i];
+		TriggerColumn *key;
+		bool		isnull;
+		Datum		value;
+
+		if (written->mode != 'v' || (key = key_of_written(plan, written)) == NULL ||
+			!(old_row == NULL ? brings_value(written, key, new_row) :
+			  column_changed(written, old_row, new_row)))
+			continue;
+		value = slot_getattr(new_row, key->attnum, &isnull);
+		add_key(plan->source, key, value, isnull);
 	}
 }
 
@@ -375,11 +428,19 @@ reputation_capture(PG_FUNCTION_ARGS)
 	if (plan->broken || TRIGGER_FIRED_BY_TRUNCATE(data->tg_event))
 		capture_everyone(plan->source);
 	else if (TRIGGER_FIRED_BY_INSERT(data->tg_event))
+	{
 		capture_row(plan, ALL_ENGINES, NULL, data->tg_trigslot);
+		capture_written(plan, NULL, data->tg_trigslot);
+	}
 	else if (TRIGGER_FIRED_BY_DELETE(data->tg_event))
 		capture_row(plan, ALL_ENGINES, data->tg_trigslot, NULL);
-	else if ((engines = engines_concerned(plan, data->tg_trigslot, data->tg_newslot)) != 0)
-		capture_row(plan, engines, data->tg_trigslot, data->tg_newslot);
+	else
+	{
+		engines = engines_concerned(plan, data->tg_trigslot, data->tg_newslot);
+		if (engines != 0)
+			capture_row(plan, engines, data->tg_trigslot, data->tg_newslot);
+		capture_written(plan, data->tg_trigslot, data->tg_newslot);
+	}
 
 	if (plan->follows && (TRIGGER_FIRED_BY_DELETE(data->tg_event) ||
 						  TRIGGER_FIRED_BY_UPDATE(data->tg_event)))

@@ -9,7 +9,8 @@
  *
  * A key column that the relation does not have any more (it was renamed) makes the
  * plan broken: whoever changes the relation marks everybody. A column that is only
- * compared makes it unsure: every update counts as a change.
+ * compared makes it unsure: every update counts as a change. A column that an engine
+ * writes and that is gone can be given no false value: it is left out.
  *
  * The arguments are what whoever made the trigger wrote, and anybody who may use the
  * function can make one. So a plan is made only of a trigger that the registry knows:
@@ -66,7 +67,7 @@ plan_column(TriggerColumn *column, const char *description, Relation relation)
 	bool		varlena;
 	Form_pg_attribute attribute;
 
-	if (description[0] != '\0' && strchr("aoewAOE", description[0]) != NULL && description[1] == ':')
+	if (description[0] != '\0' && strchr("aoewvcrAOE", description[0]) != NULL && description[1] == ':')
 		number = description + 2;
 	if (number != NULL)
 		engines = strchr(number, ':');
@@ -105,7 +106,7 @@ plan_columns(TriggerPlan *plan, const char *argument, Relation relation)
 
 	plan->broken = plan->unsure = false;
 	plan->engines = 0;
-	plan->follows = false;
+	plan->follows = plan->written = false;
 	plan->ncolumns = 0;
 	if (!SplitGUCList(pstrdup(argument), ',', &descriptions) ||
 		list_length(descriptions) > MAX_TRIGGER_COLUMNS)
@@ -121,11 +122,14 @@ plan_columns(TriggerPlan *plan, const char *argument, Relation relation)
 		{
 			plan->follows |= column->follows;
 			plan->ncolumns++;
-			plan->engines |= column->engines;
+			plan->written |= column->mode == 'v';
+			/* Those that an update may concern. */
+			if (strchr("vcr", column->mode) == NULL)
+				plan->engines |= column->engines;
 		}
 		else if (column->mode == 'w')
 			plan->unsure = true;
-		else
+		else if (column->mode != 'v')
 			plan->broken = true;
 	}
 	return true;

@@ -10,14 +10,14 @@
 #include "commands/trigger.h"
 #include "fmgr.h"
 
-#define MAX_TRIGGER_COLUMNS 64
+#define MAX_TRIGGER_COLUMNS 128
 
 /* A column of a trigger, as its argument and the relation's columns say. */
 typedef struct TriggerColumn
 {
-	char		mode;			/* a, o, e or w, see capture.c */
+	char		mode;			/* a, o, e, w, v, c or r, see capture.c */
 	bool		single;			/* a key that stands for one engine, not for all of them */
-	int16		key_no;			/* not in mode w */
+	int16		key_no;			/* not in mode w; in mode v that of a key c or r */
 	uint32		engines;		/* that watch the column, or want the key; as bits */
 	AttrNumber	attnum;
 	Oid			type;
@@ -42,6 +42,7 @@ typedef struct TriggerPlan
 	int32		source;
 	uint32		engines;		/* all that watch something */
 	bool		follows;		/* a column does */
+	bool		written;		/* an engine writes one, of mode v */
 	int			ncolumns;
 	TriggerColumn columns[MAX_TRIGGER_COLUMNS];
 } TriggerPlan;

@@ -2,6 +2,9 @@
  * clock.c
  *		The time all code goes by: the system's, or in tests the setting
  *		reputation.clock.
+ *
+ * That may be any time from 1970 to 9999: what is added to and taken from it, windows and
+ * backoffs, then stays a time.
  */
 #include "postgres.h"
 
@@ -10,9 +13,13 @@
 #include "fmgr.h"
 #include "guc.h"
 #include "utils/builtins.h"
+#include "utils/datetime.h"
+#include "utils/guc.h"
 #include "utils/timestamp.h"
 
 PG_FUNCTION_INFO_V1(reputation_clock);
+
+#define CLOCK_HINT	"It is a time from 1970-01-01 to 9999-12-31, or empty for the system's."
 
 /*
  * clock_is_set -- does a test stand in for the system's clock?
@@ -31,17 +38,36 @@ parse(const char *text)
 												   Int32GetDatum(-1)));
 }
 
+static bool
+in_range(TimestampTz time)
+{
+	return time >= (UNIX_EPOCH_JDATE - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY &&
+		time < (date2j(10000, 1, 1) - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY;
+}
+
 /*
- * clock_now -- the time now. 22007 when reputation.clock is no time.
+ * clock_now -- the time now. 22007 when reputation.clock is no time, 22023 when it is
+ * not in range.
  */
 TimestampTz
 clock_now(void)
 {
-	return clock_is_set() ? parse(guc_clock) : GetCurrentTimestamp();
+	TimestampTz now;
+
+	if (!clock_is_set())
+		return GetCurrentTimestamp();
+	now = parse(guc_clock);
+	/* It may come from a file, which is not checked. */
+	if (!in_range(now))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("reputation.clock is out of range: \"%s\"", guc_clock),
+				 errhint(CLOCK_HINT)));
+	return now;
 }
 
 /*
- * clock_check -- the check hook of reputation.clock: false when it is no time.
+ * clock_check -- the check hook of reputation.clock: false when it is no time in range.
  * Where no time can be read (outside of a transaction) it is taken as it is.
  */
 bool
@@ -54,7 +80,7 @@ clock_check(char **text, void **extra, GucSource source)
 		return true;
 	PG_TRY();
 	{
-		(void) parse(*text);
+		good = in_range(parse(*text));
 	}
 	PG_CATCH();
 	{
@@ -63,6 +89,8 @@ clock_check(char **text, void **extra, GucSource source)
 		good = false;
 	}
 	PG_END_TRY();
+	if (!good)
+		GUC_check_errhint(CLOCK_HINT);
 	return good;
 }
 

@@ -23,6 +23,7 @@
 #include "clock.h"
 #include "drain.h"
 #include "miscadmin.h"
+#include "restore.h"
 #include "spi.h"
 #include "subxact.h"
 #include "utils/builtins.h"
@@ -34,6 +35,7 @@
 
 #define SUSPENSION		10000	/* ms until a broken engine is tried again */
 #define TRANSIENT_TRIES	3		/* of a batch as a whole, then it is halved */
+#define RANK_TRIES		10		/* to find a score row, before the next leaderboards run */
 
 typedef enum Outcome
 {
@@ -41,6 +43,7 @@ typedef enum Outcome
 	OUTCOME_CHANGED,			/* computed and written */
 	OUTCOME_LOCKED,				/* somebody holds the user's row */
 	OUTCOME_REFUSED,			/* the row is free, but was not updated */
+	OUTCOME_EARLY,				/* there is no score row to restore the rank by yet */
 	OUTCOME_GONE				/* there is no such user */
 } Outcome;
 
@@ -52,6 +55,7 @@ typedef struct Batch
 	bool		probed;			/* the engine as such works */
 	bool		suspended;		/* it does not */
 	bool		computed;		/* users were */
+	int16		kind;			/* of the jobs at hand */
 	char	  **windows;		/* users whose window opens */
 	int			nwindows;
 } Batch;
@@ -167,6 +171,44 @@ compute_users(Batch *batch, Job *jobs, int count, Outcome *outcomes)
 		else
 			outcomes[job - jobs] = store_under_lock(engine, &scores[i]);
 	}
+}
+
+/* The row was locked again and again: if it is not, it is a trigger that refuses. */
+static Outcome
+locked_or_refused(Engine *engine, const Job *job)
+{
+	return job->lock_tries < 3 || !engine_row_is_free(engine, job->key) ? OUTCOME_LOCKED :
+		OUTCOME_REFUSED;
+}
+
+/*
+ * Gives users their cached or rank column back; the jobs are of one kind. Who was
+ * never computed is, as after an event. With the score row there is a rank, so that one
+ * is looked at again, at first at once.
+ */
+static void
+restore_written(Batch *batch, Job *jobs, int count, Outcome *outcomes)
+{
+	int16		kind = batch->kind;
+	Restored   *results = palloc(sizeof(Restored) * Max(count, 1));
+	char	  **unknown = palloc(sizeof(char *) * Max(count, 1));
+	int			nunknown = 0;
+
+	restore_users(batch->engine, kind, job_keys(jobs, count), count, results);
+	for (int i = 0; i < count; i++)
+	{
+		outcomes[i] = OUTCOME_DONE;
+		if (results[i] == RESTORE_LOCKED)
+			outcomes[i] = locked_or_refused(batch->engine, &jobs[i]);
+		if (results[i] == RESTORE_REFUSED)
+			outcomes[i] = OUTCOME_REFUSED;
+		if (results[i] != RESTORE_NO_SCORE)
+			continue;
+		unknown[nunknown++] = jobs[i].key;
+		if (kind == KIND_RESTORE_RANK && jobs[i].lock_tries < RANK_TRIES)
+			outcomes[i] = OUTCOME_EARLY;
+	}
+	queue_enqueue(batch->engine, unknown, nunknown, PRIORITY_LOW);
 }
 
 /* Resolves lookup keys to users and queues those; the jobs are of one kind. */
@@ -342,7 +384,15 @@ settle(Batch *batch, Job *jobs, int count, const Outcome *outcomes)
 				put_back_later(batch, job, 1);
 				continue;
 			case OUTCOME_REFUSED:
-				fail_job(batch, job, "the users table refuses the update of the cached column");
+				fail_job(batch, job, job->kind == KIND_RESTORE_RANK ?
+						 "the users table refuses the update of the rank column" :
+						 "the users table refuses the update of the cached column");
+				continue;
+			case OUTCOME_EARLY:
+				if (job->lock_tries++ == 0)
+					queue_put_back(batch->engine, job, clock_now());
+				else
+					put_back_later(batch, job, 1);
 				continue;
 			case OUTCOME_GONE:
 				gone[ngone++] = job->key;
@@ -364,11 +414,19 @@ settle(Batch *batch, Job *jobs, int count, const Outcome *outcomes)
 		queue_succeeded(batch->engine, jobs[0].kind, done, ndone);
 }
 
+static Attempt
+attempt_of(int16 kind)
+{
+	if (kind < 0)
+		return restore_written;
+	return kind == 0 ? compute_users : resolve_lookups;
+}
+
 /* Works on jobs of one kind, as the file's head describes. */
 static void
 run_range(Batch *batch, Job *jobs, int count)
 {
-	Attempt		attempt = jobs[0].kind == 0 ? compute_users : resolve_lookups;
+	Attempt		attempt = attempt_of(batch->kind = jobs[0].kind);
 	Outcome    *outcomes = palloc(sizeof(Outcome) * count);
 	ErrorData  *error = try_attempt(attempt, batch, jobs, count, outcomes);
 

@@ -414,7 +414,7 @@ engine_remove_users(Engine *engine, char **keys, int count)
 				 1, &types[1], &values[1], NULL);
 	spi_exec("DELETE FROM reputation.recent_run WHERE engine = $1 AND key = ANY ($2)", 2, types,
 			 values, NULL);
-	spi_exec("DELETE FROM reputation.dead_letter WHERE engine = $2 AND kind = 0 AND key = ANY ($1)",
+	spi_exec("DELETE FROM reputation.dead_letter WHERE engine = $2 AND kind <= 0 AND key = ANY ($1)",
 			 2, &types[1], &values[1], NULL);
 }
 

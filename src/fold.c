@@ -5,7 +5,8 @@
  * One fold at a time (FOLD lock), as part of the current transaction: the keys
  * leave the inbox exactly when the jobs they lead to are there.
  *
- * A key of kind 0 is a user. Any other is looked up in a view of the engine,
+ * A key of kind 0 is a user, one of a kind below that a user to restore (restore.c). Any
+ * other is looked up in a view of the engine,
  * with a snapshot taken after the key was seen to be committed; why that finds
  * everybody a change concerns is told in docs/ARCHITECTURE.md, "Capture". If the
  * lookup fails the keys become jobs themselves and back off, so that one
@@ -16,7 +17,11 @@
 #include "drain.h"
 #include "inbox.h"
 #include "locks.h"
+#include "rank.h"
 #include "spi.h"
+
+/* More ranks are restored by a run of the job leaderboards, which is cheaper. */
+#define MAX_RANKS	100
 
 /* What a captured key means to an engine. */
 typedef struct Mapping
@@ -113,7 +118,11 @@ fold_for_engine(Engine *engine, const DrainScope *scope, keyset_hash *keys,
 		count = pick_keys(keys, mapping->source, mapping->key_no, picked);
 		if (count == 0)
 			continue;
-		if (mapping->kind == 0)
+		if (mapping->kind == KIND_RESTORE_RANK && count > MAX_RANKS)
+			rank_run_start(engine);
+		else if (mapping->kind < 0)
+			queue_enqueue_restores(engine, mapping->kind, picked, count);
+		else if (mapping->kind == 0)
 			queue_enqueue(engine, picked, count, mapping->priority);
 		else
 			resolve(engine, scope, mapping, picked, count);

@@ -57,6 +57,9 @@ PG_FUNCTION_INFO_V1(reputation_wait);
 /* How often reputation_wait() looks (ms). */
 #define WAIT_INTERVAL	2
 
+/* A longer timeout is none. */
+#define LONGEST_WAIT_DAYS	36500
+
 static Oid
 job_table(void)
 {
@@ -158,11 +161,12 @@ pending_job(const Engine *engine, const char *key)
 
 	if (spi_read("SELECT format('a computation due at %s%s', min(due_at), "
 				 "max('; it failed: ' || error)) FROM reputation.job "
-				 "WHERE engine = $1 AND kind = 0 AND key = $2 HAVING count(*) > 0", 2, types,
+				 "WHERE engine = $1 AND kind <= 0 AND key = $2 HAVING count(*) > 0", 2, types,
 				 values, NULL) > 0 ||
 		spi_read("SELECT format('a lookup of the users that a change concerns, due at %s%s', "
 				 "min(due_at), max('; it failed: ' || error)) FROM reputation.job "
-				 "WHERE engine = $1 AND kind <> 0 HAVING count(*) > 0", 1, types, values, NULL) > 0)
+				 "WHERE engine = $1 AND kind <> 0 AND kind + 0 > 0 HAVING count(*) > 0", 1, types,
+				 values, NULL) > 0)
 		return spi_text(0, 1);
 	return NULL;
 }
@@ -213,7 +217,7 @@ require_not_given_up(const Engine *engine, const char *key)
 	CStringGetTextDatum(key)};
 
 	if (spi_read("SELECT attempts, error FROM reputation.dead_letter "
-				 "WHERE engine = $1 AND kind = 0 AND key = $2 ORDER BY id DESC LIMIT 1",
+				 "WHERE engine = $1 AND kind <= 0 AND key = $2 ORDER BY id DESC LIMIT 1",
 				 2, types, values, NULL) == 0)
 		return;
 	ereport(ERROR,
@@ -234,9 +238,10 @@ char *
 pending_look_once(PendingLook *look, const Engine *engine, const char *key)
 {
 	MemoryContext caller = CurrentMemoryContext;
+	SpiReader	reader;
 	char	   *what = "a lock on the inbox or the job table";
 
-	spi_begin();
+	spi_reader_begin(&reader);
 	if (pending_begin(look, false))
 	{
 		what = pending_work(look, engine, key);
@@ -246,8 +251,28 @@ pending_look_once(PendingLook *look, const Engine *engine, const char *key)
 	}
 	if (what != NULL)
 		what = MemoryContextStrdup(caller, what);
-	spi_end();
+	spi_reader_end(&reader);
 	return what;
+}
+
+/*
+ * pending_give_up -- when a function with an interval as this argument gives up waiting:
+ * never when it is null, or more than the longest. One without an end is no error.
+ */
+TimestampTz
+pending_give_up(FunctionCallInfo fcinfo, int argno)
+{
+	const Interval *timeout;
+	double		us;
+
+	if (PG_ARGISNULL(argno))
+		return DT_NOEND;
+	timeout = PG_GETARG_INTERVAL_P(argno);
+	us = (double) timeout->time +
+		((double) timeout->day + DAYS_PER_MONTH * (double) timeout->month) * USECS_PER_DAY;
+	if (us > LONGEST_WAIT_DAYS * (double) USECS_PER_DAY)
+		return DT_NOEND;
+	return GetCurrentTimestamp() + (int64) Max(us, 0);
 }
 
 /*
@@ -279,10 +304,7 @@ reputation_wait(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
 	api_require_read_committed("reputation_wait");
-	give_up = PG_ARGISNULL(2) ? DT_NOEND :
-		DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
-												TimestampTzGetDatum(GetCurrentTimestamp()),
-												PG_GETARG_DATUM(2)));
+	give_up = pending_give_up(fcinfo, 2);
 	spi_begin();
 	engines = api_engines(name);
 	foreach(cell, engines)

@@ -18,6 +18,7 @@ typedef struct PendingLook
 extern bool pending_begin(PendingLook *look, bool wait);
 extern void pending_end(void);
 extern char *pending_look_once(PendingLook *look, const Engine *engine, const char *key);
+extern TimestampTz pending_give_up(FunctionCallInfo fcinfo, int argno);
 extern void pending_timed_out(const char *engine, const char *key,
 							  const char *what);
 extern char *pending_work(const PendingLook *look, const Engine *engine, const char *key);

@@ -18,8 +18,8 @@
  * - A value stored by a claimed unit is replaced only by a unit with a later
  *	 snapshot, since both held the lane. A value stored by anybody else may come
  *	 from an older snapshot; but with it is committed what leads to one more
- *	 computation: a job row if a session's recalc or repair stored it, a captured
- *	 key if the application wrote the cached column itself.
+ *	 computation: a job row if a session's recalc or repair stored it. What the
+ *	 application writes to the cached column itself is undone (restore.c).
  *
  * Due times are the debounce: an event inside a user's window becomes due when
  * the window closes. They decide when something runs, never whether. Windows
@@ -162,6 +162,37 @@ queue_enqueue(const Engine *engine, char **keys, int count, int16 priority)
 }
 
 /*
+ * queue_enqueue_restores -- queues users whose cached or rank column somebody else
+ * wrote: due now, in the order of their keys. One that is pending covers another, where
+ * the lane is held.
+ */
+void
+queue_enqueue_restores(const Engine *engine, int16 kind, char **keys, int count)
+{
+	Oid			types[] = {INT4OID, INT2OID, TEXTARRAYOID, INT2ARRAYOID, BOOLARRAYOID, INT2OID,
+	TIMESTAMPTZOID, INT8OID};
+	int16	   *lanes = palloc(sizeof(int16) * Max(count, 1));
+	bool	   *safe = palloc(sizeof(bool) * Max(count, 1));
+	Datum		values[] = {Int32GetDatum(engine->descriptor->id), Int16GetDatum(kind), 0, 0, 0,
+		Int16GetDatum(PRIORITY_HIGH), TimestampTzGetDatum(clock_now()),
+	Int64GetDatum(RUN_RECHECK)};
+
+	for (int i = 0; i < count; i++)
+	{
+		lanes[i] = lane_of(keys[i]);
+		safe[i] = lock_lane(engine->descriptor->id, lanes[i], false);
+	}
+	values[2] = text_array(keys, count);
+	values[3] = smallint_array(lanes, count);
+	values[4] = bool_array(safe, count);
+	spi_exec("INSERT INTO reputation.job (engine, kind, key, lane, priority, due_at, event, run_id) "
+			 "SELECT $1, $2, n.key, n.lane, $6, $7, false, $8 "
+			 "FROM unnest($3, $4, $5) AS n(key, lane, safe) "
+			 "WHERE NOT (n.safe AND EXISTS (SELECT FROM reputation.job j "
+			 "WHERE j.engine = $1 AND j.kind = $2 AND j.key = n.key))", 8, types, values, NULL);
+}
+
+/*
  * queue_enqueue_run -- queues users of a run, RUN_RECHECK or RUN_TIME: due now, at low
  * priority, or at that of time. Takes no lane.
  */
@@ -285,14 +316,24 @@ queue_peek(const Engine *engine, Job *job)
 	return count > 0;
 }
 
+/* What a claim takes: keys of one of these. */
+typedef enum JobClass
+{
+	CLASS_RESTORES = -1,
+	CLASS_USERS = 0,
+	CLASS_LOOKUPS = 1
+} JobClass;
+
+#define CLASS	"(kind + 0 > 0)::int - (kind + 0 < 0)::int"
+
 /* For claim_lanes(): the due keys of a priority, at most so many. */
 #define DUE_OF(priority, limit) \
 	"(SELECT key FROM reputation.job WHERE engine + 0 = $1 AND priority = " priority " " \
-	"AND due_at <= $2 AND lane = ANY ($3) AND (kind + 0 = 0) = $5 " \
+	"AND due_at <= $2 AND lane = ANY ($3) AND " CLASS " = $5 " \
 	"ORDER BY due_at LIMIT " limit ")"
 
 /*
- * Takes out users, or lookup keys, of these lanes. A key picked for one of its
+ * Takes out keys of a class of these lanes. A key picked for one of its
  * rows gives up all of them, deferred ones too. The sums keep the planner, whose
  * statistics may be of a moment when the table was empty, from walking through
  * a whole index by its last column: due rows are found by priority and time, a
@@ -303,13 +344,13 @@ queue_peek(const Engine *engine, Job *job)
  * many there are (after a night without a worker), they take no more from the events.
  */
 static int
-claim_lanes(const Engine *engine, const DrainScope *scope, int16 *lanes, int nlanes, bool users,
-			Job **jobs, Tallies *tallies)
+claim_lanes(const Engine *engine, const DrainScope *scope, int16 *lanes, int nlanes,
+			JobClass class, Job **jobs, Tallies *tallies)
 {
-	Oid			types[] = {INT4OID, TIMESTAMPTZOID, INT2ARRAYOID, INT8OID, BOOLOID};
+	Oid			types[] = {INT4OID, TIMESTAMPTZOID, INT2ARRAYOID, INT8OID, INT4OID};
 	Datum		values[] = {Int32GetDatum(engine->descriptor->id),
 		TimestampTzGetDatum(clock_now()), smallint_array(lanes, nlanes),
-	Int64GetDatum(scope->limit), BoolGetDatum(users)};
+	Int64GetDatum(scope->limit), Int32GetDatum(class)};
 	uint64		count;
 	int			left;
 
@@ -317,17 +358,17 @@ claim_lanes(const Engine *engine, const DrainScope *scope, int16 *lanes, int nla
 					 DUE_OF("1", "$4") " UNION ALL " DUE_OF("4", "$4 / 4") " UNION ALL "
 					 DUE_OF("2", "$4") " UNION ALL " DUE_OF("3", "$4") " UNION ALL "
 					 DUE_OF("4", "$4 OFFSET $4 / 4") ") d LIMIT $4) "
-					 "DELETE FROM reputation.job WHERE engine + 0 = $1 AND (kind + 0 = 0) = $5 "
+					 "DELETE FROM reputation.job WHERE engine + 0 = $1 AND " CLASS " = $5 "
 					 "AND key = ANY (ARRAY(SELECT key FROM due)) "
 					 "RETURNING kind, key, attempt, lock_tries, priority, run_id, event, "
-					 "$5 AND (blind OR (due_at > $2 AND priority > 1 AND attempt = 0 "
+					 "$5 = 0 AND (blind OR (due_at > $2 AND priority > 1 AND attempt = 0 "
 					 "AND run_id IS NULL))",
 					 5, types, values, NULL);
 	*jobs = returned_jobs(count);
 	left = windows_defer(engine, *jobs, merge_jobs(*jobs, (int) count, tallies));
 	/* All were put back: there may be more. */
 	if (left == 0 && count > 0)
-		return claim_lanes(engine, scope, lanes, nlanes, users, jobs, tallies);
+		return claim_lanes(engine, scope, lanes, nlanes, class, jobs, tallies);
 	return left;
 }
 
@@ -349,14 +390,30 @@ claim_only(const Engine *engine, const DrainScope *scope, Job **jobs, Tallies *t
 	return merge_jobs(*jobs, (int) count, tallies);
 }
 
+/* Is there anybody to restore? Normally not. */
+static bool
+has_restores(const Engine *engine)
+{
+	Oid			types[] = {INT4OID};
+	Datum		values[] = {Int32GetDatum(engine->descriptor->id)};
+
+	return (engine->cached_column != NULL || engine->rank_column != NULL) &&
+		spi_exec("SELECT FROM reputation.job WHERE engine = $1 AND kind <> 0 AND kind + 0 < 0 "
+				 "LIMIT 1", 1, types, values, NULL) > 0;
+}
+
 /*
  * queue_claim -- takes up to scope->limit due keys of lanes nobody else holds
  * out of the job table; returns how many. A worker looks at its share of the
- * lanes first and helps out in the others when there is nothing.
+ * lanes first and helps out in the others when there is nothing. Restores and users
+ * take turns, so that many of the ones do not hold up the others; lookups, which are
+ * there only when they failed, come last.
  */
 int
 queue_claim(const Engine *engine, const DrainScope *scope, Job **jobs, Tallies *tallies)
 {
+	static uint32 had_users = 0;	/* engines, as bits, whose users had the last turn */
+	uint32		engine_bit = (uint32) 1 << engine->descriptor->id;
 	int16		lanes[LANES];
 	int			nlanes;
 	int			count = 0;
@@ -367,11 +424,28 @@ queue_claim(const Engine *engine, const DrainScope *scope, Job **jobs, Tallies *
 	for (int share = 0; share < 2 && count == 0; share++)
 	{
 		/* The own share first; with one worker that is all of them. */
+		bool		restores;
+
 		nlanes = lock_lanes(engine, scope, share == 0, lanes);
-		if (nlanes > 0)
-			count = claim_lanes(engine, scope, lanes, nlanes, true, jobs, tallies);
-		if (nlanes > 0 && count == 0)
-			count = claim_lanes(engine, scope, lanes, nlanes, false, jobs, tallies);
+		if (nlanes == 0)
+			continue;
+		restores = has_restores(engine);
+		if (restores && (had_users & engine_bit) != 0)
+		{
+			had_users &= ~engine_bit;
+			count = claim_lanes(engine, scope, lanes, nlanes, CLASS_RESTORES, jobs, tallies);
+			restores = false;
+		}
+		if (count == 0)
+		{
+			count = claim_lanes(engine, scope, lanes, nlanes, CLASS_USERS, jobs, tallies);
+			if (count > 0)
+				had_users |= engine_bit;
+		}
+		if (count == 0 && restores)
+			count = claim_lanes(engine, scope, lanes, nlanes, CLASS_RESTORES, jobs, tallies);
+		if (count == 0)
+			count = claim_lanes(engine, scope, lanes, nlanes, CLASS_LOOKUPS, jobs, tallies);
 	}
 	return count;
 }
@@ -410,7 +484,8 @@ queue_put_back(const Engine *engine, const Job *job, TimestampTz due_at)
  * queue_succeeded -- jobs of one kind succeeded: if a key was given up before, it
  * no longer is. No letter is about a later change than the attempt saw: who
  * writes one holds the key's lane, as here; and a fold's lookup comes after
- * whatever was folded before. Letters that somebody holds, to retry or forget
+ * whatever was folded before. Who was computed has the right cached column, too.
+ * Letters that somebody holds, to retry or forget
  * them, are passed over.
  */
 void
@@ -423,7 +498,8 @@ queue_succeeded(const Engine *engine, int16 kind, char **keys, int count)
 	/* Normally there is no letter at all, and the keys need not be looked for. */
 	spi_exec("DELETE FROM reputation.dead_letter WHERE id = ANY (ARRAY("
 			 "SELECT d.id FROM reputation.dead_letter d WHERE EXISTS "
-			 "(SELECT FROM reputation.dead_letter) AND d.engine = $1 AND d.kind = $2 "
+			 "(SELECT FROM reputation.dead_letter) AND d.engine = $1 "
+			 "AND (d.kind = $2 OR ($2 = 0 AND d.kind = -1)) "
 			 "AND d.key = ANY ($3) FOR UPDATE OF d SKIP LOCKED))", 3, types, values, NULL);
 }
 

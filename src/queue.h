@@ -29,10 +29,14 @@ typedef struct DrainScope
 #define RUN_RECHECK 0
 #define RUN_TIME (-1)			/* time alone may have changed the score (due.c) */
 
+/* What a key is: 0 a user to compute, above that a lookup, below a user to restore (restore.c). */
+#define KIND_RESTORE_SCORE	(-1)	/* the cached column */
+#define KIND_RESTORE_RANK	(-2)	/* the rank column */
+
 /* One key to compute: all its job rows together. */
 typedef struct Job
 {
-	int16		kind;			/* 0: a user; else a lookup */
+	int16		kind;
 	char	   *key;
 	int16		attempt;
 	int16		lock_tries;
@@ -63,6 +67,7 @@ extern void tally(Tallies *tallies, int64 run_id, int64 done, int64 changed);
 extern void tallies_store(const Tallies *tallies);
 
 extern void queue_enqueue(const Engine *engine, char **keys, int count, int16 priority);
+extern void queue_enqueue_restores(const Engine *engine, int16 kind, char **keys, int count);
 extern void queue_enqueue_run(const Engine *engine, char **keys, int count, int64 run_id);
 extern int	queue_claim(const Engine *engine, const DrainScope *scope, Job **jobs,
 						Tallies *tallies);

@@ -23,6 +23,7 @@
 #include "postgres.h"
 
 #include "board.h"
+#include "capture.h"
 #include "catalog/pg_type.h"
 #include "engine.h"
 #include "guc.h"
@@ -45,6 +46,23 @@ typedef struct RankRun
 	int64		total;
 	bool		again;
 } RankRun;
+
+/*
+ * rank_run_start -- has all ranks of an engine's users written: starts a run, or has the
+ * one that is on start over.
+ */
+void
+rank_run_start(const Engine *engine)
+{
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(engine->descriptor->name)};
+
+	spi_exec("INSERT INTO reputation.job_runs (job_name, status, trigger, scope, started_at) "
+			 "VALUES ('leaderboards', 'running', 'resync', $1, reputation.clock()) "
+			 "ON CONFLICT (job_name, scope) WHERE status = 'running' "
+			 "DO UPDATE SET again = true, trigger = excluded.trigger", 1, types, values, NULL);
+	capture_wake_at_commit();
+}
 
 /*
  * rank_run_is_on -- is there a run that may need a step?

@@ -5,8 +5,9 @@
 #ifndef REPUTATION_RANK_H
 #define REPUTATION_RANK_H
 
-#include "nodes/pg_list.h"
+#include "engine.h"
 
+extern void rank_run_start(const Engine *engine);
 extern bool rank_run_is_on(void);
 extern bool rank_step(List *engines, bool raise);
 

@@ -135,10 +135,11 @@ require_user(FunctionCallInfo fcinfo, const Board *board, const char *key)
 {
 	const Engine *engine = board->engine;
 	EngineContext outside;
+	SpiReader	reader;
 	Oid			type = engine->key_type;
 	Datum		id = engine_key_datum(engine, key);
 
-	spi_begin();
+	spi_reader_begin(&reader);
 	owner_enter(fcinfo, &outside);
 	if (engine_read(engine, psprintf("SELECT 1 FROM %s WHERE %s = $1", engine->users_name,
 									 engine->users_key), 1, &type, &id) == 0)
@@ -146,7 +147,7 @@ require_user(FunctionCallInfo fcinfo, const Board *board, const char *key)
 				(errcode(ERRCODE_NO_DATA_FOUND),
 				 errmsg("there is no user \"%s\" in %s", key, engine->users_name)));
 	owner_leave(&outside);
-	spi_end();
+	spi_reader_end(&reader);
 }
 
 /*
@@ -158,19 +159,20 @@ rank_count_before(FunctionCallInfo fcinfo, const Board *board, const char *key,
 				  const Standing *standing)
 {
 	EngineContext outside;
+	SpiReader	reader;
 	Oid			types[] = {INT8OID, TIMESTAMPTZOID, TEXTOID};
 	Datum		values[] = {Int64GetDatum(standing->score),
 	TimestampTzGetDatum(standing->reached), CStringGetTextDatum(key)};
 	int64		before;
 
-	spi_begin();
+	spi_reader_begin(&reader);
 	owner_enter(fcinfo, &outside);
 	spi_read(psprintf("SELECT count(*) FROM reputation.%s WHERE %s",
 					  board->engine->descriptor->score_table, board_equals(board, "<")), 3, types,
 			 values, NULL);
 	before = spi_int(0, 1, NULL);
 	owner_leave(&outside);
-	spi_end();
+	spi_reader_end(&reader);
 	return before;
 }
 

@@ -47,6 +47,36 @@ spi_end(void)
 		elog(ERROR, "SPI_finish failed");
 }
 
+/*
+ * spi_reader_begin, spi_reader_end -- the same around statements that only read, and whose
+ * locks on relations go at the end and not with the transaction: everybody may call what
+ * reads the application's tables in the name of an engine, and shall not hold up their
+ * owner with an open transaction. The locks are those of a resource owner of its own; it
+ * lets them go as that of an aborted subtransaction does, and everything else as at a
+ * commit. What others of this transaction have locked stays locked. An error leaves it to
+ * the end of the (sub)transaction. No subtransaction may begin in between, nor a cursor,
+ * whose locks would be the transaction's.
+ */
+void
+spi_reader_begin(SpiReader *reader)
+{
+	reader->outer = CurrentResourceOwner;
+	reader->own = ResourceOwnerCreate(reader->outer, "reputation reader");
+	CurrentResourceOwner = reader->own;
+	spi_begin();
+}
+
+void
+spi_reader_end(SpiReader *reader)
+{
+	spi_end();
+	CurrentResourceOwner = reader->outer;
+	ResourceOwnerRelease(reader->own, RESOURCE_RELEASE_BEFORE_LOCKS, true, false);
+	ResourceOwnerRelease(reader->own, RESOURCE_RELEASE_LOCKS, false, false);
+	ResourceOwnerRelease(reader->own, RESOURCE_RELEASE_AFTER_LOCKS, true, false);
+	ResourceOwnerDelete(reader->own);
+}
+
 static bool
 same_types(SPIPlanPtr plan, int nargs, const Oid *types)
 {
@@ -136,6 +166,62 @@ uint64
 spi_read(const char *sql, int nargs, const Oid *types, const Datum *values, const char *nulls)
 {
 	return run(sql, nargs, types, values, nulls, true);
+}
+
+/* Hands rows on as they come. */
+typedef struct RowReceiver
+{
+	DestReceiver base;
+	SpiRow		row;
+	void	   *arg;
+} RowReceiver;
+
+static bool
+receive_row(TupleTableSlot *slot, DestReceiver *self)
+{
+	RowReceiver *receiver = (RowReceiver *) self;
+
+	receiver->row(slot, receiver->arg);
+	return true;
+}
+
+static void
+receive_begin(DestReceiver *self, int operation, TupleDesc desc)
+{
+}
+
+static void
+receive_end(DestReceiver *self)
+{
+}
+
+/*
+ * spi_read_each -- spi_read() of a query without nulls among its parameters, whose rows
+ * are handed on one by one and not kept.
+ */
+void
+spi_read_each(const char *sql, int nargs, const Oid *types, const Datum *values, SpiRow row,
+			  void *arg)
+{
+	MemoryContext context = CurrentMemoryContext;
+	RowReceiver receiver = {{receive_row, receive_begin, receive_end, receive_end,
+	DestTuplestore}, row, arg};
+	ParamListInfo parameters = makeParamList(nargs);
+	SPIExecuteOptions options = {0};
+	int			code;
+
+	for (int i = 0; i < nargs; i++)
+		parameters->params[i] = (ParamExternData)
+	{
+		values[i], false, PARAM_FLAG_CONST, types[i]
+	};
+	options.params = parameters;
+	options.read_only = true;
+	options.dest = &receiver.base;
+	code = SPI_execute_plan_extended(spi_plan(sql, nargs, types), &options);
+	MemoryContextSwitchTo(context);
+	if (code < 0)
+		elog(ERROR, "SPI_execute_plan_extended failed: %s", SPI_result_code_string(code));
 }
 
 /*

@@ -9,15 +9,30 @@
 
 #include "datatype/timestamp.h"
 #include "executor/spi.h"
+#include "utils/resowner.h"
 #include "utils/guc.h"
 
 extern void spi_begin(void);
 extern void spi_end(void);
+
+/* A read that leaves no lock behind. */
+typedef struct SpiReader
+{
+	ResourceOwner outer;
+	ResourceOwner own;
+} SpiReader;
+
+extern void spi_reader_begin(SpiReader *reader);
+extern void spi_reader_end(SpiReader *reader);
 extern SPIPlanPtr spi_plan(const char *sql, int nargs, const Oid *types);
 extern uint64 spi_exec(const char *sql, int nargs, const Oid *types, const Datum *values,
 					   const char *nulls);
 extern uint64 spi_read(const char *sql, int nargs, const Oid *types, const Datum *values,
 					   const char *nulls);
+typedef void (*SpiRow) (TupleTableSlot *slot, void *arg);
+
+extern void spi_read_each(const char *sql, int nargs, const Oid *types, const Datum *values,
+						  SpiRow row, void *arg);
 extern uint64 spi_read_latest(const char *sql, int nargs, const Oid *types, const Datum *values,
 							  const char *nulls);
 extern uint64 spi_once(const char *sql, int nargs, const Oid *types, const Datum *values,

@@ -14,6 +14,11 @@
  * jsonb's (\u0000, 1e999999): it is only ever looked at as json and as text. A
  * date may be beyond any timestamp: that is infinity.
  *
+ * Nor must one user's data hold up all of them, so no expression looks at more of a
+ * value than a person could mean: of a text at its beginning, which is all that is fetched
+ * of it, of a list at its first elements. What is returned in the target list comes one by one;
+ * in FROM it would be stored first.
+ *
  * The activity takes three lookups for each user (the window, the first after it,
  * the last), each of which an index on (user_id, created_at) serves as long as the
  * conditions and min() and max() are over the column as it is; what they give is
@@ -28,11 +33,11 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
-static bool
-is_json(const AttachColumn *column)
-{
-	return column->type == JSONBOID || column->type == JSONOID;
-}
+/* How much of a value is looked at: characters, elements, bytes; docs/LIMITS.md has them. */
+#define TEXT_PREFIX		"100000"
+#define MOST_ELEMENTS	"10000"
+#define LAST_ELEMENT	"9999"
+#define JSON_LENGTH		"1000000"
 
 /*
  * trust_presence -- is a column of the users table neither null nor empty? Of JSON
@@ -41,16 +46,27 @@ is_json(const AttachColumn *column)
 char *
 trust_presence(const AttachColumn *column)
 {
+	const char *test;
+
 	if (column->type == BOOLOID)
-		return psprintf("coalesce(u.%s, false)", column->actual);
-	if (column->type == BYTEAOID)
-		return psprintf("coalesce(octet_length(u.%s) > 0, false)", column->actual);
-	if (TypeCategory(column->type) == TYPCATEGORY_STRING)
-		return psprintf("coalesce(btrim(u.%s::text) <> '', false)", column->actual);
-	return psprintf(is_json(column) ?
-					"coalesce(translate(replace(u.%s::text, E'\\\\u0020', ''), E' \\t\\n\\r', '') "
-					"NOT IN ('{}', '[]', '\"\"', 'null'), false)" :
-					"coalesce(u.%s::text NOT IN ('', '{}'), false)", column->actual);
+		test = "u.%1$s";
+	else if (column->type == BYTEAOID)
+		test = "octet_length(u.%1$s) > 0";
+	else if (TypeCategory(column->type) == TYPCATEGORY_STRING)
+		test = "btrim(left(u.%1$s::text, " TEXT_PREFIX ")) <> ''";
+	else if (OidIsValid(get_element_type(column->type)))
+		test = "cardinality(u.%1$s) > 0";
+	else if (column->type == JSONBOID)
+		test = "CASE jsonb_typeof(u.%1$s) WHEN 'object' THEN u.%1$s <> '{}' "
+			"WHEN 'array' THEN u.%1$s <> '[]' "
+			"WHEN 'string' THEN btrim(left(u.%1$s #>> '{}', " TEXT_PREFIX ")) <> '' "
+			"ELSE u.%1$s <> 'null' END";
+	else if (column->type == JSONOID)
+		test = "translate(replace(left(u.%1$s::text, " TEXT_PREFIX "), E'\\\\u0020', ''), "
+			"E' \\t\\n\\r', '') NOT IN ('{}', '[]', '\"\"', 'null')";
+	else
+		test = "left(u.%1$s::text, 10) NOT IN ('', '{}')";
+	return psprintf("coalesce(%s, false)", psprintf(test, column->actual));
 }
 
 /* The same of an input; null when the table has no such column. */
@@ -70,39 +86,46 @@ text_length(AttachTable *table, const char *name)
 
 	if (column->actual == NULL)
 		return "NULL::bigint";
-	return psprintf("coalesce(length(btrim(u.%s::text)), 0)::bigint", column->actual);
+	return psprintf("coalesce(length(btrim(left(u.%s::text, " TEXT_PREFIX "))), 0)::bigint",
+					column->actual);
 }
 
 /*
- * How many elements of an array, a JSON array or a comma list are not empty. Those
- * of a value of type json are JSON themselves, texts in quotes.
+ * How many elements of an array, a JSON array or a comma list are not empty, among the
+ * first MOST_ELEMENTS. Those of a value of type json are JSON themselves, texts in quotes;
+ * it can only be read as a whole, so one longer than JSON_LENGTH is not.
  */
 static char *
 element_count(AttachTable *table, const char *name)
 {
 	AttachColumn *column = attach_column(table, name);
 	const char *elements;
-	const char *filled = "btrim(e.e::text) <> ''";
+	const char *filled = "btrim(left(e.e::text, " TEXT_PREFIX ")) <> ''";
 
 	if (column->actual == NULL)
 		return "NULL::bigint";
 	if (OidIsValid(get_element_type(column->type)))
 		elements = "unnest(u.%1$s)";
 	else if (column->type == JSONBOID)
-		elements = "jsonb_array_elements_text(CASE jsonb_typeof(u.%1$s) "
-			"WHEN 'array' THEN u.%1$s END)";
+	{
+		elements = "jsonb_path_query(CASE jsonb_typeof(u.%1$s) WHEN 'array' THEN u.%1$s END, "
+			"'$[0 to " LAST_ELEMENT "]')";
+		filled = "CASE jsonb_typeof(e.e) WHEN 'string' "
+			"THEN btrim(left(e.e #>> '{}', " TEXT_PREFIX ")) <> '' ELSE e.e <> 'null' END";
+	}
 	else if (column->type == JSONOID)
 	{
-		elements = "json_array_elements(CASE json_typeof(u.%1$s) WHEN 'array' THEN u.%1$s END)";
+		elements = "json_array_elements(CASE WHEN octet_length(u.%1$s::text) <= " JSON_LENGTH " "
+			"THEN CASE json_typeof(u.%1$s) WHEN 'array' THEN u.%1$s END END)";
 		filled = "e.e::text <> 'null' AND "
 			"btrim(replace(e.e::text, E'\\\\u0020', ''), ' \"') <> ''";
 	}
 	else if (TypeCategory(column->type) == TYPCATEGORY_STRING)
-		elements = "string_to_table(u.%1$s::text, ',')";
+		elements = "string_to_table(left(u.%1$s::text, " TEXT_PREFIX "), ',')";
 	else
 		attach_wrong_type(table, column, "an array, a JSON array or a comma list");
-	return psprintf("(SELECT count(*) FROM %s AS e(e) WHERE %s)",
-					psprintf(elements, column->actual), filled);
+	return psprintf("(SELECT count(*) FROM (SELECT %s AS e LIMIT " MOST_ELEMENTS ") AS e(e) "
+					"WHERE %s)", psprintf(elements, column->actual), filled);
 }
 
 /* Is it true, or a time that is set? */

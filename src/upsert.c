@@ -56,6 +56,8 @@ typedef struct Upsert
 	char	   *users_key;
 	Jsonb	   *inputs;			/* the engine's names -> columns of the users table */
 	Jsonb	   *doc;
+	List	   *written;		/* columns that engines write */
+	List	   *writers;		/* and whose they are */
 	Fields		fields;
 	int			key;			/* which of the fields is the user's id; -1: none */
 	bool		overriding;		/* an id that the table would generate itself */
@@ -79,9 +81,42 @@ is_users_key(const Upsert *upsert, const char *column)
 	return strcmp(quote_identifier(column), upsert->users_key) == 0;
 }
 
+/* The engine that writes a column; NULL when there is none. */
+static char *
+writer_of(const Upsert *upsert, const char *column)
+{
+	ListCell   *name;
+	ListCell   *writer;
+
+	forboth(name, upsert->written, writer, upsert->writers)
+	{
+		if (strcmp(lfirst(name), column) == 0)
+			return lfirst(writer);
+	}
+	return NULL;
+}
+
+/* Finds which columns of the users table engines write: cached and rank columns. */
+static void
+find_written_columns(Upsert *upsert)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(upsert->users)};
+	uint64		count = spi_exec("SELECT c.name, e.name FROM reputation.engine e CROSS JOIN LATERAL "
+								 "(VALUES (e.cached_column), (e.rank_column)) AS c(name) "
+								 "WHERE e.users = $1 AND c.name IS NOT NULL ORDER BY e.id",
+								 1, types, values, NULL);
+
+	for (uint64 row = 0; row < count; row++)
+	{
+		upsert->written = lappend(upsert->written, spi_text(row, 1));
+		upsert->writers = lappend(upsert->writers, spi_text(row, 2));
+	}
+}
+
 /*
  * The columns of the users table that can be written, as a list of names. Ids
- * may be GENERATED ALWAYS AS IDENTITY, other columns not.
+ * may be GENERATED ALWAYS AS IDENTITY, other columns not, and none is an engine's.
  */
 static List *
 writable_columns(const Upsert *upsert)
@@ -95,6 +130,7 @@ writable_columns(const Upsert *upsert)
 		Form_pg_attribute attribute = TupleDescAttr(desc, i);
 
 		if (!attribute->attisdropped && attribute->attgenerated == '\0' &&
+			writer_of(upsert, NameStr(attribute->attname)) == NULL &&
 			(attribute->attidentity != ATTRIBUTE_IDENTITY_ALWAYS ||
 			 is_users_key(upsert, NameStr(attribute->attname))))
 			names = lappend(names, pstrdup(NameStr(attribute->attname)));
@@ -208,7 +244,7 @@ add_field(Upsert *upsert, List *columns, char *key, char *column)
 
 /*
  * Finds the columns that the document's keys mean; 22023 naming all that mean
- * none, or one that nobody can write.
+ * none, or one that nobody or only an engine can write.
  */
 static void
 resolve_keys(Upsert *upsert)
@@ -236,7 +272,11 @@ resolve_keys(Upsert *upsert)
 		column = json_string(upsert->inputs, key);
 		if (column == NULL)
 			column = key;
-		if (is_listed(columns, column))
+		if (writer_of(upsert, column) != NULL)
+			bad_keys(upsert, columns,
+					 psprintf("key \"%s\": the column %s is written by the engine \"%s\"", key,
+							  quote_identifier(column), writer_of(upsert, column)));
+		else if (is_listed(columns, column))
 			add_field(upsert, columns, key, column);
 		else if (get_attnum(upsert->users, column) > 0)
 			bad_keys(upsert, columns, psprintf("key \"%s\": the column %s is generated", key,
@@ -492,6 +532,7 @@ upsert_write(FunctionCallInfo fcinfo, Jsonb *doc, MemoryContext context)
 	upsert.users_key = pstrdup(engine->users_key);
 	spi_exec("SELECT inputs FROM reputation.engine WHERE name = $1", 1, types, values, NULL);
 	upsert.inputs = DatumGetJsonbPCopy(spi_datum(0, 1, &isnull));
+	find_written_columns(&upsert);
 	owner_leave(&caller);
 	resolve_keys(&upsert);
 	convert_values(&upsert);

@@ -90,10 +90,7 @@ reputation_upsert_user_and_wait(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("argument \"doc\" must not be null")));
-	give_up = PG_ARGISNULL(1) ? DT_NOEND :
-		DatumGetTimestampTz(DirectFunctionCall2(timestamptz_pl_interval,
-												TimestampTzGetDatum(GetCurrentTimestamp()),
-												PG_GETARG_DATUM(1)));
+	give_up = pending_give_up(fcinfo, 1);
 
 	if (SPI_connect_ext(SPI_OPT_NONATOMIC) != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");

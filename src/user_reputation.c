@@ -121,14 +121,15 @@ known_engine(FunctionCallInfo fcinfo)
 {
 	Engine	   *engine = engine_remembered("session");
 	EngineContext outside;
+	SpiReader	reader;
 
 	if (engine != NULL)
 		return engine;
-	spi_begin();
+	spi_reader_begin(&reader);
 	owner_enter(fcinfo, &outside);
 	engine = engine_cached("session");
 	owner_leave(&outside);
-	spi_end();
+	spi_reader_end(&reader);
 	return engine;
 }
 
@@ -136,12 +137,13 @@ static void
 compute(FunctionCallInfo fcinfo, char *user, CachedReputation *value)
 {
 	EngineContext outside;
+	SpiReader	reader;
 
-	spi_begin();
+	spi_reader_begin(&reader);
 	owner_enter(fcinfo, &outside);
 	session_reputation_compute(engine_get("session"), user, value);
 	owner_leave(&outside);
-	spi_end();
+	spi_reader_end(&reader);
 }
 
 /*
