@@ -174,8 +174,8 @@ sub twins
 				SELECT '||', l, r, 'text', '$1::text OPERATOR(pg_catalog.||) $2::text'
 				FROM unnest(types) l, unnest(types) r
 			LOOP
-				EXECUTE format('CREATE FUNCTION {s}.%I(%s, %s) RETURNS %s LANGUAGE plpgsql AS
-					''BEGIN PERFORM {s}.told(%L); RETURN %s; END''', 'f' || op.name, op.l, op.r,
+				EXECUTE format('CREATE FUNCTION {s}.%I(%s, %s) RETURNS %s LANGUAGE plpgsql AS $twin$
+					BEGIN PERFORM {s}.told(%L); RETURN %s; END $twin$', 'f' || op.name, op.l, op.r,
 					op.result, 'operator ' || op.name, op.value);
 				EXECUTE format('CREATE OPERATOR {s}.%s (FUNCTION = {s}.%I, LEFTARG = %s, RIGHTARG = %s)',
 					op.name, 'f' || op.name, op.l, op.r);
@@ -194,8 +194,8 @@ sub twins
 					('current_database()', 'name', 'pg_catalog.current_database()'),
 					('current_setting(text)', 'text', 'pg_catalog.current_setting($1)')) AS f (name, result, value)
 			LOOP
-				EXECUTE format('CREATE FUNCTION {s}.%s RETURNS %s LANGUAGE plpgsql AS
-					''BEGIN PERFORM {s}.told(%L); RETURN %s; END''', twin.name, twin.result, twin.name, twin.value);
+				EXECUTE format('CREATE FUNCTION {s}.%s RETURNS %s LANGUAGE plpgsql AS $twin$
+					BEGIN PERFORM {s}.told(%L); RETURN %s; END $twin$', twin.name, twin.result, twin.name, twin.value);
 			END LOOP;
 		END $do$;
 	};
@@ -290,6 +290,7 @@ sub scenario
 		my $sql = $s{$part} // $default // '';
 		my ($out) = as_role($database, $role, fill($sql, $schema, $attacker)) if $sql ne '';
 
+		push @gained, map { "check: $_" } split /\n/, $1 if ($out // '') =~ /^CHECK\n(.*)^CHECKED$/ms;
 		push @gained, "$part: $1" if ($out // '') =~ /^(LOOT.*)/m;
 		push @gained, "$part: $role has the search_path of the attacker" if ($out // '') =~ /^PATH $schema/m;
 		return;
@@ -306,11 +307,10 @@ sub scenario
 	$run->($attacker, 'during', $s{bare} ? '' : $during);
 	$s{use} = ($s{use} // $use) . $path unless $s{bare} && !$s{use};
 	$run->('postgres', 'use');
-	$s{finish} = ($s{finish} // $s{attach} // '') . "; $detach; $path";
-	$run->('postgres', 'finish') unless $s{bare} && !$s{attach};
-	push @gained, "check: $_" for grep { $_ ne '' } $s{check} ? split /\n/, $node->safe_psql($database, fill($s{check}, $schema, $attacker)) : ();
-	as_role($database, 'postgres', "DROP SCHEMA $schema CASCADE");
-
+	$s{finish} = $s{bare} && !$s{attach} ? '' : ($s{finish} // $s{attach}) . "; $detach; $path";
+	$s{finish} .= "\n\\echo CHECK\n$s{check};\n\\echo CHECKED\n" if $s{check};
+	$s{finish} .= "DROP SCHEMA $schema CASCADE;";
+	$run->('postgres', 'finish');
 	push @gained, plunder($offset, $attacker);
 	is(join("\n", @gained), '', "$attacker: $s{name}");
 	return;
