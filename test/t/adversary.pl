@@ -288,9 +288,9 @@ scenario('arena', name => 'users that change their owner', as => 'x_owner',
 		ALTER TABLE {s}.project_collaborators OWNER TO x_app;},
 	between => q{
 		ALTER TABLE {s}.users OWNER TO x_owner;
-		GRANT ALL ON {s}.users TO x_app;
 		GRANT SELECT, INSERT, UPDATE, DELETE ON {s}.projects TO x_owner;},
 	during => q{
+		GRANT ALL ON {s}.users TO x_app;
 		CREATE TRIGGER late BEFORE UPDATE ON {s}.users FOR EACH ROW EXECUTE FUNCTION {s}.trg();
 		UPDATE {s}.projects SET impact = impact + 10;});
 
@@ -313,8 +313,8 @@ scenario('arena', name => 'tables under other names', as => 'x_owner',
 		CREATE TRIGGER reputation_capture AFTER UPDATE OF id ON {s}.users FOR EACH ROW EXECUTE FUNCTION {s}.trg('1', 'x');
 		UPDATE {s}.p SET impact = impact + 1;});
 
-# Somebody who attaches works as themselves: neither a superuser who goes on with it,
-# nor an administrator who attaches another's tables, lends their rights.
+# An administrator who attaches works as itself, and lends its rights to code of its
+# tables' owner, whose member it is: no more than that, and nobody else's.
 my $hostile = q{
 	CREATE TRIGGER a BEFORE UPDATE ON {s}.users FOR EACH ROW EXECUTE FUNCTION {s}.trg();
 	CREATE CONSTRAINT TRIGGER b AFTER UPDATE ON {s}.users DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION {s}.trg();
@@ -326,7 +326,7 @@ my $hostile = q{
 };
 scenario('arena', name => 'attached by itself', as => 'x_admin', by => 'x_admin', setup => $hostile);
 scenario('arena', name => 'attached by an administrator who is a member of it', as => 'x_owner', by => 'x_boss',
-	setup => $hostile);
+	lends => 'x_boss', setup => $hostile);
 
 # A role calls what it may, with objects of its own in the way.
 my $calls = q{
