@@ -2,10 +2,11 @@
 # make demo, demo-stop   try it in a private cluster with real data
 # make check             every test but the long ones; check-long: those;
 #                        TESTS="t/worker isolation/forget" only some
+# make check-asan        make check under AddressSanitizer and UBSan; TESTS, too
 # make bench             measure it
 # make format, lint      lay out the code, look for mistakes; format-check only looks
 #
-# The targets of the last four lines install the packages they need.
+# The targets of the last five lines install the packages they need.
 
 EXTENSION = reputation
 EXTVERSION = 1.0
@@ -34,7 +35,7 @@ EXTRA_CLEAN = tmp/results tmp/isolation tmp/regression.*
 # No LLVM bitcode: it would need clang.
 override with_llvm = no
 
-TASKS = bench check check-long demo demo-stop format format-check lint
+TASKS = bench check check-asan check-long demo demo-stop format format-check lint
 
 # PGXS is read for its own targets only: the tasks must work where PostgreSQL
 # is not installed yet, and PGXS has a "check" of its own.
@@ -63,6 +64,9 @@ bench demo demo-stop lint:
 
 check:
 	@tools/check $(TESTS)
+
+check-asan:
+	@tools/check asan $(TESTS)
 
 check-long:
 	@tools/check long
