@@ -29,6 +29,7 @@
 #include "guc.h"
 #include "miscadmin.h"
 #include "shmem.h"
+#include "storage/ipc.h"
 #include "subxact.h"
 #include "utils/timeout.h"
 
@@ -73,9 +74,9 @@ static void
 cancel_again(void)
 {
 	/* If it is pending nobody has caught it yet. */
-	if (QueryCancelPending)
+	if (QueryCancelPending || proc_exit_inprogress)
 		return;
-	if (++bound.caught >= CANCELS_TO_END && !ProcDiePending)
+	if (++bound.caught == CANCELS_TO_END)
 	{
 		ereport(LOG,
 				(errmsg("code of the application's catches every cancel; the worker ends"),
@@ -174,7 +175,7 @@ bound_explain(ErrorData *error)
 bool
 bound_exceeded(const ErrorData *error)
 {
-	return error->message_id == exceeded_message;
+	return error->message_id != NULL && strcmp(error->message_id, exceeded_message) == 0;
 }
 
 /*
