@@ -114,11 +114,12 @@ COMMENT ON FUNCTION reputation.sweep_start(text, text, text) IS
 'Starts the computation of every user of an engine; returns the id of its run in reputation.job_runs, or of the run that was already on, which will start over.';
 
 CREATE FUNCTION reputation.workers(
-	OUT pid int, OUT database oid, OUT slot int, OUT state text, OUT units bigint, OUT users bigint)
+	OUT pid int, OUT database oid, OUT slot int, OUT state text, OUT units bigint, OUT users bigint,
+	OUT unit_ms bigint, OUT code_ms bigint, OUT engine int)
 RETURNS SETOF record
 LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'reputation_workers';
 COMMENT ON FUNCTION reputation.workers() IS
-'The running workers of the cluster from shared memory; no row without the preload.';
+'The cluster''s running workers, from shared memory. unit_ms, code_ms: since when in its unit, and in code of the application''s run for that engine; null: not in any.';
 
 CREATE FUNCTION reputation.inbox_pages(OUT segment int, OUT pages bigint)
 RETURNS SETOF record

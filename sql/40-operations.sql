@@ -243,12 +243,16 @@ BEGIN
 	SELECT l.id, l.kind, l.key, reputation.lane(l.key), 2, reputation.clock(), l.kind >= 0, CASE WHEN l.kind < 0 THEN 0 END
 	FROM letters l;
 	GET DIAGNOSTICS retried = ROW_COUNT;
+	-- A suspended engine is tried at once; that it computes somebody ends the suspension.
+	UPDATE reputation.engine e SET retry_at = NULL
+	WHERE e.retry_at IS NOT NULL AND reputation_retry.user_id IS NULL
+		AND (reputation_retry.engine IS NULL OR e.name = reputation_retry.engine);
 	PERFORM reputation.wake();
 	RETURN retried;
 END
 $$;
 COMMENT ON FUNCTION @extschema@.reputation_retry(text, text) IS
-'Queues dead letters again, of an engine and a user or of all; returns how many.';
+'Queues dead letters again, of an engine and a user or of all, and returns how many; without a user, suspended engines are tried at once, too.';
 
 CREATE FUNCTION reputation.forget_user(user_id text, mode text) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$

@@ -39,6 +39,7 @@ DECLARE
 	library text := reputation.library_version();	-- first: it loads the settings
 	preloaded boolean := reputation.preloaded();
 	wanted int := current_setting('reputation.workers')::int;
+	patience int := (SELECT s.setting FROM pg_settings s WHERE s.name = 'reputation.application_timeout')::int;
 	version text := (SELECT extversion FROM pg_extension WHERE extname = 'reputation');
 	now timestamptz := reputation.clock();
 	e record;
@@ -60,6 +61,20 @@ BEGIN
 		format('%s of %s running', n, wanted),
 		CASE WHEN n < wanted AND preloaded THEN 'See the server log; max_worker_processes may be exhausted.' END;
 
+	-- Of what is slow a worker is in: code of the application's, or all else that a unit does.
+	SELECT string_agg(format('worker %s has been %s s in %s', u.pid, u.ms / 1000, u.place), '; ' ORDER BY u.ms DESC) INTO t
+	FROM (SELECT w.pid, coalesce(w.code_ms, w.unit_ms) AS ms, CASE WHEN w.code_ms IS NULL THEN 'a unit'
+			ELSE coalesce((SELECT format('code of the engine %s (role %s, table %s)', en.name, en.role, en.users)
+				FROM reputation.engine en WHERE en.id = w.engine), 'code of a table''s owner') END AS place
+		FROM reputation.workers() w JOIN pg_database d ON d.oid = w.database
+		WHERE d.datname = current_database()
+			AND (w.code_ms >= least(5000, coalesce(nullif(patience, 0), 10000) / 2) OR w.unit_ms >= 60000)) u;
+	RETURN QUERY SELECT 'units', CASE WHEN t IS NULL THEN 'OK' ELSE 'WARN' END,
+		coalesce(t, 'no worker has been at one thing for long'),
+		CASE WHEN t IS NULL THEN NULL
+			WHEN patience > 0 THEN format('Code of the application''s is cancelled after %s s (reputation.application_timeout), and the engine then suspended by name.', patience / 1000.0)
+			ELSE 'reputation.application_timeout = 0: nothing ends it but pg_cancel_backend().' END;
+
 	FOR e IN SELECT en.*, EXISTS (SELECT FROM reputation.algorithm a WHERE a.engine = en.name AND a.active) AS has_algorithm
 		FROM reputation.engine en ORDER BY en.id
 	LOOP
@@ -67,7 +82,7 @@ BEGIN
 			CASE WHEN NOT e.has_algorithm THEN 'no version of its algorithm is active'
 				ELSE coalesce('suspended: ' || e.suspended_error, format('attached to %s, works as %s', e.users, e.role)) END,
 			CASE WHEN NOT e.has_algorithm THEN format('Call algorithm_activate(%L, version); its jobs wait.', e.name)
-				WHEN e.suspended_error IS NOT NULL THEN 'Mend the cause or attach the engine again; its jobs wait.' END;
+				WHEN e.suspended_error IS NOT NULL THEN format('Mend the cause, then SELECT reputation_retry(%L), or attach the engine again; its jobs wait.', e.name) END;
 		IF (SELECT rolsuper FROM pg_roles WHERE oid = e.role) THEN
 			RETURN QUERY SELECT 'role ' || e.name, 'WARN', format('the engine works as the superuser %s', e.role),
 				'Let an ordinary role own the users table and attach again.';

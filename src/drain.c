@@ -9,6 +9,10 @@
  * - an error that says nothing about a user (a cancel, a lock, a lack of
  *	 resources): the batch goes back and comes again a little later, and is
  *	 halved when that does not help;
+ * - code of the application's that took longer than a worker lets it (bound.c): the unit
+ *	 is over with that batch, and the engine's next ones are smaller, with the other engines'
+ *	 batches in between, until a user is alone or it succeeds. A user who is alone
+ *	 has failed, and the engine is suspended for a while;
  * - otherwise, if the same statements fail for no users at all too, the engine
  *	 is broken (a view, a table, a privilege is gone): the batch goes back as it
  *	 was, and the engine is suspended for a while with the error in its row;
@@ -19,9 +23,12 @@
  */
 #include "postgres.h"
 
+#include "bound.h"
 #include "catalog/pg_type.h"
 #include "clock.h"
 #include "drain.h"
+#include "guc.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "restore.h"
 #include "spi.h"
@@ -36,6 +43,23 @@
 #define SUSPENSION		10000	/* ms until a broken engine is tried again */
 #define TRANSIENT_TRIES	3		/* of a batch as a whole, then it is halved */
 #define RANK_TRIES		10		/* to find a score row, before the next leaderboards run */
+
+#define LONGEST_FAILURE	1000	/* bytes of an error that is kept */
+#define NARROWING		10		/* a batch that took too long comes back in so many parts */
+#define PASSES			3		/* of a suspect, then it is the others who are passed over */
+
+/*
+ * What this process knows of an engine whose code took too long (bound.c). The limit is
+ * that of a claim. Users who failed since are suspects: each is computed alone, after
+ * the others or, when those do not end, after so many batches.
+ */
+typedef struct Patience
+{
+	int			limit;			/* 0: as many as usual */
+	bool		suspects;
+} Patience;
+
+static Patience patience[MAX_ENGINE_ID + 1];
 
 typedef enum Outcome
 {
@@ -54,6 +78,8 @@ typedef struct Batch
 	Tallies    *tallies;
 	bool		probed;			/* the engine as such works */
 	bool		suspended;		/* it does not */
+	bool		too_long;		/* its code took too long: the rest is for the next unit */
+	TimestampTz began;
 	bool		computed;		/* users were */
 	int16		kind;			/* of the jobs at hand */
 	char	  **windows;		/* users whose window opens */
@@ -301,28 +327,62 @@ put_back(Batch *batch, const Job *jobs, int count)
 }
 
 /*
- * engine_suspend -- the engine as a whole fails: its jobs wait for a while, and
- * its row says why.
+ * failure_text -- what is kept of an error: what it says, where in code of the
+ * application's it came up and as whom that ran, and what can be done about it.
+ */
+char *
+failure_text(const Engine *engine, const ErrorData *error)
+{
+	StringInfoData text;
+	char	   *where = context_function(error->context);
+
+	initStringInfo(&text);
+	appendStringInfoString(&text, error->message);
+	/* A statement of the engine's: over the view, or of the users table. */
+	if (where == NULL && bound_exceeded(error) && error->context != NULL)
+		where = psprintf("%.100s", error->context);
+	if (where != NULL)
+		appendStringInfo(&text, ", in %s, as %s", where,
+						 GetUserNameFromId(engine->role, true));
+	if (error->hint != NULL)
+		appendStringInfo(&text, ". %s", error->hint);
+	text.data[pg_mbcliplen(text.data, text.len, LONGEST_FAILURE)] = '\0';
+	return text.data;
+}
+
+/*
+ * engine_suspend -- the engine as a whole fails, or its code takes too long: its jobs
+ * wait for a while, and its row says why.
  */
 void
 engine_suspend(Engine *engine, const ErrorData *error)
 {
-	Oid			types[] = {TEXTOID, TEXTOID, TIMESTAMPTZOID};
-	TimestampTz retry_at = TimestampTzPlusMilliseconds(clock_now(), SUSPENSION);
-	Datum		values[] = {CStringGetTextDatum(engine->descriptor->name),
-	CStringGetTextDatum(error->message), TimestampTzGetDatum(retry_at)};
+	engine_suspend_for(engine, failure_text(engine, error), error->sqlerrcode,
+					   bound_exceeded(error) ? bound_suspension() : SUSPENSION);
+}
 
-	if (engine->suspended_error == NULL || strcmp(engine->suspended_error, error->message) != 0)
+/*
+ * engine_suspend_for -- the same for so many ms, with a text.
+ */
+void
+engine_suspend_for(Engine *engine, const char *text, int sqlerrcode, long ms)
+{
+	Oid			types[] = {TEXTOID, TEXTOID, TIMESTAMPTZOID};
+	TimestampTz retry_at = TimestampTzPlusMilliseconds(clock_now(), ms);
+	Datum		values[] = {CStringGetTextDatum(engine->descriptor->name),
+	CStringGetTextDatum(text), TimestampTzGetDatum(retry_at)};
+
+	if (engine->suspended_error == NULL || strcmp(engine->suspended_error, text) != 0)
 		ereport(WARNING,
-				(errcode(error->sqlerrcode),
-				 errmsg("the engine \"%s\" is suspended: %s", engine->descriptor->name,
-						error->message),
-				 errdetail("Its jobs wait; it is tried again every %d seconds.",
-						   SUSPENSION / 1000),
-				 error->hint ? errhint("%s", error->hint) : 0));
+				(errcode(sqlerrcode),
+				 errmsg("the engine \"%s\" is suspended: %s", engine->descriptor->name, text),
+				 errdetail("Its jobs wait; it is tried again every %ld seconds.",
+						   Max(ms / 1000, 1)),
+				 errhint("When it is mended SELECT reputation_retry('%s') has it tried at once.",
+						 engine->descriptor->name)));
 	spi_exec("UPDATE reputation.engine SET suspended_error = $2, retry_at = $3 WHERE name = $1",
 			 3, types, values, NULL);
-	engine->suspended_error = MemoryContextStrdup(GetMemoryChunkContext(engine), error->message);
+	engine->suspended_error = MemoryContextStrdup(GetMemoryChunkContext(engine), text);
 	engine->retry_at = retry_at;
 }
 
@@ -422,18 +482,76 @@ attempt_of(int16 kind)
 	return kind == 0 ? compute_users : resolve_lookups;
 }
 
+/*
+ * The application's code took too long over these jobs. One that was alone has failed,
+ * unless the engine takes too long over nobody, too.
+ */
+static void
+give_way(Batch *batch, Job *jobs, int count, const ErrorData *error)
+{
+	Patience   *p = &patience[batch->engine->descriptor->id];
+	ErrorData  *probed = NULL;
+
+	batch->too_long = true;
+	if (count > 1)
+	{
+		p->limit = Max(count / NARROWING, 1);
+		put_back(batch, jobs, count);
+		return;
+	}
+	p->limit = 1;
+	p->suspects = true;
+	if (jobs[0].kind == 0)
+		probed = try_attempt(probe, batch, NULL, 0, NULL);
+	if (probed != NULL && bound_exceeded(probed))
+	{
+		engine_suspend(batch->engine, probed);
+		put_back(batch, jobs, 1);
+		return;
+	}
+	engine_suspend(batch->engine, error);
+	fail_job(batch, &jobs[0], failure_text(batch->engine, error));
+}
+
+/*
+ * Did the parts of a batch that fail take too long together? The rest is for smaller
+ * batches.
+ */
+static bool
+is_used_up(Batch *batch, int count)
+{
+	if (batch->scope->wait || guc_application_timeout == 0 ||
+		GetCurrentTimestamp() - batch->began < guc_application_timeout * INT64CONST(1000))
+		return false;
+	patience[batch->engine->descriptor->id].limit = Max(count / NARROWING, 1);
+	return batch->too_long = true;
+}
+
 /* Works on jobs of one kind, as the file's head describes. */
 static void
 run_range(Batch *batch, Job *jobs, int count)
 {
 	Attempt		attempt = attempt_of(batch->kind = jobs[0].kind);
-	Outcome    *outcomes = palloc(sizeof(Outcome) * count);
-	ErrorData  *error = try_attempt(attempt, batch, jobs, count, outcomes);
+	Outcome    *outcomes;
+	ErrorData  *error;
 
+	if (batch->suspended || batch->too_long || is_used_up(batch, count))
+	{
+		put_back(batch, jobs, count);
+		return;
+	}
+	outcomes = palloc(sizeof(Outcome) * count);
+	error = try_attempt(attempt, batch, jobs, count, outcomes);
 	if (error == NULL)
 	{
 		batch->computed |= jobs[0].kind == 0;
 		settle(batch, jobs, count, outcomes);
+		return;
+	}
+
+	if (bound_exceeded(error))
+	{
+		give_way(batch, jobs, count, error);
 		return;
 	}
 
@@ -471,12 +589,60 @@ run_range(Batch *batch, Job *jobs, int count)
 	}
 
 	if (count == 1)
-		fail_job(batch, &jobs[0], error->message);
+		fail_job(batch, &jobs[0], failure_text(batch->engine, error));
 	else
 	{
 		run_range(batch, jobs, count / 2);
 		run_range(batch, jobs + count / 2, count - count / 2);
 	}
+}
+
+/*
+ * Of an engine that has suspects: those of the jobs that are worked on now, to the
+ * front, in their order; the others are put back. Either all but the suspects, or
+ * one of these. Returns how many.
+ */
+static int
+part_suspects(Batch *batch, Job *jobs, int count)
+{
+	int			nsuspects = 0;
+	int			alone = -1;
+	int			kept = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		if (jobs[i].attempt == 0)
+			continue;
+		nsuspects++;
+		if (alone < 0 && jobs[i].lock_tries >= PASSES)
+			alone = i;
+	}
+	if (nsuspects == 0 || count == 1)
+		return count;
+	if (nsuspects == count && alone < 0)
+		alone = 0;
+	for (int i = 0; i < count; i++)
+	{
+		if (alone >= 0 ? i == alone : jobs[i].attempt == 0)
+			jobs[kept++] = jobs[i];
+		else if (alone >= 0)
+			put_back(batch, &jobs[i], 1);
+		else
+			put_back_later(batch, &jobs[i], 1);
+	}
+	return kept;
+}
+
+/* The engine's code was quick enough with these: more of them, and more, from now on. */
+static void
+regain_patience(Patience *p, const Job *jobs, int count, int usual, long ms)
+{
+	if (p->limit > 0 && ms < guc_application_timeout / NARROWING)
+		p->limit *= 2;
+	if (p->limit >= usual || guc_application_timeout == 0)
+		p->limit = 0;
+	if (count == 1 && jobs[0].attempt > 0)
+		p->suspects = false;
 }
 
 /*
@@ -490,22 +656,26 @@ drain_jobs(Engine *engine, const DrainScope *scope, Job *jobs, int count, Tallie
 		.engine = engine,
 		.scope = scope,
 		.tallies = tallies,
+		.began = GetCurrentTimestamp(),
 		.windows = palloc(sizeof(char *) * Max(count, 1))
 	};
+	Patience   *p = &patience[engine->descriptor->id];
 	int			first = 0;
 
+	if (p->suspects && !scope->wait)
+		count = part_suspects(&batch, jobs, count);
 	while (first < count)
 	{
 		int			next = first + 1;
 
 		while (next < count && jobs[next].kind == jobs[first].kind)
 			next++;
-		if (batch.suspended)
-			put_back(&batch, jobs + first, next - first);
-		else
-			run_range(&batch, jobs + first, next - first);
+		run_range(&batch, jobs + first, next - first);
 		first = next;
 	}
+	if (!batch.suspended && !batch.too_long && !scope->wait && count > 0)
+		regain_patience(p, jobs, count, scope->limit,
+						(GetCurrentTimestamp() - batch.began) / 1000);
 
 	windows_open(engine, batch.windows, batch.nwindows);
 	if (engine->suspended_error != NULL && batch.computed)
@@ -520,12 +690,15 @@ int
 drain_claim(Engine *engine, const DrainScope *scope)
 {
 	Tallies		tallies = {0};
+	DrainScope	narrowed = *scope;
 	Job		   *jobs = NULL;
 	int			count;
 
 	if (engine->retry_at > clock_now() && !scope->wait)
 		return 0;
-	count = queue_claim(engine, scope, &jobs, &tallies);
+	if (!scope->wait && patience[engine->descriptor->id].limit > 0)
+		narrowed.limit = Min(scope->limit, patience[engine->descriptor->id].limit);
+	count = queue_claim(engine, &narrowed, &jobs, &tallies);
 	for (int first = 0; first < count; first += MAX_BATCH)
 	{
 		CHECK_FOR_INTERRUPTS();

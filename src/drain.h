@@ -18,7 +18,9 @@ extern int	fold_inbox(const DrainScope *scope, List *engines);
 extern int	drain_claim(Engine *engine, const DrainScope *scope);
 extern void drain_jobs(Engine *engine, const DrainScope *scope, Job *jobs, int count,
 					   Tallies *tallies);
+extern char *failure_text(const Engine *engine, const ErrorData *error);
 extern void engine_suspend(Engine *engine, const ErrorData *error);
+extern void engine_suspend_for(Engine *engine, const char *text, int sqlerrcode, long ms);
 
 extern int64 prune_step(const Engine *engine, int64 after);
 

@@ -229,11 +229,12 @@ typedef struct EngineContext
 	int			settings;
 	Jsonb	   *parameters;
 	TimestampTz now;
+	bool		bounded;		/* what bound_begin() gave */
 } EngineContext;
 
 extern Jsonb *engine_view_parameters(FunctionCallInfo fcinfo, const char *engine);
 extern TimestampTz engine_view_time(void);
-extern void engine_enter(const Engine *engine, EngineContext *context);
+extern void engine_enter(const Engine *engine, bool everybody, EngineContext *context);
 extern void engine_leave(const EngineContext *context);
 extern void engine_failed(const Engine *engine, const EngineContext *context,
 						  MemoryContext memory);
@@ -246,6 +247,8 @@ extern uint64 engine_read(const Engine *engine, const char *sql, int nargs, cons
 						  const Datum *values);
 extern uint64 engine_update(const Engine *engine, bool hasty, const char *sql, int nargs,
 							const Oid *types, const Datum *values);
+extern uint64 engine_exec_all(const Engine *engine, const char *sql);
+extern double engine_users_estimate(const Engine *engine);
 extern uint64 engine_fetch(const Engine *engine, const char *sql, int rows, Portal *portal);
 extern Datum typed_array(Oid type, char **texts, int count);
 extern int	engine_compute(Engine *engine, char **keys, int count, Score **scores);

@@ -65,7 +65,8 @@ compute_query(const Engine *engine, bool all)
 
 /*
  * engine_fetch -- opens the portal of a query over the application's objects
- * unless it is open, with the active snapshot, and fetches the next rows.
+ * unless it is open, with the active snapshot, and fetches the next rows. Of a query
+ * over all users: the bound is for as many.
  */
 uint64
 engine_fetch(const Engine *engine, const char *sql, int rows, Portal *portal)
@@ -73,7 +74,7 @@ engine_fetch(const Engine *engine, const char *sql, int rows, Portal *portal)
 	MemoryContext memory = CurrentMemoryContext;
 	EngineContext context;
 
-	engine_enter(engine, &context);
+	engine_enter(engine, true, &context);
 	PG_TRY();
 	{
 		if (*portal == NULL)

@@ -11,16 +11,21 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "bound.h"
 #include "capture.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "clock.h"
 #include "engine.h"
 #include "miscadmin.h"
 #include "spi.h"
+#include "subxact.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
 #include "utils/numeric.h"
 #include "utils/syscache.h"
 
@@ -32,13 +37,43 @@ PG_FUNCTION_INFO_V1(reputation_window_start);
 static Jsonb *current_parameters = NULL;
 static TimestampTz current_time = 0;
 
+/* How many rows a table has, by the last VACUUM or ANALYZE; 0 when that is not known. */
+static double
+rows_estimate(Oid table)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
+	double		rows;
+
+	if (!HeapTupleIsValid(tuple))
+		return 0;
+	rows = ((Form_pg_class) GETSTRUCT(tuple))->reltuples;
+	ReleaseSysCache(tuple);
+	return Max(rows, 0);
+}
+
+/*
+ * engine_users_estimate -- how many users there are, about. A partitioned table knows it
+ * only if somebody has analyzed it; its score rows do, too.
+ */
+double
+engine_users_estimate(const Engine *engine)
+{
+	Oid			schema = get_namespace_oid("reputation", true);
+
+	return Max(rows_estimate(engine->users),
+			   rows_estimate(get_relname_relid(engine->descriptor->score_table, schema)));
+}
+
 /*
  * engine_enter -- from here on as the engine's role, restricted, with pinned
- * settings. An error undoes it with the (sub)transaction.
+ * settings, and in a worker with a bound (bound.c), which is longer for a statement over
+ * everybody. An error undoes it with the (sub)transaction.
  */
 void
-engine_enter(const Engine *engine, EngineContext *context)
+engine_enter(const Engine *engine, bool everybody, EngineContext *context)
 {
+	double		rows = everybody ? engine_users_estimate(engine) : 0;
+
 	GetUserIdAndSecContext(&context->user, &context->security);
 	SetUserIdAndSecContext(engine->role,
 						   context->security | SECURITY_LOCAL_USERID_CHANGE |
@@ -57,6 +92,7 @@ engine_enter(const Engine *engine, EngineContext *context)
 	context->now = current_time;
 	current_parameters = engine->parameters;
 	current_time = engine->now;
+	context->bounded = bound_begin(engine->descriptor->id, rows);
 }
 
 /*
@@ -65,6 +101,7 @@ engine_enter(const Engine *engine, EngineContext *context)
 void
 engine_leave(const EngineContext *context)
 {
+	bound_end(context->bounded);
 	current_parameters = context->parameters;
 	current_time = context->now;
 	spi_settings_end(context->settings);
@@ -223,29 +260,89 @@ reputation_window_start(PG_FUNCTION_ARGS)
 	PG_RETURN_TIMESTAMPTZ(now - (int64) (days * USECS_PER_DAY));
 }
 
+/* Can it be that a name was not found because of the pinned search_path? */
+static bool
+is_unknown_name(int sqlerrcode)
+{
+	return sqlerrcode == ERRCODE_UNDEFINED_TABLE || sqlerrcode == ERRCODE_UNDEFINED_FUNCTION ||
+		sqlerrcode == ERRCODE_UNDEFINED_COLUMN || sqlerrcode == ERRCODE_UNDEFINED_OBJECT ||
+		sqlerrcode == ERRCODE_UNDEFINED_SCHEMA;
+}
+
+/* The schema in front of a function's signature, as it is quoted there; NULL: none is. */
+static char *
+schema_of_signature(const char *signature)
+{
+	bool		quoted = false;
+
+	for (const char *c = signature; *c != '\0' && (quoted || *c != '('); c++)
+	{
+		if (*c == '"')
+			quoted = !quoted;
+		else if (*c == '.' && !quoted)
+			return pnstrdup(signature, c - signature);
+	}
+	return NULL;
+}
+
+/*
+ * The hint for an error of the schema that came up in a function: it relies on the
+ * search_path of the application. PL/pgSQL names its functions so that they can be
+ * altered. NULL when the error came up in none.
+ */
+static char *
+search_path_hint(const ErrorData *error)
+{
+	static const char plpgsql[] = "PL/pgSQL function ";
+	char	   *where = context_function(error->context);
+	char	   *schema;
+	char	   *end;
+
+	if (where == NULL)
+		return NULL;
+	if (strncmp(where, plpgsql, strlen(plpgsql)) == 0)
+	{
+		where += strlen(plpgsql);
+		schema = schema_of_signature(where);
+		if (schema != NULL && (end = strstr(where, ") line ")) != NULL)
+			return psprintf("Engines work with search_path = pg_catalog, pg_temp: ALTER FUNCTION "
+							"%s SET search_path = %s, pg_temp, or qualify the names in it.",
+							pnstrdup(where, end + 1 - where), schema);
+	}
+	return "Engines work with search_path = pg_catalog, pg_temp: ALTER FUNCTION ... SET "
+		"search_path for this one, or qualify the names in it.";
+}
+
 /*
  * engine_failed -- what to do with an error of the application's objects: forget the parameters
- * (the rest is undone with the (sub)transaction), and add a hint to errors of
- * the schema, which come from a view or table that changed under the engine.
+ * (the rest is undone with the (sub)transaction), say so when it took too long, and add a
+ * hint to errors of the schema, which come from a function that relies on a search_path, or
+ * from a view or table that changed under the engine.
  */
 void
 engine_failed(const Engine *engine, const EngineContext *context, MemoryContext memory)
 {
 	ErrorData  *error;
+	char	   *hint;
 
 	current_parameters = context->parameters;
 	current_time = context->now;
 
 	MemoryContextSwitchTo(memory);
 	error = CopyErrorData();
-	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) ==
-		ERRCODE_TO_CATEGORY(ERRCODE_UNDEFINED_TABLE) && error->hint == NULL)
+	bound_explain(error);
+	hint = is_unknown_name(error->sqlerrcode) ? search_path_hint(error) : NULL;
+	if (hint == NULL && error->hint == NULL && ERRCODE_TO_CATEGORY(error->sqlerrcode) ==
+		ERRCODE_TO_CATEGORY(ERRCODE_UNDEFINED_TABLE))
+		hint = psprintf("The engine \"%s\" computes from the view reputation.%s. "
+						"Check it, or attach the engine again with %s().",
+						engine->descriptor->name, engine->descriptor->signals_view,
+						engine->descriptor->attach_function);
+	if (hint != NULL)
+		error->hint = hint;
+	if (hint != NULL || bound_exceeded(error))
 	{
 		FlushErrorState();
-		error->hint = psprintf("The engine \"%s\" computes from the view reputation.%s. "
-							   "Check it, or attach the engine again with %s().",
-							   engine->descriptor->name, engine->descriptor->signals_view,
-							   engine->descriptor->attach_function);
 		ReThrowError(error);
 	}
 	PG_RE_THROW();
@@ -256,6 +353,7 @@ typedef enum RunMode
 {
 	MODE_READ,					/* with the calling statement's snapshot */
 	MODE_CAPTURED,
+	MODE_EVERYBODY,				/* the same, over all users */
 	MODE_UNCAPTURED,			/* what it writes is not captured */
 	MODE_STORE,					/* not captured, and planned by the key's index */
 	MODE_STORE_HASTY			/* the same, and waits for no lock */
@@ -271,7 +369,7 @@ run(const Engine *engine, RunMode mode, const char *sql, int nargs, const Oid *t
 	CaptureState suspended;
 
 	engine_require_users(engine);
-	engine_enter(engine, &context);
+	engine_enter(engine, mode == MODE_EVERYBODY, &context);
 	if (mode >= MODE_STORE)
 		spi_prefer_indexes();
 	if (mode == MODE_STORE_HASTY)
@@ -303,6 +401,15 @@ engine_exec(const Engine *engine, bool uncaptured, const char *sql, int nargs,
 			const Oid *types, const Datum *values)
 {
 	return run(engine, uncaptured ? MODE_UNCAPTURED : MODE_CAPTURED, sql, nargs, types, values);
+}
+
+/*
+ * engine_exec_all -- engine_exec() of a query over all users.
+ */
+uint64
+engine_exec_all(const Engine *engine, const char *sql)
+{
+	return run(engine, MODE_EVERYBODY, sql, 0, NULL, NULL);
 }
 
 /*

@@ -430,7 +430,7 @@ engine_queue_orphans(Engine *engine)
 							   "(SELECT FROM %s t WHERE t.%s::text = s.user_id COLLATE \"C\")",
 							   engine->descriptor->score_table, engine->users_name,
 							   engine->users_key);
-	uint64		count = engine_exec(engine, false, sql, 0, NULL, NULL);
+	uint64		count = engine_exec_all(engine, sql);
 	char	  **keys;
 
 	if (count == 0)

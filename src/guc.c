@@ -16,6 +16,7 @@ int			guc_workers;
 int			guc_debounce;
 int			guc_batch_size;
 int			guc_drain_interval;
+int			guc_application_timeout;
 int			guc_max_attempts;
 int			guc_job_run_retention;
 int			guc_audit_retention;
@@ -55,6 +56,11 @@ guc_init(void)
 							"Under sustained load, shortest time between two drains of a worker.",
 							"The first change after a pause is drained at once.",
 							&guc_drain_interval, 100, 0, 60000, PGC_SIGHUP, GUC_UNIT_MS,
+							NULL, NULL, NULL);
+	DefineCustomIntVariable("reputation.application_timeout",
+							"How long a worker lets a statement run or wait in code of the application's.",
+							"Then its batch is put back, and an engine that hangs is suspended; 0 waits for ever.",
+							&guc_application_timeout, 30000, 0, 86400000, PGC_SIGHUP, GUC_UNIT_MS,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("reputation.max_attempts",
 							"Failures of one user until it becomes a dead letter.",

@@ -18,6 +18,7 @@ extern int	guc_workers;		/* workers per database */
 extern int	guc_debounce;		/* ms */
 extern int	guc_batch_size;		/* users per unit of work */
 extern int	guc_drain_interval; /* ms between two drains under load */
+extern int	guc_application_timeout;	/* ms */
 extern int	guc_max_attempts;	/* failures until a dead letter */
 extern int	guc_job_run_retention;
 extern int	guc_audit_retention;	/* days */

@@ -35,6 +35,7 @@
 
 #include <math.h>
 
+#include "bound.h"
 #include "catalog/pg_type.h"
 #include "clock.h"
 #include "common/hashfn.h"
@@ -585,6 +586,7 @@ queue_rebase(const Engine *engine)
 {
 	Oid			types[] = {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
 	TimestampTz now = clock_now();
+	TimestampTz suspension = TimestampTzPlusMilliseconds(now, LONGEST_SUSPENSION + INT64CONST(60000));
 	Datum		values[] = {Int32GetDatum(engine->descriptor->id), TimestampTzGetDatum(now),
 		TimestampTzGetDatum(TimestampTzPlusMilliseconds(now, engine->debounce +
 														INT64CONST(60000))),
@@ -593,6 +595,7 @@ queue_rebase(const Engine *engine)
 	spi_exec("UPDATE reputation.job SET due_at = $2 WHERE engine = $1 "
 			 "AND priority = ANY ('{1,2,3,4}') AND due_at > $3 AND (attempt = 0 OR due_at > $4)",
 			 4, types, values, NULL);
+	values[2] = TimestampTzGetDatum(suspension);
 	spi_exec("UPDATE reputation.engine SET retry_at = $2 WHERE id = $1 AND retry_at > $3",
 			 3, types, values, NULL);
 }

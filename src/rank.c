@@ -23,10 +23,14 @@
 #include "postgres.h"
 
 #include "board.h"
+#include "bound.h"
 #include "capture.h"
 #include "catalog/pg_type.h"
+#include "clock.h"
+#include "drain.h"
 #include "engine.h"
 #include "guc.h"
+#include "queue.h"
 #include "rank.h"
 #include "spi.h"
 #include "subxact.h"
@@ -246,19 +250,40 @@ static void
 fail_run(const RankRun *run, const ErrorData *error)
 {
 	Oid			types[] = {INT8OID, TEXTOID};
-	Datum		values[] = {Int64GetDatum(run->id), CStringGetTextDatum(error->message)};
+	char	   *text = failure_text(run->engine, error);
+	Datum		values[] = {Int64GetDatum(run->id), CStringGetTextDatum(text)};
 
 	ereport(WARNING,
 			(errcode(error->sqlerrcode),
 			 errmsg("the job leaderboards of the engine \"%s\" failed: %s",
-					run->engine->descriptor->name, error->message)));
+					run->engine->descriptor->name, text)));
 	spi_exec("SELECT reputation.job_run_done($1, $2)", 2, types, values, NULL);
 	spi_exec("DELETE FROM reputation.rank_portion WHERE run_id = $1", 1, types, values, NULL);
 }
 
 /*
+ * Code of the application's took too long over a step: the run failed, and the engine is
+ * suspended as if a computation had. A user is queued: that the next one succeeds ends
+ * the suspension.
+ */
+static void
+suspend_over_ranks(RankRun *run, const ErrorData *error)
+{
+	Engine	   *engine = run->engine;
+	char	   *user;
+
+	engine_suspend(engine, error);
+	if (spi_exec(psprintf("SELECT user_id FROM reputation.%s LIMIT 1",
+						  engine->descriptor->score_table), 0, NULL, NULL, NULL) == 0)
+		return;
+	user = spi_text(0, 1);
+	queue_enqueue_run(engine, &user, 1, RUN_RECHECK);
+}
+
+/*
  * rank_step -- does the next step of a run; false when none needs one. A session
- * (raise) raises errors that say nothing about the run; a worker tries again.
+ * (raise) raises errors that say nothing about the run; a worker tries again, and leaves
+ * engines that are suspended alone.
  */
 bool
 rank_step(List *engines, bool raise)
@@ -268,9 +293,14 @@ rank_step(List *engines, bool raise)
 	foreach(cell, engines)
 	{
 		RankRun		run = {.engine = lfirst(cell)};
-		ErrorData  *error = subxact_try(next_step, &run);
+		ErrorData  *error;
 
-		if (error != NULL && (run.id == 0 || error_is_transient(error)))
+		if (!raise && run.engine->retry_at > clock_now())
+			continue;
+		error = subxact_try(next_step, &run);
+		if (error != NULL && run.id != 0 && bound_exceeded(error))
+			suspend_over_ranks(&run, error);
+		else if (error != NULL && (run.id == 0 || error_is_transient(error)))
 		{
 			if (raise)
 				ReThrowError(error);

@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "bound.h"
 #include "capture.h"
 #include "drain.h"
 #include "fmgr.h"
@@ -34,6 +35,7 @@ void
 _PG_init(void)
 {
 	guc_init();
+	bound_init();
 	capture_init();
 	invalidate_init();
 	notify_init();

@@ -103,6 +103,9 @@ startup_shmem(void)
 		{
 			pg_atomic_init_u32(&shmem_state->slots[i].asleep, 0);
 			pg_atomic_init_u64(&shmem_state->slots[i].leave, 0);
+			pg_atomic_init_u64(&shmem_state->slots[i].unit_since, 0);
+			pg_atomic_init_u64(&shmem_state->slots[i].code_since, 0);
+			pg_atomic_init_u32(&shmem_state->slots[i].engine, 0);
 			pg_atomic_init_u64(&shmem_state->slots[i].units, 0);
 			pg_atomic_init_u64(&shmem_state->slots[i].users, 0);
 		}

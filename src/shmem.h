@@ -14,6 +14,7 @@
 #include "storage/latch.h"
 
 #define MAX_WORKER_SLOTS	64	/* workers in the whole cluster, bits of a uint64 */
+#define MAX_WHERE			256 /* bytes of a function's name and the place in it */
 #define MAX_DATABASES		1024	/* databases whose state is remembered */
 
 typedef enum WorkerState
@@ -32,6 +33,8 @@ typedef struct WorkerSlot
 	int			number;			/* 0 .. reputation.workers - 1 in its database */
 	int64		started_at;		/* shmem.c's monotonic ms; 0: start at once */
 	int			failures;		/* starts in a row that did not get to attach */
+	int			uncancellable;	/* the engine of whose code the last worker died, or 0 */
+	char		uncancellable_where[MAX_WHERE];
 
 	uint64		start_id;		/* tells this start from all others */
 	bool		probe;			/* started to see whether there is an extension */
@@ -40,6 +43,9 @@ typedef struct WorkerSlot
 	Latch	   *latch;
 	pg_atomic_uint32 asleep;	/* 1: a writer's commit shall set the latch */
 	pg_atomic_uint64 leave;		/* asked to leave at this monotonic ms; 0: not */
+	pg_atomic_uint64 unit_since;	/* the unit that is on began; monotonic ms, 0: none */
+	pg_atomic_uint64 code_since;	/* the same of its code of the application's */
+	pg_atomic_uint32 engine;	/* whose code that is; 0: no single engine's */
 	pg_atomic_uint64 units;		/* transactions done */
 	pg_atomic_uint64 users;		/* users computed */
 } WorkerSlot;
@@ -72,6 +78,9 @@ extern Oid	shmem_worker_database(int slot_index);
 extern WorkerSlot *shmem_worker_attach(int slot_index);
 extern bool shmem_is_worker(void);
 extern void shmem_worker_report(WorkerSlot *slot, WorkerState state);
+extern void shmem_worker_unit(bool begins);
+extern void shmem_worker_code(int engine, bool begins);
+extern void shmem_worker_uncancellable(int engine, const char *where);
 extern void shmem_worker_has_extension(void);
 extern void shmem_worker_no_extension(void);
 extern int	shmem_workers_in_database(Oid database);

@@ -85,6 +85,8 @@ shmem_free_slot(WorkerSlot *slot)
 								~(UINT64CONST(1) << (slot - shmem_state->slots)));
 	pg_atomic_write_u32(&slot->asleep, 0);
 	pg_atomic_write_u64(&slot->leave, 0);
+	pg_atomic_write_u64(&slot->unit_since, 0);
+	pg_atomic_write_u64(&slot->code_since, 0);
 	slot->latch = NULL;
 	slot->pid = 0;
 	slot->state = WORKER_FREE;
@@ -183,6 +185,46 @@ void
 shmem_worker_report(WorkerSlot *slot, WorkerState state)
 {
 	slot->state = state;
+}
+
+/*
+ * shmem_worker_unit -- a unit of this worker begins or is over.
+ */
+void
+shmem_worker_unit(bool begins)
+{
+	if (my_slot != NULL)
+		pg_atomic_write_u64(&my_slot->unit_since, begins ? (uint64) monotonic_ms() : 0);
+}
+
+/*
+ * shmem_worker_code -- this worker enters or leaves code of the application's, for an
+ * engine (0: for none in particular).
+ */
+void
+shmem_worker_code(int engine, bool begins)
+{
+	if (my_slot == NULL)
+		return;
+	/* Whoever reads the engine reads the time first, and once more after it. */
+	pg_atomic_write_u64(&my_slot->code_since, 0);
+	pg_write_barrier();
+	pg_atomic_write_u32(&my_slot->engine, (uint32) engine);
+	pg_write_barrier();
+	if (begins)
+		pg_atomic_write_u64(&my_slot->code_since, (uint64) monotonic_ms());
+}
+
+/*
+ * shmem_worker_uncancellable -- leaves a note for the worker that follows in the slot:
+ * this one ends because of code of that engine's (NULL: it is not known where). 0 takes
+ * it away.
+ */
+void
+shmem_worker_uncancellable(int engine, const char *where)
+{
+	strlcpy(my_slot->uncancellable_where, where ? where : "", MAX_WHERE);
+	my_slot->uncancellable = engine;
 }
 
 /*
@@ -342,7 +384,7 @@ claim_slot(Oid database, int number, WorkerSlot **claimed)
 		return SLOT_LATER;
 
 	if (slot->database != database || slot->number != number)
-		slot->failures = 0;
+		slot->failures = slot->uncancellable = 0;
 	slot->database = database;
 	slot->number = number;
 	slot->started_at = now;
@@ -489,6 +531,28 @@ state_name(WorkerState state)
 	}
 }
 
+/* What a running worker is at, as the columns of reputation.workers() from the seventh on. */
+static void
+put_unit(WorkerSlot *slot, Datum *values, bool *nulls)
+{
+	uint64		now = (uint64) monotonic_ms();
+	uint64		unit = pg_atomic_read_u64(&slot->unit_since);
+	uint64		code = pg_atomic_read_u64(&slot->code_since);
+	uint32		engine;
+
+	pg_read_barrier();
+	engine = pg_atomic_read_u32(&slot->engine);
+	pg_read_barrier();
+	if (pg_atomic_read_u64(&slot->code_since) != code)
+		code = 0;				/* it has just left it */
+	nulls[0] = unit == 0;
+	values[0] = Int64GetDatum((int64) (now - Min(unit, now)));
+	nulls[1] = code == 0;
+	values[1] = Int64GetDatum((int64) (now - Min(code, now)));
+	nulls[2] = code == 0 || engine == 0;
+	values[2] = Int32GetDatum((int32) engine);
+}
+
 /*
  * reputation.workers() -- a row for each running worker of the cluster.
  */
@@ -501,8 +565,8 @@ reputation_workers(PG_FUNCTION_ARGS)
 	for (int i = 0; shmem_state != NULL && i < MAX_WORKER_SLOTS; i++)
 	{
 		WorkerSlot *slot = &shmem_state->slots[i];
-		Datum		values[6];
-		bool		nulls[6] = {false};
+		Datum		values[9];
+		bool		nulls[9] = {false};
 		WorkerState state;
 		int			pid;
 
@@ -519,6 +583,7 @@ reputation_workers(PG_FUNCTION_ARGS)
 		values[3] = CStringGetTextDatum(state_name(state));
 		values[4] = Int64GetDatum((int64) pg_atomic_read_u64(&slot->units));
 		values[5] = Int64GetDatum((int64) pg_atomic_read_u64(&slot->users));
+		put_unit(slot, &values[6], &nulls[6]);
 		tuplestore_putvalues(store, tupdesc, values, nulls);
 	}
 	return (Datum) 0;

@@ -41,6 +41,28 @@ subxact_try(SubxactBody body, void *arg)
 }
 
 /*
+ * context_function -- the innermost function of an error's context, as that
+ * names it ("PL/pgSQL function app.f() line 3 at RAISE"); NULL when it has none.
+ */
+char *
+context_function(const char *context)
+{
+	const char *line = context;
+
+	while (line != NULL && *line != '\0')
+	{
+		const char *end = line + strcspn(line, "\n");
+		const char *sign = strstr(line, " function ");
+
+		if (sign != NULL && sign < end &&
+			(strncmp(line, "PL/", 3) == 0 || strncmp(line, "SQL function ", 13) == 0))
+			return pnstrdup(line, end - line);
+		line = *end == '\0' ? end : end + 1;
+	}
+	return NULL;
+}
+
+/*
  * error_is_transient -- does the error say nothing about what was tried (a
  * cancel, a lock, a lack of resources), so that it may work the next time?
  */

@@ -34,6 +34,7 @@
 #include "access/transam.h"
 #include "access/xact.h"
 #include "attach.h"
+#include "bound.h"
 #include "catalog/pg_type.h"
 #include "capture.h"
 #include "clock.h"
@@ -102,6 +103,21 @@ reputation_sweep_start(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(id);
 }
 
+/* Users that are worth counting for the progress; of more an estimate will do. */
+#define COUNTED_USERS		1000000
+
+static int64
+count_users(const Engine *engine, const char *usable)
+{
+	double		estimate = engine_users_estimate(engine);
+
+	if (estimate > COUNTED_USERS)
+		return (int64) estimate;
+	engine_exec_all(engine, psprintf("SELECT count(*) FROM %s t WHERE %s", engine->users_name,
+									 usable));
+	return spi_int(0, 1, NULL);
+}
+
 /* Feeds the users after the cursor; the run's row is locked. */
 static void
 feed(const Engine *engine, const Sweep *sweep, int portion)
@@ -117,9 +133,7 @@ feed(const Engine *engine, const Sweep *sweep, int portion)
 
 	if (sweep->cursor == NULL)
 	{
-		engine_exec(engine, false, psprintf("SELECT count(*) FROM %s t WHERE %s",
-											engine->users_name, usable), 0, NULL, NULL);
-		total = spi_int(0, 1, NULL);
+		total = count_users(engine, usable);
 		count = engine_exec(engine, false,
 							psprintf("SELECT t.%1$s::text FROM %2$s t WHERE %4$s "
 									 "ORDER BY t.%1$s LIMIT %3$d",
@@ -289,7 +303,7 @@ sweep_feed(List *engines, int portion, bool raise)
 		error = subxact_try(step, &this);
 		if (error != NULL && raise)
 			ReThrowError(error);
-		if (error != NULL && !error_is_transient(error))
+		if (error != NULL && (!error_is_transient(error) || bound_exceeded(error)))
 			engine_suspend(this.engine, error);
 		if (error == NULL && this.done)
 			return true;

@@ -17,9 +17,20 @@
  * then the next one is held off for reputation.drain_interval, with "asleep"
  * at 0, so that the writers' commits cost no system call and the worker folds
  * many changes at once. COMMIT PREPARED wakes nobody; while there are prepared
- * transactions the worker looks four times a second. Nor can a commit help when
- * a unit failed or somebody has the inbox: then "asleep" is 0, too, and the
- * worker looks again after a while.
+ * transactions the worker looks four times a second.
+ *
+ * 1. The worker is deaf to its latch only while a hold-off lasts (a minute at most, as it is
+ *	  set), for ERROR_SLEEP after a unit failed, and for LONGEST_POLL when unit_drain() was
+ *	  kept from an engine or the inbox: no commit helps with that. "asleep" is 0 then.
+ * 2. How long it sleeps otherwise, and whether it was kept from anything, is
+ *	  unit_drain()'s to say. A unit that comes after it in the same round (notify, compact,
+ *	  prune, boards, ranks) says in "skipped" that it was; it may shorten the sleep, and
+ *	  leaves "locked_out" alone. An attach that took an engine between the two wakes the
+ *	  worker when it commits, as any commit does.
+ *
+ * Once "locked_out" was everybody's, and an attach in that moment made the wait deaf that
+ * unit_drain() had meant to be a sleep of a minute. No test meets a moment between two
+ * transactions of a process; so 1 is an assertion.
  *
  * Leaving. The launcher and the utility hook first ask a worker to leave between
  * two units, and terminate it only when it takes longer. Terminated in the middle
@@ -72,6 +83,8 @@ static const char *const pinned[][2] = {
 	{"session_replication_role", "origin"},
 	{"synchronous_commit", "off"},
 	{"client_min_messages", "warning"},
+	/* What errors say of where they came up is looked at (subxact.c). */
+	{"lc_messages", "C"},
 	{"row_security", "on"},
 	{"jit", "off"},
 	{"enable_seqscan", "off"},
@@ -212,13 +225,14 @@ hold_off(Worker *worker)
 	}
 }
 
-/* The same for a while: what is in the way is not over by anybody's commit. */
+/* The same for a moment: what is in the way is not over by anybody's commit. */
 static void
 wait_out(Worker *worker, long ms)
 {
 	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms);
 	long		left = ms;
 
+	Assert(ms <= ERROR_SLEEP);
 	pg_atomic_write_u32(&worker->slot->asleep, 0);
 	/* More than the whole: the clock was set back. */
 	while (left > 0 && left <= ms)
@@ -251,7 +265,7 @@ idle(Worker *worker, UnitStatus status)
 	if (status != UNIT_OK)
 		wait_out(worker, ERROR_SLEEP);
 	else if (worker->locked_out)
-		wait_out(worker, worker->sleep_ms);
+		wait_out(worker, Min(worker->sleep_ms, LONGEST_POLL));
 	else if (pg_atomic_read_u32(&worker->slot->asleep) == 1)
 		wait_for(worker, worker->sleep_ms);
 	shmem_worker_report(worker->slot, WORKER_BUSY);

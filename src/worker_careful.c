@@ -14,6 +14,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "bound.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "clock.h"
@@ -109,6 +110,32 @@ quarantine(List *engines, int engine_id, Job *job)
 }
 
 /*
+ * Suspends the engine of whose code the predecessor died, for that catches every cancel
+ * (bound.c): the other engines' keys come first.
+ */
+static void
+suspend_uncancellable(Worker *worker, List *engines)
+{
+	ListCell   *cell;
+
+	foreach(cell, engines)
+	{
+		Engine	   *engine = lfirst(cell);
+		const char *where = worker->slot->uncancellable_where;
+
+		if (worker->slot->uncancellable != engine->descriptor->id)
+			continue;
+		engine_suspend_for(engine,
+						   psprintf("the application's code took longer than "
+									"reputation.application_timeout and catches the cancel%s%s, as %s",
+									*where ? ", in " : "", where,
+									GetUserNameFromId(engine->role, true)),
+						   ERRCODE_QUERY_CANCELED, bound_suspension());
+		shmem_worker_uncancellable(0, NULL);
+	}
+}
+
+/*
  * careful_start -- the first unit: looks for a predecessor's mark, leaves one of
  * its own.
  */
@@ -128,6 +155,7 @@ careful_start(Worker *worker, List *engines)
 		if (job.key != NULL && count_crash(engine, &job) >= CRASHES_TO_GIVE_UP)
 			quarantine(engines, engine, &job);
 	}
+	suspend_uncancellable(worker, engines);
 	write_mark(worker, NULL, NULL);
 	ForceSyncCommit();
 }

@@ -40,7 +40,6 @@
 #define LONGEST_SLEEP		60000	/* ms */
 #define PREPARED_SLEEP		250 /* ms, while there are prepared transactions */
 #define SHORTEST_POLL		10	/* ms, while somebody else is at what there is to do */
-#define LONGEST_POLL		250 /* ms, when that takes long */
 #define RESTORE_SLEEP		1000	/* ms, while a restore is on */
 #define SCHEDULE_INTERVAL	USECS_PER_SEC	/* between looks at the schedule, and refreshed tops,
 											 * under load */
@@ -128,14 +127,15 @@ unit_run(Worker *worker, Unit unit)
 	volatile UnitStatus status = UNIT_OK;
 
 	worker->keys = worker->jobs = 0;
-	worker->fed = worker->clock_due = false;
+	worker->fed = worker->clock_due = worker->skipped = false;
+	shmem_worker_unit(true);
 	PG_TRY();
 	{
 		status = begin_unit(worker);
 		if (status == UNIT_OK)
 		{
 			spi_utility("SET CONSTRAINTS ALL IMMEDIATE");
-			unit(worker, engine_list(false, &worker->locked_out));
+			unit(worker, engine_list(false, &worker->skipped));
 		}
 		end_unit();
 	}
@@ -150,6 +150,7 @@ unit_run(Worker *worker, Unit unit)
 	}
 	PG_END_TRY();
 
+	shmem_worker_unit(false);
 	MemoryContextSwitchTo(TopMemoryContext);
 	MemoryContextReset(worker->context);
 	pg_atomic_fetch_add_u64(&worker->slot->units, 1);
@@ -321,6 +322,7 @@ unit_drain(Worker *worker, List *engines)
 	ListCell   *cell;
 
 	worker->ranks = worker->prune = worker->boards = false;
+	worker->locked_out = worker->skipped;
 	if (!queue_try())
 	{
 		worker->sleep_ms = unit_poll(worker);
@@ -448,7 +450,8 @@ unit_prune(Worker *worker, List *engines)
 		}
 	}
 	worker->prune_engine = 0;
-	worker->prune_at = steady_us() + PRUNE_INTERVAL;
+	/* Whoever has an engine now is not kept from having its audit pruned for a day. */
+	worker->prune_at = steady_us() + (worker->skipped ? PRUNE_RETRY : PRUNE_INTERVAL);
 }
 
 /*
@@ -460,7 +463,7 @@ unit_boards(Worker *worker, List *engines)
 {
 	worker->boards_seen = steady_us();
 	board_refresh_caches(engines, false);
-	if (board_caches_are_stale(engines))
+	if (board_caches_are_stale(engines) || worker->skipped)
 		worker->sleep_ms = Min(worker->sleep_ms, unit_poll(worker));
 }
 

@@ -11,6 +11,8 @@
 #include "shmem.h"
 #include "utils/timestamp.h"
 
+#define LONGEST_POLL		250 /* ms, while somebody else is at what there is to do */
+
 typedef enum UnitStatus
 {
 	UNIT_OK,
@@ -40,7 +42,8 @@ typedef struct Worker
 	bool		started;		/* the first unit was done */
 	/* what the unit that ran left behind */
 	int			keys;
-	bool		locked_out;		/* somebody has an engine or the inbox */
+	bool		skipped;		/* somebody had an engine */
+	bool		locked_out;		/* unit_drain() was kept from an engine or the inbox */
 	bool		prepared;		/* there are prepared transactions */
 	int			jobs;
 	bool		fed;
