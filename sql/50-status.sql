@@ -47,6 +47,7 @@ DECLARE
 	oldest timestamptz;
 	t text;
 	age interval;
+	slow int[];
 BEGIN
 	RETURN QUERY SELECT 'preload', CASE WHEN preloaded THEN 'OK' ELSE 'WARN' END,
 		CASE WHEN preloaded THEN 'reputation is preloaded' ELSE 'reputation is not preloaded: there are no workers' END,
@@ -62,8 +63,9 @@ BEGIN
 		CASE WHEN n < wanted AND preloaded THEN 'See the server log; max_worker_processes may be exhausted.' END;
 
 	-- Of what is slow a worker is in: code of the application's, or all else that a unit does.
-	SELECT string_agg(format('worker %s has been %s s in %s', u.pid, u.ms / 1000, u.place), '; ' ORDER BY u.ms DESC) INTO t
-	FROM (SELECT w.pid, coalesce(w.code_ms, w.unit_ms) AS ms, CASE WHEN w.code_ms IS NULL THEN 'a unit'
+	SELECT string_agg(format('worker %s has been %s s in %s', u.pid, u.ms / 1000, u.place), '; ' ORDER BY u.ms DESC), array_agg(u.engine)
+	INTO t, slow
+	FROM (SELECT w.pid, w.engine, coalesce(w.code_ms, w.unit_ms) AS ms, CASE WHEN w.code_ms IS NULL THEN 'a unit'
 			ELSE coalesce((SELECT format('code of the engine %s (role %s, table %s)', en.name, en.role, en.users)
 				FROM reputation.engine en WHERE en.id = w.engine), 'code of a table''s owner') END AS place
 		FROM reputation.workers() w JOIN pg_database d ON d.oid = w.database
@@ -123,7 +125,13 @@ BEGIN
 			CASE WHEN age > interval '1 min' THEN format('The first is since %s. A worker sees to it, or reputation_process().', oldest) END;
 	END LOOP;
 
-	FOR e IN SELECT en.name FROM reputation.engine en ORDER BY en.id LOOP
+	FOR e IN SELECT en.name, en.retry_at > now AS suspended, en.id = ANY (slow) AS slow FROM reputation.engine en ORDER BY en.id LOOP
+		-- A view that hangs would hang here, too.
+		IF e.suspended OR e.slow THEN
+			RETURN QUERY SELECT 'drift ' || e.name, 'WARN', 'not sampled: ' || CASE WHEN e.suspended THEN 'the engine is suspended'
+				ELSE 'a worker has been in its code for long' END, NULL;
+			CONTINUE;
+		END IF;
 		BEGIN
 			RETURN QUERY SELECT 'drift ' || e.name, CASE WHEN s.differing = 0 THEN 'OK' ELSE 'ERROR' END,
 				format('%s of %s sampled users differ with no work pending', s.differing, s.sampled),

@@ -82,7 +82,7 @@ cancel_again(void)
 				(errmsg("code of the application's catches every cancel; the worker ends"),
 				 errdetail("It ran longer than reputation.application_timeout (%d ms).",
 						   guc_application_timeout)));
-		shmem_worker_uncancellable(bound.engine, context_function(GetErrorContextStack()));
+		shmem_worker_uncancellable(bound.engine, context_function(GetErrorContextStack(), NULL));
 		ProcDiePending = true;
 	}
 	QueryCancelPending = true;

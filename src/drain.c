@@ -334,7 +334,7 @@ char *
 failure_text(const Engine *engine, const ErrorData *error)
 {
 	StringInfoData text;
-	char	   *where = context_function(error->context);
+	char	   *where = context_function(error->context, GetErrorContextStack());
 
 	initStringInfo(&text);
 	appendStringInfoString(&text, error->message);

@@ -294,7 +294,7 @@ static char *
 search_path_hint(const ErrorData *error)
 {
 	static const char plpgsql[] = "PL/pgSQL function ";
-	char	   *where = context_function(error->context);
+	char	   *where = context_function(error->context, GetErrorContextStack());
 	char	   *schema;
 	char	   *end;
 

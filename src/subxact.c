@@ -41,23 +41,29 @@ subxact_try(SubxactBody body, void *arg)
 }
 
 /*
- * context_function -- the innermost function of an error's context, as that
- * names it ("PL/pgSQL function app.f() line 3 at RAISE"); NULL when it has none.
+ * context_function -- the innermost function of an error's context, as that names it
+ * ("PL/pgSQL function app.f() line 3 at RAISE"); NULL when it has none. Outer is what
+ * the context ends with, of whoever called: GetErrorContextStack().
  */
 char *
-context_function(const char *context)
+context_function(const char *context, const char *outer)
 {
 	const char *line = context;
+	size_t		length = context ? strlen(context) : 0;
+	size_t		cut = outer ? strlen(outer) : 0;
+	const char *end = context + length;
 
-	while (line != NULL && *line != '\0')
+	if (cut <= length && cut > 0 && strcmp(end - cut, outer) == 0)
+		end -= cut;
+	while (line < end)
 	{
-		const char *end = line + strcspn(line, "\n");
-		const char *sign = strstr(line, " function ");
+		size_t		width = Min(strcspn(line, "\n"), end - line);
+		char	   *text = pnstrdup(line, width);
 
-		if (sign != NULL && sign < end &&
-			(strncmp(line, "PL/", 3) == 0 || strncmp(line, "SQL function ", 13) == 0))
-			return pnstrdup(line, end - line);
-		line = *end == '\0' ? end : end + 1;
+		if (strstr(text, " function ") != NULL &&
+			(strncmp(text, "PL/", 3) == 0 || strncmp(text, "SQL function ", 13) == 0))
+			return text;
+		line += width + 1;
 	}
 	return NULL;
 }

@@ -10,7 +10,7 @@
 typedef void (*SubxactBody) (void *arg);
 
 extern ErrorData *subxact_try(SubxactBody body, void *arg);
-extern char *context_function(const char *context);
+extern char *context_function(const char *context, const char *outer);
 extern bool error_is_transient(const ErrorData *error);
 
 #endif							/* REPUTATION_SUBXACT_H */

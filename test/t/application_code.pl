@@ -139,6 +139,8 @@ $node->safe_psql('app', q{
 change_everybody();
 others_go_on('the view hangs');
 suspended('the view hangs', 'the application\'s code took longer than %, in SQL statement "SELECT v.user_id%, as app');
+is($node->safe_psql('app', q{SELECT status, detail FROM reputation_status() WHERE check_name = 'drift builder'}),
+	'WARN|not sampled: the engine is suspended', 'the view hangs: the status does not run it');
 is($node->safe_psql('app', 'SELECT (SELECT count(*) FROM reputation.job WHERE attempt > 0), (SELECT count(*) FROM reputation.dead_letter)'),
 	'0|0', 'the view hangs: no user is blamed');
 $node->safe_psql('app', q{
@@ -211,6 +213,23 @@ all_computed($node, 'app', 'unqualified names: after that statement');
 is($node->safe_psql('app', 'SELECT count(*) > 0 FROM public.noted'), 't', 'unqualified names: the trigger has fired');
 $node->safe_psql('app', 'SET SESSION AUTHORIZATION app; DROP TRIGGER note ON users');
 
+# Writing ranks: the run fails, and the engine is suspended, too.
+$node->safe_psql('app', q{SELECT builder_score_attach(rank_column => 'builder_rank')});
+wait_computed($node, 'app', 'everybody is computed after an attach with ranks');
+make_trigger('hang', q{
+	BEGIN
+		IF NEW.builder_rank IS DISTINCT FROM OLD.builder_rank THEN
+			PERFORM pg_sleep(600);
+		END IF;
+		RETURN NEW;
+	END});
+$node->safe_psql('app', q{CALL reputation_run('leaderboards')});
+suspended('ranks', $told);
+is($node->safe_psql('app', qq{SELECT status, error LIKE \$t\$$told%\$t\$ FROM reputation.job_runs
+	WHERE job_name = 'leaderboards' AND scope = 'builder' ORDER BY id DESC LIMIT 1}), 'failed|t', 'ranks: the run failed, and says where');
+others_go_on('ranks');
+mend('hang', 'ranks');
+
 # Without a timeout the status says whose code a worker is in.
 reload_with($node, 'reputation.application_timeout' => '0');
 make_gate($node, 'app');
@@ -219,9 +238,12 @@ $node->safe_psql('app', q{UPDATE projects SET status = CASE status WHEN 'shipped
 wait_at_gate($node, 'app', 'a worker waits in the view');
 is($node->safe_psql('app', 'SELECT w.code_ms <= w.unit_ms, e.name FROM reputation.workers() w JOIN reputation.engine e ON e.id = w.engine'),
 	't|builder', 'the engine whose code it is in is known');
-wait_until($node, 'app', q{SELECT status = 'WARN'
+wait_until($node, 'app', 'SELECT code_ms > 5000 FROM reputation.workers()', 'it is there for long');
+is($node->safe_psql('app', q{SELECT string_agg(check_name || ' ' || status, ', ' ORDER BY check_name) FROM reputation_status()
+	WHERE status <> 'OK' AND check_name <> 'schedule'}), 'drift builder WARN, units WARN', 'the status warns, and does not run the view');
+is($node->safe_psql('app', q{SELECT status = 'WARN'
 	AND detail ~ '^worker \d+ has been \d+ s in code of the engine builder \(role app, table users\)$'
-	FROM reputation_status() WHERE check_name = 'units'}, 'the status warns when it has been there for long');
+	FROM reputation_status() WHERE check_name = 'units'}), 't', 'it says whose code it is');
 open_gate($node, 'app');
 all_computed($node, 'app', 'after that');
 is($node->safe_psql('app', q{SELECT status, detail FROM reputation_status() WHERE check_name = 'units'}),
