@@ -78,17 +78,20 @@ COMMENT ON FUNCTION reputation.window_start(text, text) IS
 CREATE FUNCTION reputation.engines(
 	OUT id int, OUT name text, OUT score_table text, OUT audit_table text, OUT attach_function text, OUT timed boolean)
 RETURNS SETOF record
-LANGUAGE C STABLE STRICT AS 'MODULE_PATHNAME', 'reputation_engines';
+LANGUAGE C STABLE STRICT
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'reputation_engines';
 COMMENT ON FUNCTION reputation.engines() IS
 'The engines this library has, attached or not, and their tables in the schema reputation.';
 
 CREATE FUNCTION reputation.user_key(engine text, uid anycompatible) RETURNS text
-LANGUAGE C STABLE STRICT AS 'MODULE_PATHNAME', 'reputation_user_key';
+LANGUAGE C STABLE STRICT
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'reputation_user_key';
 COMMENT ON FUNCTION reputation.user_key(text, anycompatible) IS
 'A user id as the engine''s tables have it. P0002 unknown user; 22P02 malformed id; 55000 not attached.';
 
 CREATE FUNCTION reputation.hold_user(engine text, uid anycompatible) RETURNS text
-LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'reputation_hold_user';
+LANGUAGE C VOLATILE STRICT
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'reputation_hold_user';
 COMMENT ON FUNCTION reputation.hold_user(text, anycompatible) IS
 'The same as reputation.user_key(), and keeps the user from being deleted or given another id until the transaction ends (FOR KEY SHARE).';
 
@@ -109,7 +112,8 @@ COMMENT ON FUNCTION reputation.partition_shape(regclass) IS
 'A digest of a partitioned table''s leaf partitions and their files: ATTACH, DETACH, DROP and TRUNCATE of a partition change it, and fire no trigger. Null for any other table.';
 
 CREATE FUNCTION reputation.sweep_start(engine text, job_name text, trigger text) RETURNS bigint
-LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'reputation_sweep_start';
+LANGUAGE C VOLATILE STRICT
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'reputation_sweep_start';
 COMMENT ON FUNCTION reputation.sweep_start(text, text, text) IS
 'Starts the computation of every user of an engine; returns the id of its run in reputation.job_runs, or of the run that was already on, which will start over.';
 

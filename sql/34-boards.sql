@@ -55,17 +55,20 @@ COMMENT ON FUNCTION reputation.rank_track() IS
 'Trigger on a score table: keeps its rank trees. Arguments: the engine''s id, and the columns of the periods.';
 
 CREATE FUNCTION reputation.rank_rebuild(engine text) RETURNS void
-LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'reputation_rank_rebuild';
+LANGUAGE C VOLATILE STRICT
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'reputation_rank_rebuild';
 COMMENT ON FUNCTION reputation.rank_rebuild(text) IS
 'Has the rank trees of an engine made anew from its score table when the transaction commits. 22023 no such engine.';
 
 CREATE FUNCTION reputation.rank_make(engine text) RETURNS void
-LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'reputation_rank_make';
+LANGUAGE C VOLATILE STRICT
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'reputation_rank_make';
 COMMENT ON FUNCTION reputation.rank_make(text) IS
 'Makes the rank trees of an engine anew from its score table at once. 22023 no such engine.';
 
 CREATE FUNCTION reputation.rank_drop(engine_id int) RETURNS void
-LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'reputation_rank_drop';
+LANGUAGE C VOLATILE STRICT
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'reputation_rank_drop';
 COMMENT ON FUNCTION reputation.rank_drop(int) IS
 'Removes the rank trees of an engine whose score table is gone, or is not tracked any more.';
 

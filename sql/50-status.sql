@@ -1,7 +1,8 @@
 -- What a DBA looks at.
 
 CREATE FUNCTION reputation.sample(engine text, OUT sampled int, OUT differing int) RETURNS record
-LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'reputation_sample';
+LANGUAGE C VOLATILE STRICT
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'reputation_sample';
 COMMENT ON FUNCTION reputation.sample(text) IS
 'Recomputes up to 100 users picked at random and counts those that differ from what is stored although no work is pending.';
 

@@ -34,21 +34,34 @@ COMMENT ON FUNCTION reputation.privileges_clear(regclass, oid) IS
 'Takes an object (a schema, routine, table, view, sequence or type, by its catalog) away from everybody but its owner. 22023.';
 
 CREATE FUNCTION reputation.privileges_clear_new() RETURNS void
-LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-	-- Of those that were there already the application may have granted some. A script
-	-- writes the extension's row before it makes anything.
-	SELECT reputation.privileges_clear(d.classid, d.objid)
-	FROM pg_extension e
-	JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e' AND d.xmin = e.xmin
-	LEFT JOIN pg_class c ON d.classid = 'pg_class'::regclass AND c.oid = d.objid
-	LEFT JOIN pg_type t ON d.classid = 'pg_type'::regclass AND t.oid = d.objid
-	WHERE e.extname = 'reputation'
-		AND (d.classid IN ('pg_namespace'::regclass, 'pg_proc'::regclass) OR c.relkind IN ('r', 'v', 'S')
-			OR (t.typelem = 0 AND NOT EXISTS (SELECT FROM pg_class r WHERE r.oid = t.typrelid AND r.relkind <> 'c')));
-END;
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	-- The transaction and its last command that was looked at.
+	mark text[] := string_to_array(current_setting('reputation_privileges.cleared', true), ' ');
+	last bigint := CASE WHEN mark[1] = pg_current_xact_id()::text THEN mark[2]::bigint ELSE -1 END;
+	made record;
+BEGIN
+	-- Of those that were there already the application may have granted some, and an earlier
+	-- script of the same statement has. A script writes the extension's row before it makes anything.
+	FOR made IN
+		SELECT d.classid, d.objid, d.cmin::text::bigint AS command
+		FROM pg_extension e
+		JOIN pg_depend d ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e' AND d.xmin = e.xmin
+		LEFT JOIN pg_class c ON d.classid = 'pg_class'::regclass AND c.oid = d.objid
+		LEFT JOIN pg_type t ON d.classid = 'pg_type'::regclass AND t.oid = d.objid
+		WHERE e.extname = 'reputation' AND d.cmin::text::bigint > last
+			AND (d.classid IN ('pg_namespace'::regclass, 'pg_proc'::regclass) OR c.relkind IN ('r', 'v', 'S')
+				OR (t.typelem = 0 AND NOT EXISTS (SELECT FROM pg_class r WHERE r.oid = t.typrelid AND r.relkind <> 'c')))
+		ORDER BY command
+	LOOP
+		PERFORM reputation.privileges_clear(made.classid, made.objid);
+		last := made.command;
+	END LOOP;
+	PERFORM set_config('reputation_privileges.cleared', format('%s %s', pg_current_xact_id(), last), false);
+END
+$$;
 COMMENT ON FUNCTION reputation.privileges_clear_new() IS
-'reputation.privileges_clear() of what the running script of the extension, or of an update, has made.';
+'reputation.privileges_clear() of what the running script of the extension, or of an update, has made since the last call.';
 
 SELECT reputation.privileges_clear_new();
 

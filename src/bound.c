@@ -42,13 +42,15 @@
 static const char exceeded_message[] = "reputation: application_timeout";
 
 /* The bound that is on; began_at is the nesting level of its (sub)transaction. */
-static struct
+typedef struct Bound
 {
 	int			began_at;		/* 0: none is on */
 	int			engine;
 	long		limit;			/* ms; 0: none */
 	int			caught;			/* cancels */
-} bound;
+} Bound;
+
+static Bound bound;
 
 /* Has the timeout fired? Invariant 1. */
 static bool
@@ -64,7 +66,7 @@ turn_off(void)
 		QueryCancelPending = false; /* of a statement that is over */
 	if (bound.limit > 0)
 		disable_timeout(STATEMENT_TIMEOUT, false);
-	bound.		began_at = 0;
+	bound.began_at = 0;
 
 	shmem_worker_code(0, false);
 }
@@ -131,13 +133,13 @@ bound_begin(int engine, double rows)
 
 	if (bound.began_at > 0 || !shmem_is_worker())
 		return false;
-	bound.		began_at = GetCurrentTransactionNestLevel();
-	bound.		engine = engine;
-	bound.		caught = 0;
+	bound.began_at = GetCurrentTransactionNestLevel();
+	bound.engine = engine;
+	bound.caught = 0;
 
 	if (limit > 0)
 		limit = Min(limit + rows * US_FOR_EACH_ROW / 1000, LONGEST_BOUND);
-	bound.		limit = (long) limit;
+	bound.limit = (long) limit;
 
 	shmem_worker_code(engine, true);
 	if (bound.limit > 0)

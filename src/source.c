@@ -31,6 +31,7 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "bound.h"
 #include "catalog/namespace.h"
 #include "catalog/partition.h"
 #include "catalog/pg_class.h"
@@ -247,12 +248,14 @@ source_grant(Oid table)
 
 /*
  * source_act -- has the body act on a locked table as its owner, restricted, with a
- * pinned search_path. An error undoes that with the (sub)transaction.
+ * pinned search_path, and in a worker for a bounded time (bound.c). An error undoes that
+ * with the (sub)transaction.
  */
 void
 source_act(Oid table, SourceBody body, void *arg)
 {
 	EngineContext caller;
+	bool		bounded = bound_begin(0, 0);
 
 	GetUserIdAndSecContext(&caller.user, &caller.security);
 	SetUserIdAndSecContext(source_owner(table),
@@ -263,4 +266,5 @@ source_act(Oid table, SourceBody body, void *arg)
 	body(arg);
 	spi_settings_end(caller.settings);
 	SetUserIdAndSecContext(caller.user, caller.security);
+	bound_end(bounded);
 }

@@ -147,7 +147,18 @@ BEGIN
 	PERFORM planted.reputation_unschedule();
 	PERFORM planted.reputation_process();
 	PERFORM FROM reputation.job_progress;
-	PERFORM reputation.board_refresh('points', 'all_time'), reputation.run_due_jobs();
+	-- The internal ones, by themselves.
+	PERFORM reputation.board_refresh('points', 'all_time'), reputation.run_due_jobs(), reputation.sweep_start('builder', 'nightly', 'manual'), reputation.sample('trust'),
+		reputation.rank_make('points'), reputation.rank_rebuild('plays'), reputation.rank_drop(30), reputation.board_touch(4), reputation.user_key('points', 2), reputation.hold_user('points', 2),
+		reputation.status_list('builder', 'shipped'), reputation.window_start('trust', 'activity_days'), reputation.computation_time(), reputation.period_after('points', 'weekly'),
+		reputation.partition_shape('app.users'), reputation.board_place(2, 'all_time', 'points'), reputation.lane('2'), reputation.home(), reputation.prune_audit('trust', 0),
+		reputation.badges_held('2'), reputation.badges_due('2', 1, 1, 1, 1, true, true), reputation.board_restore(), reputation.preloaded(), reputation.rank_step();
+	PERFORM FROM reputation.engines(), reputation.workers(), reputation.inbox_pages(), reputation.board_rows('points', 'all_time', 10, 0);
+	PERFORM FROM reputation.broken_capture();
+	PERFORM FROM reputation.rank_untracked();
+	UPDATE app.users SET id = 9 WHERE app.users.id OPERATOR(pg_catalog.=) 2;
+	DELETE FROM app.users WHERE app.users.id OPERATOR(pg_catalog.=) 9;
+	PERFORM planted.reputation_process();
 	PERFORM planted.reputation_forget(1);
 	TRUNCATE app.users, app.projects, app.project_collaborators, app.wingman_matches, app.wingman_sessions, app.activity, app.plays;
 	PERFORM planted.reputation_process();

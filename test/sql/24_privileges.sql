@@ -115,6 +115,12 @@ CREATE FUNCTION reputation.later() RETURNS int LANGUAGE sql RETURN 1;
 ALTER EXTENSION reputation ADD FUNCTION reputation.later();
 SELECT difference FROM differs(:'attached') WHERE difference LIKE '%later%';
 SELECT FROM reputation.privileges_clear_new();
+SELECT difference FROM differs(:'attached') WHERE difference LIKE '%later%';
+-- So does the next one, which may run in the same transaction, and leaves what this one granted.
+GRANT EXECUTE ON FUNCTION reputation.later() TO reputation_reader;
+CREATE TABLE reputation.later_yet (a int);
+ALTER EXTENSION reputation ADD TABLE reputation.later_yet;
+SELECT FROM reputation.privileges_clear_new();
 SELECT * FROM differs(:'attached');
 ROLLBACK;
 
