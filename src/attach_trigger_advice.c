@@ -185,7 +185,8 @@ find_objects(const NamedObjects *objects, Oid users)
 	Datum		values[] = {text_array(objects->names, objects->count),
 	bool_array(objects->calls, objects->count), ObjectIdGetDatum(get_rel_namespace(users))};
 
-	return spi_exec("SELECT pg_catalog.quote_ident(w.name), (SELECT pg_catalog.quote_ident(n.nspname) FROM pg_catalog.pg_namespace n "
+	return spi_exec("SELECT pg_catalog.quote_ident(w.name), (SELECT "
+					"pg_catalog.quote_ident(n.nspname) FROM pg_catalog.pg_namespace n "
 					"WHERE n.oid = ANY (o.schemas) ORDER BY n.oid <> $3, n.nspname LIMIT 1) "
 					"FROM unnest($1, $2) WITH ORDINALITY AS w (name, call, no) "
 					"CROSS JOIN LATERAL (SELECT array_agg(s.schema) AS schemas FROM ("
@@ -260,7 +261,8 @@ attach_advise_triggers(AttachSpec *spec)
 					 "JOIN pg_catalog.pg_language l ON l.oid = p.prolang AND l.lanname = 'plpgsql' "
 					 "WHERE NOT t.tgisinternal AND t.tgparentid = 0 AND t.tgenabled IN ('O', 'A') "
 					 "AND t.tgtype & 16 = 16 AND p.oid <> $4 "
-					 "AND (cardinality(t.tgattr::int2[]) = 0 OR EXISTS (SELECT FROM pg_catalog.pg_attribute a "
+					 "AND (cardinality(t.tgattr::int2[]) = 0 OR EXISTS (SELECT "
+					 "FROM pg_catalog.pg_attribute a "
 					 "WHERE a.attrelid = t.tgrelid AND a.attnum = ANY (t.tgattr::int2[]) "
 					 "AND a.attname IN ($2, $3))) "
 					 "AND NOT EXISTS (SELECT FROM unnest(p.proconfig) AS c (setting) "

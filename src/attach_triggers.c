@@ -314,7 +314,8 @@ triggers_restore_own(void)
 								 "WHERE c.relnamespace = 'reputation'::regnamespace "
 								 "AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger t "
 								 "WHERE t.tgrelid = c.oid "
-								 "AND t.tgfoid = 'reputation.capture()'::regprocedure)", 0, NULL, NULL, NULL);
+								 "AND t.tgfoid = 'reputation.capture()'::regprocedure)",
+								 0, NULL, NULL, NULL);
 	SPITupleTable *rows = SPI_tuptable;
 
 	for (uint64 row = 0; row < count; row++)
