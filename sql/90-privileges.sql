@@ -9,25 +9,28 @@ DECLARE
 	name text;
 	grantee oid;
 BEGIN
-	SELECT o.* INTO it FROM (
-		SELECT 'SCHEMA', n.nspowner, coalesce(n.nspacl, acldefault('n', n.nspowner))
+	SELECT o.*, coalesce(o.acl, o.usual) AS present INTO it FROM (
+		SELECT 'SCHEMA', n.nspowner, n.nspacl, acldefault('n', n.nspowner)
 		FROM pg_namespace n WHERE catalog = 'pg_namespace'::regclass AND n.oid = object
-		UNION ALL SELECT 'ROUTINE', p.proowner, coalesce(p.proacl, acldefault('f', p.proowner))
+		UNION ALL SELECT 'ROUTINE', p.proowner, p.proacl, acldefault('f', p.proowner)
 		FROM pg_proc p WHERE catalog = 'pg_proc'::regclass AND p.oid = object
-		UNION ALL SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.relowner,
-			coalesce(c.relacl, acldefault(CASE c.relkind WHEN 'S' THEN 's'::"char" ELSE 'r' END, c.relowner))
+		UNION ALL SELECT CASE c.relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, c.relowner, c.relacl,
+			acldefault(CASE c.relkind WHEN 'S' THEN 's'::"char" ELSE 'r' END, c.relowner)
 		FROM pg_class c WHERE catalog = 'pg_class'::regclass AND c.oid = object
-		UNION ALL SELECT 'TYPE', t.typowner, coalesce(t.typacl, acldefault('T', t.typowner))
-		FROM pg_type t WHERE catalog = 'pg_type'::regclass AND t.oid = object) AS o (kind, owner, acl);
+		UNION ALL SELECT 'TYPE', t.typowner, t.typacl, acldefault('T', t.typowner)
+		FROM pg_type t WHERE catalog = 'pg_type'::regclass AND t.oid = object) AS o (kind, owner, acl, usual);
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'there is no object % in %', object, catalog USING ERRCODE = 'invalid_parameter_value';
 	END IF;
 	name := (SELECT i.identity FROM pg_identify_object(catalog, object, 0) i);
-	FOR grantee IN SELECT DISTINCT a.grantee FROM aclexplode(it.acl) a WHERE a.grantee <> it.owner LOOP
+	FOR grantee IN SELECT DISTINCT a.grantee FROM aclexplode(it.present) a WHERE a.grantee <> it.owner LOOP
 		EXECUTE format('REVOKE ALL ON %s %s FROM %s CASCADE', it.kind, name,
 			CASE WHEN grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END);
 	END LOOP;
-	EXECUTE format('GRANT ALL ON %s %s TO %I', it.kind, name, pg_get_userbyid(it.owner));
+	IF EXISTS (SELECT u.privilege_type FROM aclexplode(it.usual) u WHERE u.grantee = it.owner
+		EXCEPT SELECT a.privilege_type FROM aclexplode(it.present) a WHERE a.grantee = it.owner) THEN
+		EXECUTE format('GRANT ALL ON %s %s TO %I', it.kind, name, pg_get_userbyid(it.owner));
+	END IF;
 END
 $$;
 COMMENT ON FUNCTION reputation.privileges_clear(regclass, oid) IS
