@@ -45,6 +45,7 @@
 #define RANK_TRIES		10		/* to find a score row, before the next leaderboards run */
 
 #define LONGEST_FAILURE	1000	/* bytes of an error that is kept */
+#define LONGEST_STATEMENT	100 /* bytes of a statement in it */
 #define NARROWING		10		/* a batch that took too long comes back in so many parts */
 #define PASSES			3		/* of a suspect, then it is the others who are passed over */
 
@@ -340,7 +341,9 @@ failure_text(const Engine *engine, const ErrorData *error)
 	appendStringInfoString(&text, error->message);
 	/* A statement of the engine's: over the view, or of the users table. */
 	if (where == NULL && bound_exceeded(error) && error->context != NULL)
-		where = psprintf("%.100s", error->context);
+		where = pnstrdup(error->context,
+						 pg_mbcliplen(error->context, strcspn(error->context, "\n"),
+									  LONGEST_STATEMENT));
 	if (where != NULL)
 		appendStringInfo(&text, ", in %s, as %s", where,
 						 GetUserNameFromId(engine->role, true));
@@ -678,7 +681,7 @@ drain_jobs(Engine *engine, const DrainScope *scope, Job *jobs, int count, Tallie
 						(GetCurrentTimestamp() - batch.began) / 1000);
 
 	windows_open(engine, batch.windows, batch.nwindows);
-	if (engine->suspended_error != NULL && batch.computed)
+	if (engine->suspended_error != NULL && batch.computed && !batch.suspended && !batch.too_long)
 		resume(engine);
 }
 

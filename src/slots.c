@@ -25,6 +25,7 @@
 #include <signal.h>
 
 #include "funcapi.h"
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "port/pg_bitutils.h"
 #include "portability/instr_time.h"
@@ -223,7 +224,10 @@ shmem_worker_code(int engine, bool begins)
 void
 shmem_worker_uncancellable(int engine, const char *where)
 {
-	strlcpy(my_slot->uncancellable_where, where ? where : "", MAX_WHERE);
+	int			length = where ? pg_mbcliplen(where, strlen(where), MAX_WHERE - 1) : 0;
+
+	memcpy(my_slot->uncancellable_where, where ? where : "", length);
+	my_slot->uncancellable_where[length] = '\0';
 	my_slot->uncancellable = engine;
 }
 

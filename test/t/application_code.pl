@@ -242,7 +242,7 @@ wait_until($node, 'app', 'SELECT code_ms > 5000 FROM reputation.workers()', 'it 
 is($node->safe_psql('app', q{SELECT string_agg(check_name || ' ' || status, ', ' ORDER BY check_name) FROM reputation_status()
 	WHERE status <> 'OK' AND check_name <> 'schedule'}), 'drift builder WARN, units WARN', 'the status warns, and does not run the view');
 is($node->safe_psql('app', q{SELECT status = 'WARN'
-	AND detail ~ '^worker \d+ has been \d+ s in code of the engine builder \(role app, table users\)$'
+	AND detail ~ '^worker \d+ has been \d+ s in code of the engine builder \(role app, table public.users\)$'
 	FROM reputation_status() WHERE check_name = 'units'}), 't', 'it says whose code it is');
 open_gate($node, 'app');
 all_computed($node, 'app', 'after that');

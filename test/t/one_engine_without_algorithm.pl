@@ -30,7 +30,7 @@ $node->safe_psql('app', q{UPDATE projects SET status = 'shipped'; UPDATE users S
 wait_until($node, 'app', q{SELECT min(builder_score) = 10 FROM users}, 'the other engine follows');
 $node->safe_psql('app', q{SELECT reputation_wait(1, 'builder', '60 s')});
 pass('and is waited for');
-wait_until($node, 'app', q{SELECT suspended_error LIKE '%no active algorithm' FROM reputation.engine WHERE name = 'trust'},
+wait_until($node, 'app', q{SELECT suspended_error LIKE '%no active algorithm. Activate a version with algorithm_activate().' FROM reputation.engine WHERE name = 'trust'},
 	'the one without an algorithm is suspended');
 is($node->safe_psql('app', q{SELECT count(DISTINCT key) FROM reputation.job WHERE engine = 2}), '100', 'its jobs wait');
 is($node->safe_psql('app', q{SELECT status, detail FROM reputation_status() WHERE check_name = 'engine trust'}),
