@@ -21,6 +21,7 @@
 #include "invalidate.h"
 #include "miscadmin.h"
 #include "pending.h"
+#include "score_read.h"
 #include "shmem.h"
 #include "spi.h"
 #include "utils/builtins.h"
@@ -75,20 +76,33 @@ score_query(const Engine *engine)
 }
 
 /*
- * api_score -- the stored score of a user, as a plain read by primary key.
+ * api_score -- the stored score of a user, as a plain read by primary key: without a
+ * query where that will do (score_read.c).
  */
 Datum
 api_score(FunctionCallInfo fcinfo, const char *name)
 {
 	EngineContext outside;
 	SpiReader	reader;
-	Engine	   *engine;
+	Engine	   *engine = engine_remembered(name);
 	char	   *key;
 	Oid			type;
 	Datum		id;
 	Datum		score;
+	int32		value;
 	bool		isnull;
+	bool		exists;
 
+	if (engine != NULL && engine->users_name != NULL)
+	{
+		key = engine_key_from_argument(fcinfo, 0, engine);
+		if (score_read(engine, key, &exists, &value))
+		{
+			if (!exists)
+				api_unknown_user(engine, key);
+			PG_RETURN_INT32(value);
+		}
+	}
 	spi_reader_begin(&reader);
 	owner_enter(fcinfo, &outside);
 	engine = engine_cached(name);

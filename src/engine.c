@@ -132,7 +132,8 @@ engine_from_row(uint64 row)
 	engine->descriptor = descriptor_of_row((int) spi_int(row, 14, NULL), spi_text(row, 1));
 	engine->role = (Oid) spi_int(row, 2, NULL);
 	engine->users = (Oid) spi_int(row, 3, NULL);
-	engine->users_key = pstrdup(quote_identifier(spi_text(row, 4)));
+	engine->key_name = spi_text(row, 4);
+	engine->users_key = pstrdup(quote_identifier(engine->key_name));
 	set_key_type(engine, (Oid) spi_int(row, 5, NULL));
 	engine->cached_name = spi_text(row, 6);
 	if (engine->cached_name != NULL)

@@ -143,6 +143,7 @@ typedef struct Engine
 	Oid			users;			/* the users table */
 	char	   *users_name;		/* qualified and quoted */
 	char	   *users_key;		/* quoted */
+	char	   *key_name;		/* as it is */
 	Oid			key_type;
 	char	   *key_type_name;
 	FmgrInfo	key_input;

@@ -119,7 +119,19 @@ SET ROLE regress_web;
 UPDATE users SET name = 'dan';
 UPDATE users SET builder_score = 999999;
 RESET ROLE;
+-- What reads in the engine's name still does as the engine's role: a policy that hides rows from it is an error.
+ALTER TABLE users FORCE ROW LEVEL SECURITY;
+SELECT builder_score(4), builder_score(4);
+\echo SQLSTATE :SQLSTATE
+ALTER TABLE users NO FORCE ROW LEVEL SECURITY;
 ALTER TABLE users DISABLE ROW LEVEL SECURITY;
+REVOKE SELECT ON users FROM regress_app;
+SELECT builder_score(4);
+\echo SQLSTATE :SQLSTATE
+GRANT SELECT ON users TO regress_app;
+SELECT builder_score(4), builder_score('4'), builder_score(4::bigint);
+SELECT builder_score(99);
+\echo SQLSTATE :SQLSTATE
 
 -- An id that changes with the value.
 UPDATE users SET id = 40, builder_score = 3, place = 1 WHERE id = 4;
