@@ -227,7 +227,7 @@ sub plunder
 		$calls++;
 		$what =~ s/DECLARE "[^"]*" /DECLARE a /;
 		next if $may{$user};
-		next if $user eq ($lender // '') && $what !~ /^a deferred|^a held|then (RESET|SET (ROLE|SESSION))/;
+		next if $user eq ($lender // '') && $what !~ /^a held|then (RESET|SET (ROLE|SESSION))/;
 		$found{"$what ran as $user in a session of $session"} = 1;
 	}
 	note("the attacker's functions told of $calls calls");

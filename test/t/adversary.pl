@@ -279,11 +279,11 @@ while (my ($name, $setup) = splice(@mixed, 0, 2))
 			GRANT SELECT, INSERT, UPDATE, DELETE ON {s}.users TO x_source;});
 }
 scenario('arena', name => 'a partition of somebody else\'s table', as => 'x_source',
-	before => q{
+	setup => q{
 		DROP TABLE {s}.projects;
 		CREATE TABLE {s}.projects (id int, owner_id int, status text, impact int) PARTITION BY RANGE (id);
-		CREATE TABLE {s}.part PARTITION OF {s}.projects FOR VALUES FROM (0) TO (1000) PARTITION BY RANGE (({s}.i(1) + id));
-		ALTER TABLE {s}.part OWNER TO x_source;
+		CREATE TABLE {s}.part PARTITION OF {s}.projects FOR VALUES FROM (0) TO (1000) PARTITION BY RANGE (({s}.i(1) + id));},
+	before => q{
 		ALTER TABLE {s}.users OWNER TO x_app;
 		ALTER TABLE {s}.projects OWNER TO x_app;
 		ALTER TABLE {s}.project_collaborators OWNER TO x_app;},
