@@ -16,6 +16,8 @@
 #include "lost.h"
 #include "miscadmin.h"
 #include "rank_tree.h"
+#include "read_cache.h"
+#include "row_hint.h"
 #include "shmem.h"
 #include "utility_hook.h"
 #include "utils/builtins.h"
@@ -40,6 +42,8 @@ _PG_init(void)
 	sweep_init();
 	lost_init();
 	rank_init();
+	row_hint_init();
+	read_cache_init();
 	if (process_shared_preload_libraries_in_progress)
 	{
 		shmem_init();
