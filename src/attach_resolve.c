@@ -12,7 +12,6 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "compat.h"
-#include "ledger.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -26,19 +25,6 @@ void
 attach_add_name(StringInfo list, const char *name)
 {
 	appendStringInfo(list, "%s%s", list->len > 0 ? ", " : "", name);
-}
-
-/*
- * attach_argument -- a text argument of an attach function. 22004 when it is null.
- */
-char *
-attach_argument(FunctionCallInfo fcinfo, int argno, const char *name)
-{
-	if (PG_ARGISNULL(argno))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("argument \"%s\" must not be null", name)));
-	return text_to_cstring(PG_GETARG_TEXT_PP(argno));
 }
 
 /*
@@ -337,7 +323,7 @@ check_privileges(AttachSpec *spec)
 	bool		writes = spec->cached_column != NULL || spec->rank_column != NULL;
 
 	/* Who is given points or a badge is held (FOR KEY SHARE). */
-	bool		holds = (LEDGER_ENGINES & (1 << spec->engine->id)) != 0;
+	bool		holds = spec->engine->keeps;
 	StringInfoData foreign;
 	StringInfoData closed;
 

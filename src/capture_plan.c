@@ -13,12 +13,12 @@
  *
  * The arguments are what whoever made the trigger wrote. The worst that comes of
  * false ones is that somebody is computed who need not be: what is more than that
- * asks the registry (ledger.c).
+ * asks the registry (CaptureFollower).
  */
 #include "postgres.h"
 
+#include "capture.h"
 #include "capture_plan.h"
-#include "ledger.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -27,6 +27,28 @@
 #include "utils/varlena.h"
 
 static HTAB *trigger_plans = NULL;
+
+/* Registered while the library is loaded, by a module above. */
+static const CaptureFollower *follower = NULL;
+
+/*
+ * capture_register_follower -- takes in what follows users; there is one at most.
+ */
+void
+capture_register_follower(const CaptureFollower *of_users)
+{
+	Assert(follower == NULL);
+	follower = of_users;
+}
+
+/*
+ * capture_follower -- what follows users; NULL when nothing does.
+ */
+const CaptureFollower *
+capture_follower(void)
+{
+	return follower;
+}
 
 static void
 forget_plans(Datum arg, Oid relation)
@@ -93,7 +115,7 @@ plan_column(TriggerColumn *column, const char *description, Relation relation)
 	fmgr_info_cxt(output, &column->output, CacheMemoryContext);
 	/* The key that stands for all engines is there for each column. */
 	column->follows = column->mode == 'o' && !column->single &&
-		(column->engines & LEDGER_ENGINES) != 0;
+		capture_follower() != NULL && (column->engines & capture_follower()->engines()) != 0;
 	column->followed_as_of = 0;
 	return true;
 }

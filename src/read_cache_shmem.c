@@ -11,8 +11,6 @@
 #include "storage/ipc.h"
 #include "storage/shmem.h"
 
-ReadCache  *read_cache = NULL;
-
 /* The server's memory for the cache, and how it is laid out. */
 typedef struct Layout
 {

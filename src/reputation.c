@@ -7,12 +7,15 @@
  */
 #include "postgres.h"
 
+#include "board_engine.h"
 #include "capture.h"
 #include "drain.h"
+#include "engines.h"
 #include "fmgr.h"
 #include "guc.h"
 #include "invalidate.h"
 #include "launcher.h"
+#include "ledger.h"
 #include "lost.h"
 #include "miscadmin.h"
 #include "rank_tree.h"
@@ -36,8 +39,15 @@ void
 _PG_init(void)
 {
 	guc_init();
+	engine_register(&builder_engine);
+	engine_register(&trust_engine);
+	engine_register(&session_engine);
+	engine_register(&points_engine);
+	engine_register(&badges_engine);
+	board_engine_init();
 	capture_init();
 	invalidate_init();
+	ledger_init();
 	notify_init();
 	sweep_init();
 	lost_init();

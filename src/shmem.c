@@ -332,37 +332,6 @@ shmem_set_inbox_first_segment(int segment)
 }
 
 /*
- * leave_launcher -- at the launcher's exit: nobody to wake any more.
- */
-static void
-leave_launcher(int code, Datum arg)
-{
-	LWLockAcquire(shmem_state->lock, LW_EXCLUSIVE);
-	shmem_state->launcher_latch = NULL;
-	LWLockRelease(shmem_state->lock);
-}
-
-/*
- * shmem_launcher_attach -- makes this process the one that is woken when a
- * database wants workers. Slots that its predecessor had not seen attached are
- * freed: nobody would notice if they never are.
- */
-void
-shmem_launcher_attach(void)
-{
-	on_shmem_exit(leave_launcher, (Datum) 0);
-
-	LWLockAcquire(shmem_state->lock, LW_EXCLUSIVE);
-	shmem_state->launcher_latch = MyLatch;
-	for (int i = 0; i < MAX_WORKER_SLOTS; i++)
-	{
-		if (shmem_state->slots[i].state == WORKER_STARTING)
-			shmem_free_slot(&shmem_state->slots[i]);
-	}
-	LWLockRelease(shmem_state->lock);
-}
-
-/*
  * shmem_wake_launcher -- has the launcher look at everything again.
  */
 void

@@ -44,7 +44,6 @@ extern SharedState *shmem_state;
 /* Under the lock. */
 extern DatabaseEntry *shmem_find_entry(Oid database);
 extern DatabaseEntry *shmem_find_or_add_entry(Oid database);
-extern void shmem_free_slot(WorkerSlot *slot);
 
 /* Takes the lock. */
 extern DatabaseEntry *shmem_my_entry(bool add);
