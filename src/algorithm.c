@@ -159,7 +159,7 @@ reputation_engines(PG_FUNCTION_ARGS)
 	count = spi_exec("SELECT engine_id, name FROM reputation.board "
 					 "WHERE engine_id >= $1 AND name = engine", 1, types, values, NULL);
 	for (uint64 row = 0; row < count; row++)
-		put_engine(rows, desc, board_descriptor((int) spi_int(row, 1, NULL), spi_text(row, 2)));
+		put_engine(rows, desc, engine_descriptor_of((int) spi_int(row, 1, NULL), spi_text(row, 2)));
 	spi_end();
 	return (Datum) 0;
 }

@@ -12,6 +12,7 @@
 
 #include "access/xact.h"
 #include "api.h"
+#include "args.h"
 #include "board.h"
 #include "capture.h"
 #include "catalog/pg_type.h"
@@ -41,25 +42,6 @@ api_unknown_user(const Engine *engine, const char *key)
 	ereport(ERROR,
 			(errcode(ERRCODE_NO_DATA_FOUND),
 			 errmsg("there is no user \"%s\" in %s", key, engine->users_name)));
-}
-
-/*
- * api_text -- a text argument, NULL when it is null.
- */
-char *
-api_text(FunctionCallInfo fcinfo, int argno)
-{
-	return PG_ARGISNULL(argno) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(argno));
-}
-
-/*
- * api_engines -- the engine named, or all that are attached. 55000 when there is
- * none.
- */
-List *
-api_engines(const char *name)
-{
-	return name != NULL ? list_make1(engine_get(name)) : engine_get_all();
 }
 
 /* The query of a user's stored score: 0 when there is none yet. */
@@ -180,6 +162,7 @@ recalculate(Engine *engine, char *key, StoreMode mode)
 		api_unknown_user(engine, key);
 	score->audit = engine->descriptor->audit_table != NULL;
 	engine_store(engine, score, 1, mode);
+	recheck_queue(engine, score, 1);
 	return score;
 }
 
@@ -257,6 +240,7 @@ api_store_scanned(Engine *engine, Score *scores, int count, void *arg)
 	int64	   *changed = arg;
 
 	engine_store(engine, scores, count, STORE_SESSION);
+	recheck_queue(engine, scores, count);
 	for (int i = 0; i < count; i++)
 	{
 		if (scores[i].changed)
@@ -280,7 +264,7 @@ api_recalc_all(FunctionCallInfo fcinfo, const char *name)
 	spi_begin();
 	engine = engine_get(name);
 	engine_scan(engine, api_store_scanned, &changed);
-	engine_queue_orphans(engine);
+	recheck_orphans(engine);
 	if (engine->descriptor->read_cached)
 		invalidate_everyone();
 	notify_send();
@@ -363,19 +347,6 @@ api_explain(FunctionCallInfo fcinfo, const char *name)
 	PG_RETURN_DATUM(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
 }
 
-/*
- * api_require_read_committed -- 25001 in any other transaction.
- */
-void
-api_require_read_committed(const char *function)
-{
-	if (IsolationUsesXactSnapshot())
-		ereport(ERROR,
-				(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-				 errmsg("%s() needs a READ COMMITTED transaction", function),
-				 errhint("It must see what others commit while it runs.")));
-}
-
 /* Internal tables are small now and large a moment later: index scans always. */
 static int
 queue_settings(void)
@@ -434,7 +405,7 @@ process_step(List *all, List *engines, bool fold, bool first, int64 limit, int64
 Datum
 reputation_process(PG_FUNCTION_ARGS)
 {
-	char	   *name = api_text(fcinfo, 0);
+	char	   *name = args_text(fcinfo, 0);
 	int64		limit = PG_ARGISNULL(1) ? PG_INT64_MAX : PG_GETARG_INT64(1);
 	int64		done = 0;
 	int			settings;
@@ -445,11 +416,11 @@ reputation_process(PG_FUNCTION_ARGS)
 	bool		skipped;
 	bool		first = true;
 
-	api_require_read_committed("reputation_process");
+	args_require_read_committed("reputation_process");
 	spi_begin();
 	settings = queue_settings();
 	all = engine_list(true, &skipped);
-	engines = api_engines(name);
+	engines = engine_chosen(name);
 	if (!skipped)
 		sweep_where_lost(all);
 	present = sweep_where_moved(all);
@@ -483,7 +454,7 @@ reputation_process(PG_FUNCTION_ARGS)
 Datum
 reputation_forget(PG_FUNCTION_ARGS)
 {
-	char	   *mode = api_text(fcinfo, 1);
+	char	   *mode = args_text(fcinfo, 1);
 	int64		removed = 0;
 	ListCell   *cell;
 
@@ -492,7 +463,7 @@ reputation_forget(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("mode must be erase or anonymize, not \"%s\"", mode)));
 	spi_begin();
-	foreach(cell, api_engines(NULL))
+	foreach(cell, engine_chosen(NULL))
 	{
 		Engine	   *engine = lfirst(cell);
 		char	   *key = engine_key_from_argument(fcinfo, 0, engine);

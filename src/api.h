@@ -15,9 +15,6 @@ extern Datum api_recalc_all(FunctionCallInfo fcinfo, const char *engine);
 extern Datum api_explain(FunctionCallInfo fcinfo, const char *engine);
 
 extern void api_unknown_user(const Engine *engine, const char *key);
-extern char *api_text(FunctionCallInfo fcinfo, int argno);
-extern List *api_engines(const char *name);
-extern void api_require_read_committed(const char *function);
 extern void api_store_scanned(Engine *engine, Score *scores, int count, void *arg);
 
 #endif							/* REPUTATION_API_H */

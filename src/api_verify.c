@@ -8,6 +8,7 @@
 
 #include "access/htup_details.h"
 #include "api.h"
+#include "args.h"
 #include "catalog/pg_type.h"
 #include "drain.h"
 #include "funcapi.h"
@@ -175,13 +176,13 @@ report_tree(void *arg, const RankSource *source, const char *item, const char *c
 Datum
 reputation_verify(PG_FUNCTION_ARGS)
 {
-	char	   *name = api_text(fcinfo, 0);
+	char	   *name = args_text(fcinfo, 0);
 	Report		to;
 	ListCell   *cell;
 
 	to.rows = srf_begin(fcinfo, &to.desc);
 	spi_begin();
-	foreach(cell, api_engines(name))
+	foreach(cell, engine_chosen(name))
 	{
 		engine_scan(lfirst(cell), report_differences, &to);
 		report_orphans(lfirst(cell), &to);
@@ -228,12 +229,12 @@ track_again(Engine *engine)
 Datum
 reputation_repair(PG_FUNCTION_ARGS)
 {
-	char	   *name = api_text(fcinfo, 0);
+	char	   *name = args_text(fcinfo, 0);
 	int64		mended = 0;
 	ListCell   *cell;
 
 	spi_begin();
-	foreach(cell, api_engines(name))
+	foreach(cell, engine_chosen(name))
 	{
 		Engine	   *engine = lfirst(cell);
 		TreeReport	trees = {NULL, engine};
@@ -245,7 +246,7 @@ reputation_repair(PG_FUNCTION_ARGS)
 			trees.trees = track_again(engine);
 		engine_scan(engine, repair_scanned, &mended);
 		mended += trees.trees;
-		mended += engine_queue_orphans(engine);
+		mended += recheck_orphans(engine);
 	}
 	notify_send();
 	spi_end();
@@ -273,7 +274,7 @@ reputation_sample(PG_FUNCTION_ARGS)
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
 	spi_begin();
-	engine = engine_get(api_text(fcinfo, 0));
+	engine = engine_get(args_text(fcinfo, 0));
 	count = engine_exec(engine, false,
 						psprintf("SELECT t.%1$s::text FROM %2$s t TABLESAMPLE SYSTEM (least(100, "
 								 "(SELECT 100 * 5000.0 / greatest(reltuples, 1) "

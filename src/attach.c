@@ -22,6 +22,7 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "api.h"
+#include "args.h"
 #include "attach_steps.h"
 #include "capture.h"
 #include "catalog/namespace.h"
@@ -29,7 +30,6 @@
 #include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
 #include "drain.h"
-#include "ledger.h"
 #include "locks.h"
 #include "miscadmin.h"
 #include "parser/parse_coerce.h"
@@ -356,19 +356,20 @@ revoke_unused(const EngineDescriptor *engine, Oid role_oid)
 }
 
 /*
- * Keeps units from the engine. Neither of those that have to do with the ledger is
- * attached while the other one is; both locks are taken in one order.
+ * Keeps units from the engine. None of those that keep what cannot be computed again is
+ * attached while another one is; their locks are taken in the order of their ids.
  */
 static void
 lock_engines(const EngineDescriptor *engine)
 {
-	if ((LEDGER_ENGINES & (1 << engine->id)) != 0)
+	const EngineDescriptor *other;
+
+	for (int i = 0; engine->keeps && (other = engine_descriptor_number(i)) != NULL; i++)
 	{
-		(void) lock_engine(points_engine.id, true, true);
-		(void) lock_engine(badges_engine.id, true, true);
+		if (other->keeps)
+			(void) lock_engine(other->id, true, true);
 	}
-	else
-		(void) lock_engine(engine->id, true, true);
+	(void) lock_engine(engine->id, true, true);
 }
 
 /*
@@ -388,7 +389,7 @@ attach_install(FunctionCallInfo fcinfo, AttachSpec *spec)
 	int64		run;
 
 	/* With an older snapshot it would miss a BEFORE trigger. */
-	api_require_read_committed(spec->engine->attach_function);
+	args_require_read_committed(spec->engine->attach_function);
 	spi_begin();
 	settings = spi_settings_begin();
 	spi_set("search_path", "pg_catalog, pg_temp");
@@ -396,7 +397,7 @@ attach_install(FunctionCallInfo fcinfo, AttachSpec *spec)
 	prepare_users_table(spec);
 
 	owner_enter(fcinfo, &caller);
-	if (LEDGER_ENGINES & (1 << spec->engine->id))
+	if (spec->engine->keeps)
 		registry_require_same_users(spec);
 	tables = registry_captured_tables(spec->engine);
 	registry_add_engine(spec, role_oid, make_signals_view(spec, role));

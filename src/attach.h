@@ -81,7 +81,6 @@ typedef struct AttachSpec
 	int			nlookups;
 } AttachSpec;
 
-extern char *attach_argument(FunctionCallInfo fcinfo, int argno, const char *name);
 extern void attach_resolve(FunctionCallInfo fcinfo, AttachSpec *spec);
 extern void attach_wrong_type(const AttachTable *table, const AttachColumn *column,
 							  const char *wanted) pg_attribute_noreturn();

@@ -10,7 +10,6 @@
 #include "attach_steps.h"
 #include "catalog/pg_type.h"
 #include "clock.h"
-#include "ledger.h"
 #include "queue.h"
 #include "spi.h"
 #include "utils/array.h"
@@ -37,7 +36,7 @@ registry_cancel_work(const EngineDescriptor *engine, const char *why)
 }
 
 /*
- * Of the engines that pay into the ledger, or have it, two must go by the same ids: a
+ * Of the engines that keep what cannot be computed again two must go by the same ids: a
  * bonus is paid to the badges' user, and counts for the points'. 55000 when the other
  * one is attached to other users; one whose users table is gone is not in the way.
  */
@@ -46,7 +45,7 @@ registry_require_same_users(AttachSpec *spec)
 {
 	AttachColumn *key = attach_column(&spec->tables[0], spec->users_key);
 	Oid			types[] = {INT4OID, INT4OID, OIDOID, TEXTOID};
-	Datum		values[] = {Int32GetDatum(LEDGER_ENGINES), Int32GetDatum(spec->engine->id),
+	Datum		values[] = {Int32GetDatum((int32) engine_keepers()), Int32GetDatum(spec->engine->id),
 	ObjectIdGetDatum(spec->tables[0].oid), CStringGetTextDatum(key->raw)};
 	const char *other;
 

@@ -13,7 +13,6 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "compat.h"
-#include "ledger.h"
 #include "miscadmin.h"
 #include "source.h"
 #include "utils/acl.h"
@@ -28,19 +27,6 @@ void
 attach_add_name(StringInfo list, const char *name)
 {
 	appendStringInfo(list, "%s%s", list->len > 0 ? ", " : "", name);
-}
-
-/*
- * attach_argument -- a text argument of an attach function. 22004 when it is null.
- */
-char *
-attach_argument(FunctionCallInfo fcinfo, int argno, const char *name)
-{
-	if (PG_ARGISNULL(argno))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("argument \"%s\" must not be null", name)));
-	return text_to_cstring(PG_GETARG_TEXT_PP(argno));
 }
 
 /*
@@ -378,7 +364,7 @@ attach_check_privileges(AttachSpec *spec)
 	bool		writes = spec->cached_column != NULL || spec->rank_column != NULL;
 
 	/* Who is given points or a badge is held (FOR KEY SHARE). */
-	bool		holds = (LEDGER_ENGINES & (1 << spec->engine->id)) != 0;
+	bool		holds = spec->engine->keeps;
 	StringInfoData foreign;
 	StringInfoData closed;
 

@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "api.h"
+#include "args.h"
 #include "attach.h"
 #include "badges.h"
 #include "catalog/pg_type.h"
@@ -124,7 +125,8 @@ const EngineDescriptor badges_engine = {
 	.explain = explain,
 	.columns = columns,
 	.ncolumns = lengthof(columns),
-	.apart = &badges_apart
+	.apart = &badges_apart,
+	.keeps = true
 };
 
 /* A column of the users table as a number. */
@@ -229,10 +231,10 @@ describe_tables(FunctionCallInfo fcinfo, AttachTable *tables)
 	int			count = 1;
 
 	tables[0] = users;
-	tables[0].name = attach_argument(fcinfo, 0, "users");
+	tables[0].name = args_required_text(fcinfo, 0, "users");
 	for (int i = 0; i < BADGE_METRICS; i++)
 	{
-		char	   *table = i < COUNTS ? api_text(fcinfo, 2 + i) : NULL;
+		char	   *table = i < COUNTS ? args_text(fcinfo, 2 + i) : NULL;
 
 		if (table != NULL)
 		{
@@ -277,7 +279,7 @@ badges_attach(PG_FUNCTION_ARGS)
 		.tables = tables,
 		.ntables = describe_tables(fcinfo, tables),
 		.users_key = "id",
-		.fire = attach_argument(fcinfo, 6, "fire"),
+		.fire = args_required_text(fcinfo, 6, "fire"),
 		.columns = PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1)
 	};
 	int64		run;

@@ -10,7 +10,7 @@
 
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
-#include "engine.h"
+#include "board_engine.h"
 #include "points_engine.h"
 #include "spi.h"
 #include "utils/builtins.h"
@@ -48,10 +48,8 @@ board_descriptor(int id, const char *name)
 	return descriptor;
 }
 
-/*
- * board_descriptor_named -- the same by its name alone; NULL when there is none.
- */
-const EngineDescriptor *
+/* The same by its name alone; NULL when there is none. */
+static const EngineDescriptor *
 board_descriptor_named(const char *name)
 {
 	Oid			types[] = {TEXTOID, INT4OID};
@@ -64,4 +62,15 @@ board_descriptor_named(const char *name)
 		descriptor = board_descriptor((int) spi_int(0, 1, NULL), name);
 	spi_end();
 	return descriptor;
+}
+
+/*
+ * board_engine_init -- called when the library is loaded.
+ */
+void
+board_engine_init(void)
+{
+	static const EngineFamily family = {&points_engine, board_descriptor, board_descriptor_named};
+
+	engine_register_family(&family);
 }

@@ -12,6 +12,7 @@
 #include <math.h>
 
 #include "api.h"
+#include "args.h"
 #include "attach.h"
 #include "core/builder.h"
 #include "engines.h"
@@ -196,20 +197,20 @@ builder_score_attach(PG_FUNCTION_ARGS)
 	AttachTable tables[3] = {
 		{
 			.argument = "users",
-			.name = attach_argument(fcinfo, 0, "users"),
+			.name = args_required_text(fcinfo, 0, "users"),
 			.columns = {{.name = "id"}},
 			.keys = {{"id", 'o', 0, 1}, {"id", 'a', 0, 3}}
 		},
 		{
 			.argument = "projects",
-			.name = attach_argument(fcinfo, 1, "projects"),
+			.name = args_required_text(fcinfo, 1, "projects"),
 			.columns = {{.name = "id"}, {.name = "owner_id"}, {.name = "status"},
 			{.name = "impact", .optional = true}},
 			.keys = {{"id", 'a', LOOKUP_PROJECT_USERS, 2}, {"owner_id", 'o', 0, 2}}
 		},
 		{
 			.argument = "collaborators",
-			.name = attach_argument(fcinfo, 2, "collaborators"),
+			.name = args_required_text(fcinfo, 2, "collaborators"),
 			.columns = {{.name = "project_id"}, {.name = "user_id"}, {.name = "status"}},
 			.keys = {{"user_id", 'a', 0, 2}, {"project_id", 'a', LOOKUP_PROJECT_OWNER, 2}}
 		}
@@ -220,8 +221,8 @@ builder_score_attach(PG_FUNCTION_ARGS)
 		.ntables = 3,
 		.users_key = "id",
 		.cached_column = "builder_score",
-		.rank_column = PG_ARGISNULL(4) ? NULL : attach_argument(fcinfo, 4, "rank_column"),
-		.fire = attach_argument(fcinfo, 5, "fire"),
+		.rank_column = PG_ARGISNULL(4) ? NULL : args_required_text(fcinfo, 4, "rank_column"),
+		.fire = args_required_text(fcinfo, 5, "fire"),
 		.columns = PG_ARGISNULL(3) ? NULL : PG_GETARG_JSONB_P(3)
 	};
 	AttachLookup lookups[] = {

@@ -7,9 +7,9 @@
  * into a set in its own memory, and for one multi-insert into an inbox segment
  * before its commit. Capturing waits for nobody: no query is run, no
  * row another transaction could want is touched, and the lock on the segment
- * is only tried (inbox.c). What is more than capturing is following: when a user
- * of the points or the badges engine is deleted, or gets another id, the ledger's rows
- * and the badges go along, by statements that may wait (ledger.c).
+ * is only tried (inbox.c). What is more than capturing is following: when a user is
+ * deleted, or gets another id, what is kept of it and cannot be computed again goes
+ * along, by statements that may wait (CaptureFollower).
  *
  * Why no change is missed. The set lives in TopTransactionContext and is only
  * ever added to, so it holds at least the keys of everything that commits; a
@@ -45,9 +45,7 @@
 #include "fmgr.h"
 #include "guc.h"
 #include "inbox.h"
-#include "invalidate.h"
 #include "keyset.h"
-#include "ledger.h"
 #include "lost.h"
 #include "miscadmin.h"
 #include "relations.h"
@@ -70,6 +68,19 @@ static bool everyone_captured = false;	/* of some source */
 static bool wake_at_commit = false;
 static bool lost = false;		/* there was no place for the keys */
 static CaptureState capture_state = {false, 0};
+
+/* Registered while the library is loaded, by a module above. */
+static const CaptureConsumer *commit_consumer = NULL;
+
+/*
+ * capture_register_consumer -- takes in who is told of commits; there is one at most.
+ */
+void
+capture_register_consumer(const CaptureConsumer *consumer)
+{
+	Assert(commit_consumer == NULL);
+	commit_consumer = consumer;
+}
 
 static int
 trigger_depth(void)
@@ -365,7 +376,7 @@ engines_followed(TriggerColumn *column, Relation relation)
 
 	if (column->followed_as_of != now)
 	{
-		column->followed_by = ledger_engines(relation, column->attnum);
+		column->followed_by = capture_follower()->engines_of(relation, column->attnum);
 		column->followed_as_of = now;
 	}
 	return column->followed_by;
@@ -398,7 +409,7 @@ follow_user(FunctionCallInfo fcinfo, TriggerColumn *column, TupleTableSlot *old_
 	}
 	value = slot_getattr(old_row, column->attnum, &isnull);
 	if (!isnull)
-		ledger_follow(fcinfo, engines, key_text(column, value, old_number, &length), new_key);
+		capture_follower()->follow(fcinfo, engines, key_text(column, value, old_number, &length), new_key);
 }
 
 /*
@@ -462,8 +473,8 @@ flush_captured(bool preparing)
 	if (captured == NULL)
 		return;
 
-	if (!preparing)
-		invalidate_captured(captured);
+	if (!preparing && commit_consumer != NULL)
+		commit_consumer->captured(captured);
 	lost = !inbox_append(captured, captured_context);
 	if (lost)
 		lost_mark();
@@ -501,8 +512,8 @@ at_transaction_event(XactEvent event, void *arg)
 			}
 			if (lost)
 				lost_report(event == XACT_EVENT_PREPARE);
-			if (lost && event == XACT_EVENT_COMMIT)
-				invalidate_lost();
+			if (lost && event == XACT_EVENT_COMMIT && commit_consumer != NULL)
+				commit_consumer->lost();
 			lost = false;
 			if (wake_at_commit)
 				shmem_wake_workers();

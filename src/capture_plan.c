@@ -22,8 +22,8 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "capture.h"
 #include "capture_plan.h"
-#include "ledger.h"
 #include "source.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
@@ -33,6 +33,28 @@
 #include "utils/varlena.h"
 
 static HTAB *trigger_plans = NULL;
+
+/* Registered while the library is loaded, by a module above. */
+static const CaptureFollower *follower = NULL;
+
+/*
+ * capture_register_follower -- takes in what follows users; there is one at most.
+ */
+void
+capture_register_follower(const CaptureFollower *of_users)
+{
+	Assert(follower == NULL);
+	follower = of_users;
+}
+
+/*
+ * capture_follower -- what follows users; NULL when nothing does.
+ */
+const CaptureFollower *
+capture_follower(void)
+{
+	return follower;
+}
 
 static void
 forget_plans(Datum arg, Oid relation)
@@ -92,7 +114,7 @@ plan_column(TriggerColumn *column, const char *description, Relation relation)
 	fmgr_info_cxt(output, &column->output, CacheMemoryContext);
 	/* The key that stands for all engines is there for each column. */
 	column->follows = column->mode == 'o' && !column->single &&
-		(column->engines & LEDGER_ENGINES) != 0;
+		capture_follower() != NULL && (column->engines & capture_follower()->engines()) != 0;
 	column->followed_as_of = 0;
 	return COLUMN_PLANNED;
 }

@@ -24,7 +24,7 @@ typedef struct TriggerColumn
 	bool		byval;
 	int16		length;
 	FmgrInfo	output;
-	bool		follows;		/* the arguments say it is a users' key: see ledger.c */
+	bool		follows;		/* the arguments say it is a users' key */
 	uint32		followed_by;	/* the engines it is one of, as bits */
 	uint64		followed_as_of; /* relation_changes() then; 0: not known */
 } TriggerColumn;

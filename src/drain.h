@@ -22,6 +22,9 @@ extern char *failure_text(const Engine *engine, const ErrorData *error);
 extern void engine_suspend(Engine *engine, const ErrorData *error);
 extern void engine_suspend_for(Engine *engine, const char *text, int sqlerrcode, long ms);
 
+extern void recheck_queue(Engine *engine, Score *scores, int count);
+extern int64 recheck_orphans(Engine *engine);
+
 extern int64 prune_step(const Engine *engine, int64 after);
 
 extern int64 sweep_start(const Engine *engine, const char *job_name, const char *trigger);

@@ -2,7 +2,7 @@
  * engine.c
  *		Engines: which there are, and which are attached.
  *
- * A descriptor is compiled in; a row of reputation.engine says to what it is
+ * A descriptor is registered while the library is loaded; a row of reputation.engine says to what it is
  * attached, a row of reputation.algorithm with which parameters it computes.
  * The rest of an engine's path is in engine_context.c (as whom it works),
  * engine_compute.c (ids -> signals -> scores) and engine_store.c.
@@ -15,9 +15,7 @@
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
 #include "engine.h"
-#include "engines.h"
 #include "guc.h"
-#include "invalidate.h"
 #include "keyset.h"
 #include "locks.h"
 #include "miscadmin.h"
@@ -35,6 +33,17 @@
 PG_FUNCTION_INFO_V1(reputation_home);
 PG_FUNCTION_INFO_V1(reputation_check_algorithm);
 
+const char *const board_periods[BOARD_PERIODS] = {"all_time", "weekly", "daily"};
+
+/* The engines there are, in the order of their ids, and those that are made at run time. */
+#define MAX_DESCRIPTORS	FIRST_BOARD_ENGINE
+static const EngineDescriptor *descriptors[MAX_DESCRIPTORS];
+static int	ndescriptors = 0;
+static EngineFamily family = {0};
+
+/* Is told of what changes every score that is kept elsewhere. */
+static void (*on_change) (void) = NULL;
+
 /* engine_cached(): engines kept until reputation.engine, a users table or a schema changes. */
 static MemoryContext cached_context = NULL;
 static List *cached_engines = NIL;
@@ -42,13 +51,63 @@ static uint64 cached_changes = 0;	/* how often they were forgotten */
 static Oid	engine_table = InvalidOid;
 static bool cache_registered = false;
 
+/*
+ * engine_register -- takes in an engine, in the order of their ids; while the library is
+ * loaded.
+ */
+void
+engine_register(const EngineDescriptor *descriptor)
+{
+	if (ndescriptors == MAX_DESCRIPTORS || descriptor->id < 1 ||
+		descriptor->id >= FIRST_BOARD_ENGINE || descriptor->nsignals > MAX_SIGNALS ||
+		descriptor->ncolumns > MAX_SCORE_COLUMNS ||
+		(ndescriptors > 0 && descriptors[ndescriptors - 1]->id >= descriptor->id))
+		elog(ERROR, "the engine \"%s\" cannot be registered", descriptor->name);
+	descriptors[ndescriptors++] = descriptor;
+}
+
+/*
+ * engine_register_family -- takes in the engines that are made at run time.
+ */
+void
+engine_register_family(const EngineFamily *engines)
+{
+	family = *engines;
+}
+
+/*
+ * engine_on_change -- has somebody told when engines, or their parameters, change: what
+ * is kept of scores elsewhere is stale once the transaction commits.
+ */
+void
+engine_on_change(void (*changed) (void))
+{
+	on_change = changed;
+}
+
+/*
+ * engine_keepers -- the engines that keep what cannot be computed again, as bits.
+ */
+uint32
+engine_keepers(void)
+{
+	uint32		keepers = 0;
+
+	for (int i = 0; i < ndescriptors; i++)
+	{
+		if (descriptors[i]->keeps)
+			keepers |= (uint32) 1 << descriptors[i]->id;
+	}
+	return keepers;
+}
+
 static char *
 descriptor_names(void)
 {
 	StringInfoData names;
 
 	initStringInfo(&names);
-	for (int i = 0; i < lengthof(descriptors); i++)
+	for (int i = 0; i < ndescriptors; i++)
 		appendStringInfo(&names, "%s%s", i > 0 ? ", " : "", descriptors[i]->name);
 	return names.data;
 }
@@ -57,7 +116,7 @@ descriptor_names(void)
 static const EngineDescriptor *
 compiled_in(const char *name)
 {
-	for (int i = 0; i < lengthof(descriptors); i++)
+	for (int i = 0; i < ndescriptors; i++)
 	{
 		if (strcmp(descriptors[i]->name, name) == 0)
 			return descriptors[i];
@@ -73,7 +132,7 @@ engine_descriptor(const char *name)
 {
 	const EngineDescriptor *descriptor = compiled_in(name);
 
-	if (descriptor != NULL || (descriptor = board_descriptor_named(name)) != NULL)
+	if (descriptor != NULL || (descriptor = family.named(name)) != NULL)
 		return descriptor;
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -88,7 +147,7 @@ engine_descriptor(const char *name)
 const EngineDescriptor *
 engine_descriptor_number(int number)
 {
-	return number < lengthof(descriptors) ? descriptors[number] : NULL;
+	return number < ndescriptors ? descriptors[number] : NULL;
 }
 
 /*
@@ -115,10 +174,14 @@ set_key_type(Engine *engine, Oid type)
 	fmgr_info_cxt(function, &engine->key_output, CurrentMemoryContext);
 }
 
-static const EngineDescriptor *
-descriptor_of_row(int id, const char *name)
+/*
+ * engine_descriptor_of -- the engine of a row of reputation.engine or reputation.board.
+ * 22023 when there is none.
+ */
+const EngineDescriptor *
+engine_descriptor_of(int id, const char *name)
 {
-	return id >= FIRST_BOARD_ENGINE ? board_descriptor(id, name) : engine_descriptor(name);
+	return id >= FIRST_BOARD_ENGINE ? family.of_row(id, name) : engine_descriptor(name);
 }
 
 static Engine *
@@ -129,7 +192,7 @@ engine_from_row(uint64 row)
 	bool		isnull;
 	Datum		datum;
 
-	engine->descriptor = descriptor_of_row((int) spi_int(row, 14, NULL), spi_text(row, 1));
+	engine->descriptor = engine_descriptor_of((int) spi_int(row, 14, NULL), spi_text(row, 1));
 	engine->role = (Oid) spi_int(row, 2, NULL);
 	engine->users = (Oid) spi_int(row, 3, NULL);
 	engine->key_name = spi_text(row, 4);
@@ -204,7 +267,7 @@ engine_list(bool wait, bool *skipped)
 	bool		boards;
 
 	*skipped = false;
-	for (int i = 0; i < lengthof(descriptors); i++)
+	for (int i = 0; i < ndescriptors; i++)
 	{
 		locked[descriptors[i]->id] = lock_engine(descriptors[i]->id, false, wait);
 		*skipped |= !locked[descriptors[i]->id];
@@ -296,11 +359,8 @@ engine_get(const char *name)
 	return engine;
 }
 
-/*
- * engine_get_all -- engine_get() of every attached engine. 55000 when there is
- * none.
- */
-List *
+/* engine_get() of every attached engine. 55000 when there is none. */
+static List *
 engine_get_all(void)
 {
 	List	   *engines = NIL;
@@ -314,6 +374,16 @@ engine_get_all(void)
 				 errmsg("no engine is attached"),
 				 errhint("Attach one, for instance with builder_score_attach().")));
 	return engines;
+}
+
+/*
+ * engine_chosen -- the engine named, or all that are attached. 55000 when there is
+ * none.
+ */
+List *
+engine_chosen(const char *name)
+{
+	return name != NULL ? list_make1(engine_get(name)) : engine_get_all();
 }
 
 /* They are freed when one is loaded the next time. */
@@ -422,7 +492,7 @@ engine_forget_cached(void)
 
 	if (OidIsValid(table))
 		CacheInvalidateRelcacheByRelid(table);
-	invalidate_everyone();
+	on_change();
 }
 
 /*
@@ -566,7 +636,7 @@ reputation_check_algorithm(PG_FUNCTION_ARGS)
 	row = TRIGGER_FIRED_BY_UPDATE(data->tg_event) ? data->tg_newtuple : data->tg_trigtuple;
 	name = algorithm_column(data, row, "engine", TEXTOID, &name_null);
 	parameters = algorithm_column(data, row, "parameters", JSONBOID, &parameters_null);
-	invalidate_everyone();
+	on_change();
 	/* A null is refused by its constraint. */
 	if (!name_null && !parameters_null)
 	{
@@ -575,7 +645,7 @@ reputation_check_algorithm(PG_FUNCTION_ARGS)
 
 		/* Otherwise a board's, which a restore may bring later. */
 		if (descriptor == NULL)
-			descriptor = &points_engine;
+			descriptor = family.pattern;
 		/* Anything else is refused by its constraint, too. */
 		if (JB_ROOT_IS_OBJECT(object))
 			(void) engine_parse_parameters(descriptor, object);

@@ -115,7 +115,20 @@ typedef struct EngineDescriptor
 	int			ncolumns;
 	bool		windows;		/* has a column for each of BOARD_PERIODS; else score alone */
 	const EngineApart *apart;	/* or NULL */
+	bool		keeps;			/* what cannot be computed again: its users must be those of every
+								 * other engine that does (ledger.c) */
 } EngineDescriptor;
+
+/*
+ * Engines that are made at run time, with ids from FIRST_BOARD_ENGINE on: by their row, or
+ * by the name of an attached or detached one (NULL when there is none).
+ */
+typedef struct EngineFamily
+{
+	const EngineDescriptor *pattern;	/* reads the parameters of each */
+	const EngineDescriptor *(*of_row) (int id, const char *name);
+	const EngineDescriptor *(*named) (const char *name);
+} EngineFamily;
 
 /* The periods of a board are columns of a score table that has windows. */
 #define BOARD_PERIODS 3
@@ -204,11 +217,16 @@ typedef enum StoreMode
 
 typedef void (*ScoreConsumer) (Engine *engine, Score *scores, int count, void *arg);
 
+extern void engine_register(const EngineDescriptor *descriptor);
+extern void engine_register_family(const EngineFamily *family);
+extern void engine_on_change(void (*changed) (void));
 extern Datum reputation_home(PG_FUNCTION_ARGS);
+extern const EngineDescriptor *engine_descriptor_of(int id, const char *name);
+extern uint32 engine_keepers(void);
 extern const EngineDescriptor *engine_descriptor(const char *name);
 extern const EngineDescriptor *engine_descriptor_number(int number);
 extern List *engine_list(bool wait, bool *skipped);
-extern List *engine_get_all(void);
+extern List *engine_chosen(const char *name);
 extern Engine *engine_attached(const char *name);
 extern Engine *engine_get(const char *name);
 extern Engine *engine_remembered(const char *name);
@@ -258,7 +276,6 @@ extern Score *engine_foresee(Engine *engine, char *key, TimestampTz when);
 extern void engine_scan(Engine *engine, ScoreConsumer consumer, void *arg);
 extern void engine_store(Engine *engine, Score *scores, int count, StoreMode mode);
 extern void engine_remove_users(Engine *engine, char **keys, int count);
-extern int64 engine_queue_orphans(Engine *engine);
 extern void engine_probe(Engine *engine);
 extern const char *engine_usable_keys(const Engine *engine, const char *column);
 extern bool engine_row_is_free(Engine *engine, const char *key);
@@ -279,10 +296,6 @@ extern void engine_check_list(const EngineDescriptor *descriptor, Jsonb *paramet
 							  const char *name);
 extern char *engine_string(const EngineDescriptor *descriptor, Jsonb *parameters,
 						   const char *name);
-
-/* board_engine.c */
-extern const EngineDescriptor *board_descriptor(int id, const char *name);
-extern const EngineDescriptor *board_descriptor_named(const char *name);
 
 /* engine_rows.c */
 extern void engine_sort_scores(Score **scores, int count, char ***keys, int32 **numbers);

@@ -32,73 +32,6 @@
 #include "shmem.h"
 #include "source.h"
 
-/*
- * score_apart_differs -- is something kept apart, and not as it shall be?
- */
-bool
-score_apart_differs(const Score *score)
-{
-	return score->apart != NULL && strcmp(score->apart, score->row_apart) != 0;
-}
-
-/*
- * score_cached_differs -- is there a cached column, and not with the score?
- */
-bool
-score_cached_differs(const Engine *engine, const Score *score)
-{
-	return engine->cached_column != NULL &&
-		(score->cached_null || score->cached != score->score);
-}
-
-/*
- * score_column_differs -- is one of the engine's own columns to be compared, and
- * another in the score row, which is there?
- */
-bool
-score_column_differs(const Engine *engine, const Score *score, int column)
-{
-	const ScoreColumn *c = &engine->descriptor->columns[column];
-	ScoreValue	stored = score->row_columns[column];
-	ScoreValue	value = score->columns[column];
-
-	if (!c->exact)
-		return false;
-	if (c->kind != COLUMN_TEXT)
-		return stored.number != value.number;
-	return stored.text == NULL || strcmp(stored.text, value.text) != 0;
-}
-
-/*
- * score_changed -- does the stored score row, as far as it says the same until
- * next_due_at, differ from the score?
- */
-bool
-score_changed(const Engine *engine, const Score *score)
-{
-	const EngineDescriptor *d = engine->descriptor;
-
-	if (!score->has_row || score->row_score != score->score ||
-		score->row_version != engine->version)
-		return true;
-	for (int i = 0; i < d->ncolumns; i++)
-	{
-		if (score_column_differs(engine, score, i))
-			return true;
-	}
-	return false;
-}
-
-/*
- * score_differs -- is anything stored for the user that is not the score?
- */
-bool
-score_differs(const Engine *engine, const Score *score)
-{
-	return score_cached_differs(engine, score) || score->row_due_at != score->next_due_at ||
-		score_apart_differs(score) || score_changed(engine, score);
-}
-
 /* Batches that are stored with care after one could not be in haste. */
 #define CAREFUL_BATCHES	16
 
@@ -107,9 +40,6 @@ static int	careful = 0;
 
 /* Fewer users are not worth a session's subtransaction. */
 #define HASTY_USERS		1000
-
-/* Users of a transaction that are queued one by one to be looked at again. */
-#define MAX_RECHECKS	10000
 
 /*
  * Writes the cached column of the rows that nobody holds locked (hasty: of all),
@@ -140,52 +70,6 @@ store_cached(Engine *engine, Score **scores, int count, bool hasty)
 							psprintf(sql, engine->users_name, engine->users_key,
 									 engine->cached_column), 2, types, values);
 	engine_mark_returned(scores, count, written, true);
-}
-
-/* Has a worker look again at everybody; takes no lock that another could want. */
-static void
-recheck_everyone(Engine *engine)
-{
-	Oid			types[] = {OIDOID};
-	Datum		values[] = {ObjectIdGetDatum(engine->users)};
-
-	if (spi_exec("SELECT id FROM reputation.source WHERE relation = $1", 1, types, values,
-				 NULL) == 0)
-		elog(ERROR, "the users table of engine %s is no source", engine->descriptor->name);
-	capture_everyone((int32) spi_int(0, 1, NULL));
-}
-
-/*
- * Has a worker look again at what was written, or was to be. When a transaction
- * has stored very many, everybody is cheaper than a job for each.
- */
-static void
-queue_rechecks(Engine *engine, Score *scores, int count)
-{
-	static TransactionId counted_in = InvalidTransactionId;
-	static int64 counted = 0;
-	char	  **users = palloc(sizeof(char *) * Max(count, 1));
-	int			nusers = 0;
-
-	for (int i = 0; i < count; i++)
-	{
-		if (scores[i].audit || score_differs(engine, &scores[i]))
-			users[nusers++] = scores[i].user;
-	}
-	if (nusers == 0)
-		return;
-
-	if (counted_in != GetTopTransactionId())
-		counted = 0;
-	counted_in = GetTopTransactionId();
-	/* A mark stays in the captured set even if a savepoint is rolled back. */
-	if (counted <= MAX_RECHECKS && counted + nusers > MAX_RECHECKS)
-		recheck_everyone(engine);
-	counted += nusers;
-	if (counted > MAX_RECHECKS)
-		return;
-	queue_enqueue_run(engine, users, nusers, RUN_RECHECK);
-	capture_wake_at_commit();
 }
 
 typedef struct Store
@@ -327,8 +211,8 @@ may_hurry(const Engine *engine, int count, StoreMode mode)
 }
 
 /*
- * engine_store -- stores what differs and sets stored and changed. In a session
- * what differed is queued to be looked at by somebody with a claim, who also
+ * engine_store -- stores what differs and sets stored and changed. A session then has
+ * somebody with a claim look at what differed (recheck.c), who also
  * inserts the score rows that are missing, unless the session shall: a session that
  * stores many would wait for others' units. What is kept apart is settled by who
  * has the claim alone.
@@ -356,9 +240,7 @@ engine_store(Engine *engine, Score *scores, int count, StoreMode mode)
 		this.hasty = false;
 		store(&this);
 	}
-	if (mode != STORE_CLAIMED)
-		queue_rechecks(engine, scores, count);
-	else if (engine->descriptor->apart != NULL)
+	if (mode == STORE_CLAIMED && engine->descriptor->apart != NULL)
 		engine->descriptor->apart->settle(engine, scores, count);
 }
 
@@ -416,30 +298,4 @@ engine_remove_users(Engine *engine, char **keys, int count)
 			 values, NULL);
 	spi_exec("DELETE FROM reputation.dead_letter WHERE engine = $2 AND kind <= 0 AND key = ANY ($1)",
 			 2, &types[1], &values[1], NULL);
-}
-
-/*
- * engine_queue_orphans -- queues the score rows of users that do not exist:
- * whoever claims them removes them, or finds the user there again. Returns how
- * many.
- */
-int64
-engine_queue_orphans(Engine *engine)
-{
-	char	   *sql = psprintf("SELECT s.user_id FROM reputation.%s s WHERE NOT EXISTS "
-							   "(SELECT FROM %s t WHERE t.%s::text = s.user_id COLLATE \"C\")",
-							   engine->descriptor->score_table, engine->users_name,
-							   engine->users_key);
-	uint64		count = engine_exec_all(engine, sql);
-	char	  **keys;
-
-	if (count == 0)
-		return 0;
-
-	keys = palloc(sizeof(char *) * count);
-	for (uint64 row = 0; row < count; row++)
-		keys[row] = spi_text(row, 1);
-	queue_enqueue_run(engine, keys, (int) count, RUN_RECHECK);
-	capture_wake_at_commit();
-	return (int64) count;
 }

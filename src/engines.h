@@ -1,6 +1,6 @@
 /*
  * engines.h
- *		Which engines there are. A new one has a line here.
+ *		Which engines there are. A new one has a line here, and one in reputation.c.
  */
 #ifndef REPUTATION_ENGINES_H
 #define REPUTATION_ENGINES_H
@@ -12,13 +12,5 @@ extern const EngineDescriptor trust_engine;
 extern const EngineDescriptor session_engine;
 extern const EngineDescriptor points_engine;
 extern const EngineDescriptor badges_engine;
-
-static const EngineDescriptor *const descriptors[] = {
-	&builder_engine,
-	&trust_engine,
-	&session_engine,
-	&points_engine,
-	&badges_engine
-};
 
 #endif							/* REPUTATION_ENGINES_H */

@@ -42,6 +42,7 @@
 #include "access/tableam.h"
 #include "access/twophase.h"
 #include "access/xact.h"
+#include "capture.h"
 #include "catalog/namespace.h"
 #include "invalidate.h"
 #include "links.h"
@@ -130,10 +131,8 @@ invalidate_is_pending(void)
 	return everyone || nconcerns > 0;
 }
 
-/*
- * invalidate_lost -- changes that nobody knows are visible now.
- */
-void
+/* Changes that nobody knows are visible now. */
+static void
 invalidate_lost(void)
 {
 	CacheKey	key;
@@ -392,11 +391,8 @@ add_keys(keyset_hash *keys, const Meaning *meaning)
 		follow_links(keys, meaning);
 }
 
-/*
- * invalidate_captured -- finds out, right before the commit, whom the captured keys
- * concern.
- */
-void
+/* Finds out, right before the commit, whom the captured keys concern. */
+static void
 invalidate_captured(keyset_hash *keys)
 {
 	MemoryContext context;
@@ -492,5 +488,9 @@ at_transaction_event(XactEvent event, void *arg)
 void
 invalidate_init(void)
 {
+	static const CaptureConsumer consumer = {invalidate_captured, invalidate_lost};
+
+	capture_register_consumer(&consumer);
+	engine_on_change(invalidate_everyone);
 	RegisterXactCallback(at_transaction_event, NULL);
 }

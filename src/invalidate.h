@@ -10,11 +10,9 @@
 
 extern void invalidate_init(void);
 
-/* Before the commit; what is invalidated is forgotten when that is visible. */
-extern void invalidate_captured(keyset_hash *keys);
+/* What is invalidated is forgotten when the commit is visible. */
 extern void invalidate_queued(const Engine *engine, char **users, int count);
 extern void invalidate_everyone(void);
 extern bool invalidate_is_pending(void);
-extern void invalidate_lost(void);
 
 #endif							/* REPUTATION_INVALIDATE_H */

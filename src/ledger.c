@@ -43,8 +43,10 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "capture.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
+#include "engines.h"
 #include "ledger.h"
 #include "source.h"
 #include "spi.h"
@@ -65,15 +67,15 @@ engine_of_users(HeapTuple row, TupleDesc desc, Relation relation, AttrNumber att
 	Oid			users = DatumGetObjectId(heap_getattr(row, 4, desc, &isnull));
 	Name		key = DatumGetName(heap_getattr(row, 5, desc, &isnull));
 
-	return (engine & LEDGER_ENGINES) != 0 && source_has_relation(users, relation) &&
+	return (engine & engine_keepers()) != 0 && source_has_relation(users, relation) &&
 		get_attnum(RelationGetRelid(relation), NameStr(*key)) == attnum ? engine : 0;
 }
 
 /*
- * ledger_engines -- which of the points and the badges engine have this column of the
- * relation, or of the table it is a partition of, as their users' key; as bits.
+ * Which of the points and the badges engine have this column of the relation, or of the
+ * table it is a partition of, as their users' key; as bits.
  */
-uint32
+static uint32
 ledger_engines(Relation relation, AttrNumber attnum)
 {
 	Oid			table = get_relname_relid("engine", get_namespace_oid("reputation", false));
@@ -122,11 +124,11 @@ require_same_rows(const Oid *types, const Datum *values, const char *nulls)
 }
 
 /*
- * ledger_follow -- the user's row was deleted (new_key NULL), or has another id; engines:
+ * The user's row was deleted (new_key NULL), or has another id; engines:
  * those whose users' key it is. fcinfo is the trigger function's, whose owner has the
  * right to change the ledger. 40001, see above.
  */
-void
+static void
 ledger_follow(FunctionCallInfo fcinfo, uint32 engines, const char *old_key, const char *new_key)
 {
 	Oid			types[] = {TEXTOID, TEXTOID, BOOLOID, BOOLOID};
@@ -146,4 +148,15 @@ ledger_follow(FunctionCallInfo fcinfo, uint32 engines, const char *old_key, cons
 		spi_exec("SELECT reputation.follow_user($1, $2, $3, $4)", 4, types, values, nulls);
 	owner_leave(&outside);
 	spi_end();
+}
+
+/*
+ * ledger_init -- called when the library is loaded.
+ */
+void
+ledger_init(void)
+{
+	static const CaptureFollower follower = {engine_keepers, ledger_engines, ledger_follow};
+
+	capture_register_follower(&follower);
 }

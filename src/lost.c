@@ -49,10 +49,14 @@
 #include "access/xlog.h"
 #include "lost.h"
 #include "miscadmin.h"
+#include "port/atomics.h"
 #include "pgstat.h"
-#include "shmem_state.h"
+#include "shmem.h"
 #include "spi.h"
 #include "storage/fd.h"
+#include "storage/ipc.h"
+#include "storage/lwlock.h"
+#include "storage/shmem.h"
 #include "utils/builtins.h"
 
 /* Where and how marks are named, by the database's OID. */
@@ -61,6 +65,27 @@
 
 /* What is to come after whatever is prepared when the first drains. */
 #define ANY_PREPARED	BootstrapTransactionId
+
+/* A database's requests for a run over everybody; under their lock, but for "any". */
+typedef struct LostRequests
+{
+	pg_atomic_uint32 any;		/* 1: wanted, taken, or after something */
+	bool		wanted;
+	bool		taken;			/* by a transaction that is not committed yet */
+	TransactionId after;		/* and once none up to this one is prepared */
+	uint64		after_count;	/* how often there came another */
+	int			about_to_request;	/* transactions that have left the mark */
+	bool		marked;			/* the mark is on disk */
+} LostRequests;
+
+typedef struct LostState
+{
+	LWLock	   *lock;
+	LostRequests databases[MAX_DATABASES];
+} LostState;
+
+/* NULL without the preload. */
+static LostState *lost_state = NULL;
 
 /* Is this transaction counted among those that are about to request? */
 static bool counted = false;
@@ -101,50 +126,57 @@ remove_mark(Oid database)
 
 /* Makes the database's mark unless it is there; 0 or the errno. Under the lock. */
 static int
-make_mark(DatabaseEntry *entry)
+make_mark(LostRequests *lost, Oid database)
 {
 	char		path[MAXPGPATH];
 	int			error;
 
-	if (entry->lost.marked)
+	if (lost->marked)
 		return 0;
-	mark_path(path, entry->database);
+	mark_path(path, database);
 	error = make_durable(path, O_CREAT | O_WRONLY);
 	if (error == 0)
 		error = make_durable(MARK_DIRECTORY, O_RDONLY);
 	if (error != 0)
-		remove_mark(entry->database);
-	entry->lost.marked = error == 0;
+		remove_mark(database);
+	lost->marked = error == 0;
 	return error;
+}
+
+/* This database's; NULL when there are none. */
+static LostRequests *
+my_requests(bool add)
+{
+	int			place = lost_state == NULL ? -1 : shmem_my_place(add);
+
+	return place < 0 ? NULL : &lost_state->databases[place];
 }
 
 static void
 lock_requests(void)
 {
-	LWLockAcquire(shmem_state->lost_lock, LW_EXCLUSIVE);
+	LWLockAcquire(lost_state->lock, LW_EXCLUSIVE);
 }
 
 /* Ends a change of the requests: says whether there are any, and removes a mark for nothing. */
 static void
-unlock_requests(DatabaseEntry *entry)
+unlock_requests(LostRequests *lost, Oid database)
 {
-	LostRequests *lost = &entry->lost;
 	bool		any = lost->wanted || lost->taken || TransactionIdIsValid(lost->after);
 
 	pg_atomic_write_u32(&lost->any, any ? 1 : 0);
 	if (lost->marked && !any && lost->about_to_request == 0)
 	{
-		remove_mark(entry->database);
+		remove_mark(database);
 		lost->marked = false;
 	}
-	LWLockRelease(shmem_state->lost_lock);
+	LWLockRelease(lost_state->lock);
 }
 
 /* Everybody is to be recomputed when this transaction has ended. Under the lock. */
 static void
-request_after(DatabaseEntry *entry, TransactionId prepared)
+request_after(LostRequests *lost, TransactionId prepared)
 {
-	LostRequests *lost = &entry->lost;
 
 	if (!TransactionIdIsValid(lost->after) || TransactionIdPrecedes(lost->after, prepared))
 		lost->after = prepared;
@@ -183,23 +215,23 @@ warn_not_marked(Oid database, int error)
 void
 lost_mark(void)
 {
-	DatabaseEntry *entry = shmem_my_entry(true);
+	LostRequests *lost = my_requests(true);
 	int			error;
 
 	if (counted)
 		return;
-	if (entry == NULL)
+	if (lost == NULL)
 	{
 		warn_not_captured();
 		return;
 	}
 	lock_requests();
-	error = make_mark(entry);
-	entry->lost.about_to_request++;
+	error = make_mark(lost, MyDatabaseId);
+	lost->about_to_request++;
 	counted = true;
-	unlock_requests(entry);
+	unlock_requests(lost, MyDatabaseId);
 	if (error != 0)
-		warn_not_marked(entry->database, error);
+		warn_not_marked(MyDatabaseId, error);
 }
 
 /*
@@ -208,14 +240,14 @@ lost_mark(void)
 void
 lost_nothing(void)
 {
-	DatabaseEntry *entry = shmem_my_entry(false);
+	LostRequests *lost = my_requests(false);
 
 	if (!counted)
 		return;
 	counted = false;
 	lock_requests();
-	entry->lost.about_to_request--;
-	unlock_requests(entry);
+	lost->about_to_request--;
+	unlock_requests(lost, MyDatabaseId);
 }
 
 /*
@@ -225,73 +257,82 @@ lost_nothing(void)
 void
 lost_report(bool prepared)
 {
-	DatabaseEntry *entry = shmem_my_entry(true);
+	LostRequests *lost = my_requests(true);
 	int			error = 0;
 
-	if (entry == NULL)
+	if (lost == NULL)
 		return;
 	lock_requests();
 	if (prepared)
-		request_after(entry, GetTopTransactionIdIfAny());
+		request_after(lost, GetTopTransactionIdIfAny());
 	else
-		entry->lost.wanted = true;
+		lost->wanted = true;
 	if (counted)
-		entry->lost.about_to_request--;
+		lost->about_to_request--;
 	else
-		error = make_mark(entry);
+		error = make_mark(lost, MyDatabaseId);
 	counted = false;
-	unlock_requests(entry);
+	unlock_requests(lost, MyDatabaseId);
 	if (error != 0)
-		warn_not_marked(entry->database, error);
+		warn_not_marked(MyDatabaseId, error);
 }
 
-/*
- * lost_startup -- finds the marks when the server starts. The shared memory is not in
- * anybody's hands yet.
- */
-void
-lost_startup(void)
+static void
+request_lost(void)
+{
+	RequestAddinShmemSpace(sizeof(LostState));
+	RequestNamedLWLockTranche("reputation_lost", 1);
+}
+
+/* There is no request in a new place. */
+static void
+reset_lost(int place)
+{
+	LostRequests *lost = &lost_state->databases[place];
+
+	memset(lost, 0, sizeof(LostRequests));
+	pg_atomic_init_u32(&lost->any, 0);
+}
+
+static void
+start_lost(void)
+{
+	bool		found;
+
+	lost_state = ShmemInitStruct("reputation lost", sizeof(LostState), &found);
+	if (found)
+		return;
+	lost_state->lock = &GetNamedLWLockTranche("reputation_lost")->lock;
+	for (int i = 0; i < MAX_DATABASES; i++)
+		reset_lost(i);
+}
+
+/* Finds the marks when the server starts. The memory is not in anybody's hands yet. */
+static void
+find_marks(void)
 {
 	DIR		   *directory = AllocateDir(MARK_DIRECTORY);
 	struct dirent *file;
 
 	while ((file = ReadDirExtended(directory, MARK_DIRECTORY, LOG)) != NULL)
 	{
-		DatabaseEntry *entry;
+		LostRequests *lost;
 		Oid			database;
+		int			place;
 
 		if (strncmp(file->d_name, MARK_PREFIX, strlen(MARK_PREFIX)) != 0)
 			continue;
 		database = (Oid) strtoul(file->d_name + strlen(MARK_PREFIX), NULL, 10);
-		entry = OidIsValid(database) ? shmem_find_or_add_entry(database) : NULL;
-		if (entry == NULL)
+		place = OidIsValid(database) ? shmem_add_place(database) : -1;
+		if (place < 0)
 			continue;
-		entry->lost.marked = true;
-		entry->lost.wanted = true;
-		request_after(entry, ANY_PREPARED);
-		pg_atomic_write_u32(&entry->lost.any, 1);
+		lost = &lost_state->databases[place];
+		lost->marked = true;
+		lost->wanted = true;
+		request_after(lost, ANY_PREPARED);
+		pg_atomic_write_u32(&lost->any, 1);
 	}
 	FreeDir(directory);
-}
-
-/*
- * lost_init_entry -- there is no request in a new entry.
- */
-void
-lost_init_entry(LostRequests *lost)
-{
-	memset(lost, 0, sizeof(LostRequests));
-	pg_atomic_init_u32(&lost->any, 0);
-}
-
-/*
- * lost_forget_database -- removes the mark of a database that was dropped, whose entry
- * is free.
- */
-void
-lost_forget_database(Oid database)
-{
-	remove_mark(database);
 }
 
 /* Has none of the database's prepared transactions an id up to this one? */
@@ -315,9 +356,8 @@ none_prepared_until(TransactionId xid)
 
 /* Has what is to come after prepared transactions wanted when they have ended. */
 static void
-look_after_prepared(DatabaseEntry *entry)
+look_after_prepared(LostRequests *lost)
 {
-	LostRequests *lost = &entry->lost;
 	TransactionId after;
 	uint64		count;
 
@@ -326,14 +366,14 @@ look_after_prepared(DatabaseEntry *entry)
 		lost->after = ReadNextTransactionId();
 	after = lost->after;
 	count = lost->after_count;
-	unlock_requests(entry);
+	unlock_requests(lost, MyDatabaseId);
 	if (!TransactionIdIsValid(after) || !none_prepared_until(after))
 		return;
 	lock_requests();
 	lost->wanted = true;
 	if (lost->after_count == count)
 		lost->after = InvalidTransactionId;
-	unlock_requests(entry);
+	unlock_requests(lost, MyDatabaseId);
 }
 
 /*
@@ -343,21 +383,21 @@ look_after_prepared(DatabaseEntry *entry)
 bool
 lost_take(void)
 {
-	DatabaseEntry *entry = shmem_my_entry(false);
+	LostRequests *lost = my_requests(false);
 	bool		take;
 
-	if (entry == NULL || pg_atomic_read_u32(&entry->lost.any) == 0)
+	if (lost == NULL || pg_atomic_read_u32(&lost->any) == 0)
 		return false;
-	look_after_prepared(entry);
+	look_after_prepared(lost);
 	lock_requests();
-	take = entry->lost.wanted && !entry->lost.taken;
+	take = lost->wanted && !lost->taken;
 	if (take)
 	{
-		entry->lost.wanted = false;
-		entry->lost.taken = true;
+		lost->wanted = false;
+		lost->taken = true;
 		taken_by = GetCurrentSubTransactionId();
 	}
-	unlock_requests(entry);
+	unlock_requests(lost, MyDatabaseId);
 	if (take)
 		ForceSyncCommit();		/* with it goes the only trace of the change */
 	return take;
@@ -371,8 +411,8 @@ lost_take(void)
 bool
 lost_pending(void)
 {
-	DatabaseEntry *entry = shmem_my_entry(false);
-	bool		pending = entry != NULL && pg_atomic_read_u32(&entry->lost.any) != 0 &&
+	LostRequests *lost = my_requests(false);
+	bool		pending = lost != NULL && pg_atomic_read_u32(&lost->any) != 0 &&
 	!RecoveryInProgress();
 
 	pg_memory_barrier();
@@ -383,18 +423,18 @@ lost_pending(void)
 static void
 end_taking(bool visible, TransactionId prepared)
 {
-	DatabaseEntry *entry = shmem_my_entry(false);
+	LostRequests *lost = my_requests(false);
 	bool		wake;
 
 	taken_by = InvalidSubTransactionId;
 	lock_requests();
-	entry->lost.taken = false;
+	lost->taken = false;
 	if (TransactionIdIsValid(prepared))
-		request_after(entry, prepared);
+		request_after(lost, prepared);
 	else if (!visible)
-		entry->lost.wanted = true;
-	wake = entry->lost.wanted;
-	unlock_requests(entry);
+		lost->wanted = true;
+	wake = lost->wanted;
+	unlock_requests(lost, MyDatabaseId);
 	if (wake)
 		shmem_wake_workers();
 }
@@ -430,6 +470,15 @@ at_subtransaction_event(SubXactEvent event, SubTransactionId mine, SubTransactio
 void
 lost_init(void)
 {
+	static const ShmemPart part = {
+		.request = request_lost,
+		.startup = start_lost,
+		.started = find_marks,
+		.reset_database = reset_lost,
+		.forget_database = remove_mark
+	};
+
+	shmem_register(&part);
 	RegisterXactCallback(at_transaction_event, NULL);
 	RegisterSubXactCallback(at_subtransaction_event, NULL);
 }

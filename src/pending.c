@@ -32,6 +32,7 @@
 #include "access/transam.h"
 #include "access/xact.h"
 #include "api.h"
+#include "args.h"
 #include "capture.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
@@ -295,7 +296,7 @@ pending_timed_out(const char *engine, const char *key, const char *what)
 Datum
 reputation_wait(PG_FUNCTION_ARGS)
 {
-	char	   *name = api_text(fcinfo, 1);
+	char	   *name = args_text(fcinfo, 1);
 	PendingLook look = {.horizon = ReadNextTransactionId(), .changes_only = true};
 	TimestampTz give_up;
 	List	   *engines;
@@ -303,10 +304,10 @@ reputation_wait(PG_FUNCTION_ARGS)
 
 	if (PG_ARGISNULL(0))
 		PG_RETURN_NULL();
-	api_require_read_committed("reputation_wait");
+	args_require_read_committed("reputation_wait");
 	give_up = pending_give_up(fcinfo, 2);
 	spi_begin();
-	engines = api_engines(name);
+	engines = engine_chosen(name);
 	foreach(cell, engines)
 	{
 		Engine	   *engine = lfirst(cell);

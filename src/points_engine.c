@@ -15,6 +15,7 @@
 #include "postgres.h"
 
 #include "api.h"
+#include "args.h"
 #include "catalog/pg_type.h"
 #include "compat.h"
 #include "core/points.h"
@@ -39,8 +40,6 @@ PG_FUNCTION_INFO_V1(reputation_period_after);
 
 /* Of the periods those that time moves. */
 #define WINDOWS		(BOARD_PERIODS - 1)
-
-const char *const board_periods[BOARD_PERIODS] = {"all_time", "weekly", "daily"};
 
 /* What date_trunc() calls the calendar's periods, and half of one of them. */
 static const char *const calendar_units[WINDOWS] = {"week", "day"};
@@ -325,7 +324,8 @@ const EngineDescriptor points_engine = {
 	.timed = true,
 	.columns = columns,
 	.ncolumns = lengthof(columns),
-	.windows = true
+	.windows = true,
+	.keeps = true
 };
 
 /* 42804 unless the source's columns are of types that can be counted and dated. */
@@ -477,10 +477,10 @@ Datum
 points_attach(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_INT64(points_attach_source(fcinfo, &points_engine,
-										 attach_argument(fcinfo, 0, "users"),
+										 args_required_text(fcinfo, 0, "users"),
 										 "reputation.point_ledger",
 										 PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1),
-										 api_text(fcinfo, 2), attach_argument(fcinfo, 3, "fire")));
+										 args_text(fcinfo, 2), args_required_text(fcinfo, 3, "fire")));
 }
 
 Datum

@@ -29,6 +29,8 @@
 #include "rank_top.h"
 #include "rank_tree.h"
 #include "shmem.h"
+#include "storage/ipc.h"
+#include "storage/shmem.h"
 
 /* Of this transaction: the highest key it touched. */
 static bool touching[RANK_TREES];
@@ -46,37 +48,73 @@ typedef struct Refresh
 static Refresh refreshes[RANK_TREES];
 static bool any_refreshed = false;
 
+/* Of a tree; all 0 at first. */
+typedef struct RankTop
+{
+	pg_atomic_uint32 touches;
+	pg_atomic_uint32 refreshed; /* one more than the touches of the last refresh's begin */
+	pg_atomic_uint64 threshold; /* a score with a lower key is not cached; 0: unknown */
+} RankTop;
+
+/* Of each database's place; NULL without the preload. */
+static RankTop (*tops)[RANK_TREES] = NULL;
+
 /* Without shared memory. */
 static RankTop own_tops[RANK_TREES];
 
 static RankTop *
 top_of(int tree)
 {
-	RankTop    *tops = shmem_rank_tops();
+	int			place = tops == NULL ? -1 : shmem_my_place(true);
 
-	return tops != NULL ? &tops[tree] : &own_tops[tree];
+	return place >= 0 ? &tops[place][tree] : &own_tops[tree];
 }
 
-/*
- * rank_top_clear -- makes the RANK_TREES tops of a database stale; fresh: in memory
- * that was never used.
- */
-void
-rank_top_clear(RankTop *tops, bool fresh)
+/* Makes the tops of a database stale; fresh: in memory that was never used. */
+static void
+clear_tops(RankTop *trees, bool fresh)
 {
 	for (int i = 0; i < RANK_TREES; i++)
 	{
 		if (fresh)
 		{
-			pg_atomic_init_u32(&tops[i].touches, 0);
-			pg_atomic_init_u32(&tops[i].refreshed, 0);
-			pg_atomic_init_u64(&tops[i].threshold, 0);
+			pg_atomic_init_u32(&trees[i].touches, 0);
+			pg_atomic_init_u32(&trees[i].refreshed, 0);
+			pg_atomic_init_u64(&trees[i].threshold, 0);
 			continue;
 		}
-		pg_atomic_write_u32(&tops[i].touches, 0);
-		pg_atomic_write_u32(&tops[i].refreshed, 0);
-		pg_atomic_write_u64(&tops[i].threshold, 0);
+		pg_atomic_write_u32(&trees[i].touches, 0);
+		pg_atomic_write_u32(&trees[i].refreshed, 0);
+		pg_atomic_write_u64(&trees[i].threshold, 0);
 	}
+}
+
+static Size
+tops_size(void)
+{
+	return MAX_DATABASES * sizeof(*tops);
+}
+
+static void
+request_tops(void)
+{
+	RequestAddinShmemSpace(tops_size());
+}
+
+static void
+start_tops(void)
+{
+	bool		found;
+
+	tops = ShmemInitStruct("reputation tops", tops_size(), &found);
+	for (int i = 0; i < MAX_DATABASES && !found; i++)
+		clear_tops(tops[i], true);
+}
+
+static void
+reset_tops(int place)
+{
+	clear_tops(tops[place], false);
 }
 
 /*
@@ -194,7 +232,14 @@ at_subtransaction_event(SubXactEvent event, SubTransactionId id, SubTransactionI
 void
 rank_top_init(void)
 {
-	rank_top_clear(own_tops, true);
+	static const ShmemPart part = {
+		.request = request_tops,
+		.startup = start_tops,
+		.reset_database = reset_tops
+	};
+
+	shmem_register(&part);
+	clear_tops(own_tops, true);
 	RegisterXactCallback(at_transaction_event, NULL);
 	RegisterSubXactCallback(at_subtransaction_event, NULL);
 }

@@ -28,7 +28,7 @@
  * A rolled back subtransaction takes its notes with it: each carries its nesting
  * level, the notes of a level are the last ones, and become the parent's when it
  * commits. A repair notes that the tree is to be made anew; that is done at the
- * commit from the rows as they are then (rank_check.c), under the lock, for which it
+ * commit from the rows as they are then (rank_build.c), under the lock, for which it
  * waits. So is a tree that turns out to be spoilt.
  *
  * A TRUNCATE, a new board over a table with rows, and a dropped one change the whole

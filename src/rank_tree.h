@@ -73,13 +73,18 @@ extern void rank_deltas_insert(int tree, const RankChange *changes, size_t count
 extern bool rank_deltas_exist(int tree, Snapshot snapshot);
 extern size_t rank_deltas_read(int tree, Snapshot snapshot, bool take, RankChange **changes);
 
-/* rank_check.c */
+/* rank_build.c */
 extern bool rank_is_tracked(Oid relation);
 extern int64 rank_value(Datum value, Oid type);
 extern void rank_rebuild(const RankSource *source);
 extern void rank_remove(int tree);
 extern RankSource rank_source(const EngineDescriptor *engine, int period);
+extern size_t rank_count_scores(const RankSource *source, Snapshot snapshot,
+								const RankChange *less, size_t nless, RankChange **changes);
+extern const uint8 *rank_fetch_none(void *arg, int level, uint64 prefix, size_t *length);
+extern int	rank_top_none(void *arg, uint64 *prefix);
 
+/* rank_check.c */
 typedef void (*RankReport) (void *arg, const RankSource *source, const char *item,
 							const char *cached, const char *expected);
 extern void rank_verify(const Engine *engine, RankReport report, void *arg);

@@ -332,7 +332,7 @@ read_cache_invalidate(const CacheKey *key)
 void
 read_cache_forget_all(void)
 {
-	int			place = read_cache == NULL ? -1 : shmem_my_place();
+	int			place = read_cache == NULL ? -1 : shmem_my_place(true);
 
 	if (place < 0)
 		return;

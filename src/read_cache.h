@@ -53,9 +53,7 @@ typedef struct CacheStats
 	int64		max_entries;	/* of all databases together */
 } CacheStats;
 
-extern void read_cache_request(void);
-extern void read_cache_startup(void);
-extern void read_cache_reset_database(int place);
+extern void read_cache_init(void);
 
 /* For readers. */
 extern bool read_cache_mark(CacheKey *key, const char *name);
@@ -73,6 +71,5 @@ extern uint64 read_cache_changed_at(const CacheKey *key);
 extern void read_cache_mark_changed(const CacheKey *key);
 extern bool read_cache_invalidate(const CacheKey *key);
 extern void read_cache_forget_all(void);
-extern void read_cache_forget_database(Oid database);
 
 #endif							/* REPUTATION_READ_CACHE_H */

@@ -57,7 +57,7 @@ read_cache_pack_uuid(const char *text, int length, char *bytes)
 static bool
 start_key(CacheKey *key, int engine)
 {
-	int			place = read_cache == NULL ? -1 : shmem_my_place();
+	int			place = read_cache == NULL ? -1 : shmem_my_place(true);
 
 	if (place < 0)
 		return false;

@@ -11,8 +11,6 @@
 #include "storage/ipc.h"
 #include "storage/shmem.h"
 
-ReadCache  *read_cache = NULL;
-
 /* The server's memory for the cache, and how it is laid out. */
 typedef struct Layout
 {
@@ -38,10 +36,10 @@ lay_out(Layout *layout)
 }
 
 /*
- * read_cache_request -- asks the server for the memory and the lock.
+ * Asks the server for the memory and the lock.
  */
-void
-read_cache_request(void)
+static void
+cache_request(void)
 {
 	Layout		layout;
 
@@ -75,11 +73,11 @@ init_control(const Layout *layout)
 }
 
 /*
- * read_cache_startup -- finds the memory, and fills it in the first process.
+ * Finds the memory, and fills it in the first process.
  * Called under AddinShmemInitLock.
  */
-void
-read_cache_startup(void)
+static void
+cache_startup(void)
 {
 	Layout		layout;
 	bool		found;
@@ -95,10 +93,10 @@ read_cache_startup(void)
 }
 
 /*
- * read_cache_reset_database -- a place in shared memory is another database's now.
+ * A place in shared memory is another database's now.
  */
-void
-read_cache_reset_database(int place)
+static void
+cache_reset_database(int place)
 {
 	if (read_cache == NULL)
 		return;
@@ -115,11 +113,11 @@ slots_of(int shard)
 }
 
 /*
- * read_cache_forget_database -- has the entries of a database that was dropped be
+ * Has the entries of a database that was dropped be
  * the first to give their places up. They stay until then (read_cache_store.c).
  */
-void
-read_cache_forget_database(Oid database)
+static void
+cache_forget_database(Oid database)
 {
 	if (read_cache == NULL)
 		return;
@@ -138,6 +136,22 @@ read_cache_forget_database(Oid database)
 		}
 		LWLockRelease(read_cache->lock);
 	}
+}
+
+/*
+ * read_cache_init -- called when the library is loaded.
+ */
+void
+read_cache_init(void)
+{
+	static const ShmemPart part = {
+		.request = cache_request,
+		.startup = cache_startup,
+		.reset_database = cache_reset_database,
+		.forget_database = cache_forget_database
+	};
+
+	shmem_register(&part);
 }
 
 static bool
@@ -180,7 +194,7 @@ count_values(int place)
 bool
 read_cache_stats(CacheStats *stats)
 {
-	int			place = read_cache == NULL ? -1 : shmem_my_place();
+	int			place = read_cache == NULL ? -1 : shmem_my_place(true);
 	pg_atomic_uint64 *counters;
 
 	memset(stats, 0, sizeof(CacheStats));

@@ -65,6 +65,8 @@ StaticAssertDecl(sizeof(CacheEntry) == 72, "an entry is of 72 bytes");
 StaticAssertDecl(ITEM_SIZE > 64 && ITEM_SIZE <= 128, "DSA's size classes are 16 bytes apart");
 StaticAssertDecl(sizeof(CacheSlot) == 32, "a slot is of 32 bytes");
 
+ReadCache  *read_cache = NULL;
+
 /* This process's, once attached. */
 static dsa_area *area = NULL;
 static dshash_table *table = NULL;

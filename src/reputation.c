@@ -7,16 +7,21 @@
  */
 #include "postgres.h"
 
+#include "board_engine.h"
 #include "bound.h"
 #include "capture.h"
 #include "drain.h"
+#include "engines.h"
 #include "fmgr.h"
 #include "guc.h"
 #include "invalidate.h"
 #include "launcher.h"
+#include "ledger.h"
 #include "lost.h"
 #include "miscadmin.h"
 #include "rank_tree.h"
+#include "read_cache.h"
+#include "row_hint.h"
 #include "shmem.h"
 #include "utility_hook.h"
 #include "utils/builtins.h"
@@ -36,12 +41,21 @@ _PG_init(void)
 {
 	guc_init();
 	bound_init();
+	engine_register(&builder_engine);
+	engine_register(&trust_engine);
+	engine_register(&session_engine);
+	engine_register(&points_engine);
+	engine_register(&badges_engine);
+	board_engine_init();
 	capture_init();
 	invalidate_init();
+	ledger_init();
 	notify_init();
 	sweep_init();
 	lost_init();
 	rank_init();
+	row_hint_init();
+	read_cache_init();
 	if (process_shared_preload_libraries_in_progress)
 	{
 		shmem_init();

@@ -24,6 +24,7 @@
 #include "port/atomics.h"
 #include "port/pg_bitutils.h"
 #include "row_hint.h"
+#include "shmem.h"
 #include "storage/buf_internals.h"
 #include "storage/shmem.h"
 #include "utils/rel.h"
@@ -46,21 +47,19 @@ count_hints(void)
 	return room == 0 ? 0 : (Size) 1 << pg_leftmost_one_pos64(room);
 }
 
-/*
- * row_hint_request -- asks the server for the memory.
- */
-void
-row_hint_request(void)
+/* Asks the server for the memory. */
+static void
+request_hints(void)
 {
 	RequestAddinShmemSpace(count_hints() * sizeof(pg_atomic_uint64));
 }
 
 /*
- * row_hint_startup -- finds the memory, and empties it in the first process. Called
- * under AddinShmemInitLock.
+ * Finds the memory, and empties it in the first process. Called under
+ * AddinShmemInitLock.
  */
-void
-row_hint_startup(void)
+static void
+start_hints(void)
 {
 	Size		count = count_hints();
 	bool		found;
@@ -72,6 +71,17 @@ row_hint_startup(void)
 	mask = count - 1;
 	for (Size i = 0; !found && i < count; i++)
 		pg_atomic_init_u64(&hints[i], 0);
+}
+
+/*
+ * row_hint_init -- called when the library is loaded.
+ */
+void
+row_hint_init(void)
+{
+	static const ShmemPart part = {.request = request_hints, .startup = start_hints};
+
+	shmem_register(&part);
 }
 
 /*

@@ -11,8 +11,7 @@
 #include "storage/itemptr.h"
 #include "utils/relcache.h"
 
-extern void row_hint_request(void);
-extern void row_hint_startup(void);
+extern void row_hint_init(void);
 extern uint64 row_hint_hash(Relation table, const char *key);
 extern bool row_hint_get(uint64 hash, Buffer *buffer, ItemPointer tid);
 extern void row_hint_set(uint64 hash, Buffer buffer, const ItemPointerData *tid);

@@ -14,6 +14,7 @@
 #include "postgres.h"
 
 #include "api.h"
+#include "args.h"
 #include "attach.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
@@ -415,19 +416,19 @@ session_reputation_attach(PG_FUNCTION_ARGS)
 	AttachTable tables[3] = {
 		{
 			.argument = "users",
-			.name = attach_argument(fcinfo, 2, "users"),
+			.name = args_required_text(fcinfo, 2, "users"),
 			.columns = {{.name = "id"}},
 			.keys = {{"id", 'o', 0, 1}, {"id", 'a', 0, 3}}
 		},
 		{
 			.argument = "matches",
-			.name = attach_argument(fcinfo, 1, "matches"),
+			.name = args_required_text(fcinfo, 1, "matches"),
 			.columns = {{.name = "id"}, {.name = "user1_id"}, {.name = "user2_id"}},
 			.keys = {{"user1_id", 'a', 0, 2}, {"user2_id", 'a', 0, 2}}
 		},
 		{
 			.argument = "sessions",
-			.name = attach_argument(fcinfo, 0, "sessions"),
+			.name = args_required_text(fcinfo, 0, "sessions"),
 			.columns = {{.name = "match_id"}, {.name = "status"},
 				{.name = "user1_completed_confirmed_by_user2"},
 			{.name = "user2_completed_confirmed_by_user1"}},
@@ -435,13 +436,13 @@ session_reputation_attach(PG_FUNCTION_ARGS)
 		}
 	};
 	SessionTables session = {&tables[0], &tables[1], &tables[2],
-	cause_named(attach_argument(fcinfo, 5, "cause"))};
+	cause_named(args_required_text(fcinfo, 5, "cause"))};
 	AttachSpec	spec = {
 		.engine = &session_engine,
 		.tables = tables,
 		.ntables = 3,
 		.users_key = "id",
-		.fire = attach_argument(fcinfo, 6, "fire"),
+		.fire = args_required_text(fcinfo, 6, "fire"),
 		.columns = PG_ARGISNULL(3) ? NULL : PG_GETARG_JSONB_P(3)
 	};
 	AttachLookup lookup = {.kind = LOOKUP_MATCH_USERS, .view = "session_match_users"};

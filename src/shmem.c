@@ -5,12 +5,15 @@
  *
  * One named struct holds the launcher's latch, MAX_WORKER_SLOTS slots for
  * workers and MAX_DATABASES entries for databases. A crash wipes it, and may:
- * who is there, who wants to be woken, where to write first; of what is more than
- * that there is a trace on disk (lost.c).
+ * who is there, who wants to be woken, where to write first.
  *
- * One lock (tranche "reputation") protects all of it except the atomics, lost.c's, and
- * the state of a slot, which its own worker changes while it runs. No other
- * lock is taken and nothing can raise an error while it is held, so it can be
+ * Modules above have memory of their own there. They register it (shmem_register()), so
+ * this file knows none of them; what they have of a database is at the place of its
+ * entry. shmem_register() has to be called before shmem_init().
+ *
+ * One lock (tranche "reputation") protects all of it except the atomics and
+ * the state of a slot, which its own worker changes while it runs. While it is held
+ * nothing can raise an error and no other lock is taken, so it can be
  * taken anywhere, in commit callbacks too.
  *
  * An entry belongs to its database from the first mention until the launcher
@@ -28,9 +31,6 @@
  * starts. A latch is part of some PGPROC and stays valid memory, so the worst
  * that a pointer just outdated can do is to wake a process for nothing.
  *
- * The entries' places say which epoch and which counters of the read cache are a
- * database's (read_cache.c, which has memory and locks of its own).
- *
  * A database whose workers nobody knows of, because it just got the extension,
  * is "wanted": the first such commit sets that under the lock and wakes the
  * launcher, and the others see it set and go on. slots.c says when it is
@@ -45,13 +45,15 @@
 #include "storage/shmem.h"
 
 #include "compat.h"
-#include "lost.h"
-#include "read_cache.h"
-#include "row_hint.h"
 #include "shmem.h"
 #include "shmem_state.h"
 
 SharedState *shmem_state = NULL;
+
+/* What modules above have there. */
+#define MAX_PARTS	8
+static const ShmemPart *parts[MAX_PARTS];
+static int	nparts = 0;
 
 /* This session's database, once found. */
 static DatabaseEntry *my_entry = NULL;
@@ -75,9 +77,12 @@ request_shmem(void)
 		next_request_hook();
 #endif
 	RequestAddinShmemSpace(MAXALIGN(sizeof(SharedState)));
-	RequestNamedLWLockTranche("reputation", 2);
-	read_cache_request();
-	row_hint_request();
+	RequestNamedLWLockTranche("reputation", 1);
+	for (int i = 0; i < nparts; i++)
+	{
+		if (parts[i]->request != NULL)
+			parts[i]->request();
+	}
 }
 
 /*
@@ -97,8 +102,7 @@ startup_shmem(void)
 	if (!found)
 	{
 		memset(shmem_state, 0, sizeof(SharedState));
-		shmem_state->lock = &GetNamedLWLockTranche("reputation")[0].lock;
-		shmem_state->lost_lock = &GetNamedLWLockTranche("reputation")[1].lock;
+		shmem_state->lock = &GetNamedLWLockTranche("reputation")->lock;
 		for (int i = 0; i < MAX_WORKER_SLOTS; i++)
 		{
 			pg_atomic_init_u32(&shmem_state->slots[i].asleep, 0);
@@ -113,16 +117,32 @@ startup_shmem(void)
 		{
 			pg_atomic_init_u32(&shmem_state->databases[i].wanted, 0);
 			pg_atomic_init_u32(&shmem_state->databases[i].first_segment, 0);
-			lost_init_entry(&shmem_state->databases[i].lost);
 			pg_atomic_init_u64(&shmem_state->databases[i].workers, 0);
-			rank_top_clear(shmem_state->databases[i].tops, true);
 		}
 	}
-	read_cache_startup();
-	row_hint_startup();
-	if (!found)
-		lost_startup();
+	for (int i = 0; i < nparts; i++)
+	{
+		if (parts[i]->startup != NULL)
+			parts[i]->startup();
+	}
+	for (int i = 0; i < nparts && !found; i++)
+	{
+		if (parts[i]->started != NULL)
+			parts[i]->started();
+	}
 	LWLockRelease(AddinShmemInitLock);
+}
+
+/*
+ * shmem_register -- takes a part in, which is to stay where it is; while the library is
+ * loaded.
+ */
+void
+shmem_register(const ShmemPart *part)
+{
+	if (nparts == MAX_PARTS)
+		elog(ERROR, "too many parts of the shared memory");
+	parts[nparts++] = part;
 }
 
 /*
@@ -184,12 +204,26 @@ shmem_find_or_add_entry(Oid database)
 		entry->blockers = 0;
 		pg_atomic_write_u32(&entry->wanted, 0);
 		pg_atomic_write_u32(&entry->first_segment, 0);
-		lost_init_entry(&entry->lost);
 		pg_atomic_write_u64(&entry->workers, 0);
-		rank_top_clear(entry->tops, false);
-		read_cache_reset_database((int) (entry - shmem_state->databases));
+		for (int i = 0; i < nparts; i++)
+		{
+			if (parts[i]->reset_database != NULL)
+				parts[i]->reset_database((int) (entry - shmem_state->databases));
+		}
 	}
 	return entry;
+}
+
+/*
+ * shmem_add_place -- the place of a database, while the memory is nobody else's; -1 when
+ * all are in use.
+ */
+int
+shmem_add_place(Oid database)
+{
+	DatabaseEntry *entry = shmem_find_or_add_entry(database);
+
+	return entry == NULL ? -1 : (int) (entry - shmem_state->databases);
 }
 
 /*
@@ -209,27 +243,15 @@ shmem_my_entry(bool add)
 }
 
 /*
- * shmem_my_place -- which of the MAX_DATABASES entries is this database's; -1 when
- * there is none.
+ * shmem_my_place -- which of the MAX_DATABASES entries is this database's, added on
+ * request; -1 when there is none.
  */
 int
-shmem_my_place(void)
+shmem_my_place(bool add)
 {
-	DatabaseEntry *entry = shmem_my_entry(true);
+	DatabaseEntry *entry = shmem_my_entry(add);
 
 	return entry == NULL ? -1 : (int) (entry - shmem_state->databases);
-}
-
-/*
- * shmem_rank_tops -- this database's RANK_TREES tops; NULL when there is no memory for
- * them.
- */
-RankTop *
-shmem_rank_tops(void)
-{
-	DatabaseEntry *entry = shmem_my_entry(true);
-
-	return entry == NULL ? NULL : entry->tops;
 }
 
 /*
@@ -313,37 +335,6 @@ shmem_set_inbox_first_segment(int segment)
 }
 
 /*
- * leave_launcher -- at the launcher's exit: nobody to wake any more.
- */
-static void
-leave_launcher(int code, Datum arg)
-{
-	LWLockAcquire(shmem_state->lock, LW_EXCLUSIVE);
-	shmem_state->launcher_latch = NULL;
-	LWLockRelease(shmem_state->lock);
-}
-
-/*
- * shmem_launcher_attach -- makes this process the one that is woken when a
- * database wants workers. Slots that its predecessor had not seen attached are
- * freed: nobody would notice if they never are.
- */
-void
-shmem_launcher_attach(void)
-{
-	on_shmem_exit(leave_launcher, (Datum) 0);
-
-	LWLockAcquire(shmem_state->lock, LW_EXCLUSIVE);
-	shmem_state->launcher_latch = MyLatch;
-	for (int i = 0; i < MAX_WORKER_SLOTS; i++)
-	{
-		if (shmem_state->slots[i].state == WORKER_STARTING)
-			shmem_free_slot(&shmem_state->slots[i]);
-	}
-	LWLockRelease(shmem_state->lock);
-}
-
-/*
  * shmem_wake_launcher -- has the launcher look at everything again.
  */
 void
@@ -381,17 +372,19 @@ void
 shmem_forget_database(Oid database)
 {
 	DatabaseEntry *entry;
+	bool		free;
 
 	LWLockAcquire(shmem_state->lock, LW_EXCLUSIVE);
 	entry = shmem_find_entry(database);
-	if (entry != NULL && entry->blockers == 0 &&
-		pg_atomic_read_u64(&entry->workers) == 0)
-	{
+	free = entry != NULL && entry->blockers == 0 && pg_atomic_read_u64(&entry->workers) == 0;
+	if (free)
 		entry->database = InvalidOid;
-		lost_forget_database(database);
-	}
 	LWLockRelease(shmem_state->lock);
-	read_cache_forget_database(database);
+	for (int i = 0; i < nparts && free; i++)
+	{
+		if (parts[i]->forget_database != NULL)
+			parts[i]->forget_database(database);
+	}
 }
 
 /*

@@ -59,11 +59,26 @@ typedef enum SlotClaim
 	SLOT_NONE_LEFT				/* this file's limits are reached */
 } SlotClaim;
 
+/*
+ * What a module above has in shared memory. Any of the functions may be NULL. A database's
+ * place is a number below MAX_DATABASES.
+ */
+typedef struct ShmemPart
+{
+	void		(*request) (void);	/* asks the server for memory and locks */
+	void		(*startup) (void);	/* finds it, and fills it when it is new */
+	void		(*started) (void);	/* new memory, and all parts are there */
+	void		(*reset_database) (int place);	/* it is another database's now; no error */
+	void		(*forget_database) (Oid database);	/* it was dropped; no error */
+} ShmemPart;
+
+extern void shmem_register(const ShmemPart *part);
 extern void shmem_init(void);
 extern bool shmem_available(void);
+extern int	shmem_add_place(Oid database);
 
 /* For sessions. */
-extern int	shmem_my_place(void);
+extern int	shmem_my_place(bool add);
 extern void shmem_wake_workers(void);
 extern int	shmem_inbox_first_segment(void);
 extern void shmem_set_inbox_first_segment(int segment);

@@ -1,16 +1,13 @@
 /*
  * shmem_state.h
- *		What lies in shared memory; for shmem.c, slots.c and lost.c only.
+ *		What lies in shared memory; for shmem.c and slots.c only.
  */
 #ifndef REPUTATION_SHMEM_STATE_H
 #define REPUTATION_SHMEM_STATE_H
 
 #include "postgres.h"
 
-#include "lost.h"
 #include "port/atomics.h"
-#include "rank_top.h"
-#include "rank_tree.h"
 #include "shmem.h"
 #include "storage/latch.h"
 #include "storage/lwlock.h"
@@ -29,15 +26,12 @@ typedef struct DatabaseEntry
 	int			blockers;		/* statements that want it free of workers */
 	pg_atomic_uint32 wanted;	/* 1: a commit had work; changed under the lock */
 	pg_atomic_uint32 first_segment;
-	LostRequests lost;
 	pg_atomic_uint64 workers;	/* bit i: slot i runs here; changed under the lock */
-	RankTop		tops[RANK_TREES];	/* rank_top.c's */
 } DatabaseEntry;
 
 typedef struct SharedState
 {
 	LWLock	   *lock;
-	LWLock	   *lost_lock;		/* of all LostRequests */
 	Latch	   *launcher_latch; /* NULL: no launcher */
 	uint64		last_start_id;
 	WorkerSlot	slots[MAX_WORKER_SLOTS];
@@ -50,7 +44,6 @@ extern SharedState *shmem_state;
 /* Under the lock. */
 extern DatabaseEntry *shmem_find_entry(Oid database);
 extern DatabaseEntry *shmem_find_or_add_entry(Oid database);
-extern void shmem_free_slot(WorkerSlot *slot);
 
 /* Takes the lock. */
 extern DatabaseEntry *shmem_my_entry(bool add);

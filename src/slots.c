@@ -73,11 +73,9 @@ own_start_id(void)
 	return start_id;
 }
 
-/*
- * shmem_free_slot -- makes a slot ready for its next worker. Under the lock.
- */
-void
-shmem_free_slot(WorkerSlot *slot)
+/* Makes a slot ready for its next worker. Under the lock. */
+static void
+free_slot(WorkerSlot *slot)
 {
 	DatabaseEntry *entry = shmem_find_entry(slot->database);
 
@@ -94,6 +92,37 @@ shmem_free_slot(WorkerSlot *slot)
 }
 
 /*
+ * leave_launcher -- at the launcher's exit: nobody to wake any more.
+ */
+static void
+leave_launcher(int code, Datum arg)
+{
+	LWLockAcquire(shmem_state->lock, LW_EXCLUSIVE);
+	shmem_state->launcher_latch = NULL;
+	LWLockRelease(shmem_state->lock);
+}
+
+/*
+ * shmem_launcher_attach -- makes this process the one that is woken when a
+ * database wants workers. Slots that its predecessor had not seen attached are
+ * freed: nobody would notice if they never are.
+ */
+void
+shmem_launcher_attach(void)
+{
+	on_shmem_exit(leave_launcher, (Datum) 0);
+
+	LWLockAcquire(shmem_state->lock, LW_EXCLUSIVE);
+	shmem_state->launcher_latch = MyLatch;
+	for (int i = 0; i < MAX_WORKER_SLOTS; i++)
+	{
+		if (shmem_state->slots[i].state == WORKER_STARTING)
+			free_slot(&shmem_state->slots[i]);
+	}
+	LWLockRelease(shmem_state->lock);
+}
+
+/*
  * leave_slot -- at a worker's exit: frees its slot and wakes the launcher.
  */
 static void
@@ -103,7 +132,7 @@ leave_slot(int code, Datum arg)
 		return;
 
 	LWLockAcquire(shmem_state->lock, LW_EXCLUSIVE);
-	shmem_free_slot(my_slot);
+	free_slot(my_slot);
 	LWLockRelease(shmem_state->lock);
 	my_slot = NULL;
 	shmem_wake_launcher();
@@ -435,7 +464,7 @@ shmem_release_slot(int slot_index, uint64 start_id, bool failed)
 	LWLockAcquire(shmem_state->lock, LW_EXCLUSIVE);
 	if (slot->state == WORKER_STARTING && slot->start_id == start_id)
 	{
-		shmem_free_slot(slot);
+		free_slot(slot);
 		if (failed)
 			slot->failures++;
 		else

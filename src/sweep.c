@@ -207,7 +207,7 @@ finish(Engine *engine, const Sweep *sweep)
 				 "fed = 0, done = 0 WHERE id = $1", 1, types, values, NULL);
 		return;
 	}
-	engine_queue_orphans(engine);
+	recheck_orphans(engine);
 	spi_exec("SELECT reputation.job_run_done($1, NULL::text)", 1, types, values, NULL);
 	remove_stray_tallies();
 	remove_old_runs();

@@ -7,6 +7,7 @@
 #include "postgres.h"
 
 #include "api.h"
+#include "args.h"
 #include "attach.h"
 #include "catalog/pg_type.h"
 #include "common/shortest_dec.h"
@@ -431,13 +432,13 @@ trust_score_attach(PG_FUNCTION_ARGS)
 	AttachTable tables[2] = {
 		{
 			.argument = "users",
-			.name = attach_argument(fcinfo, 0, "users"),
+			.name = args_required_text(fcinfo, 0, "users"),
 			.columns = {{.name = "id"}},
 			.keys = {{"id", 'o', 0, 1}, {"id", 'a', 0, 2}}
 		},
 		{
 			.argument = "activity",
-			.name = PG_ARGISNULL(2) ? NULL : attach_argument(fcinfo, 2, "activity"),
+			.name = PG_ARGISNULL(2) ? NULL : args_required_text(fcinfo, 2, "activity"),
 			.columns = {{.name = "user_id"}, {.name = "created_at"}},
 			.keys = {{"user_id", 'a', 0, 2}}
 		}
@@ -448,7 +449,7 @@ trust_score_attach(PG_FUNCTION_ARGS)
 		.tables = tables,
 		.ntables = activity ? 2 : 1,
 		.users_key = "id",
-		.fire = attach_argument(fcinfo, 3, "fire"),
+		.fire = args_required_text(fcinfo, 3, "fire"),
 		.columns = PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1)
 	};
 	AttachColumn *column = &tables[0].columns[1];
