@@ -19,6 +19,7 @@
 #include "clock.h"
 #include "drain.h"
 #include "guc.h"
+#include "home.h"
 #include "invalidate.h"
 #include "miscadmin.h"
 #include "pending.h"
@@ -423,15 +424,15 @@ reputation_process(PG_FUNCTION_ARGS)
 	engines = engine_chosen(name);
 	if (!skipped)
 		sweep_where_lost(all);
-	present = sweep_where_moved(all);
+	present = home_move(all);
 	/* All, even if they have just come home. */
 	if (present != all)
-		engines = sweep_at_home(engines);
+		engines = home_engines(engines);
 	sweep_where_reshaped(present, true);
 	foreach(cell, engines)
 	{
 		queue_rebase(lfirst(cell));
-		due_watch(lfirst(cell));
+		sweep_where_set_back(lfirst(cell));
 	}
 	while (process_step(all, engines, !skipped, first, limit, &done) && done < limit)
 		first = false;

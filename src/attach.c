@@ -34,6 +34,7 @@
 #include "miscadmin.h"
 #include "parser/parse_coerce.h"
 #include "source.h"
+#include "source_act.h"
 #include "spi.h"
 #include "subxact.h"
 #include "utils/builtins.h"

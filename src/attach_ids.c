@@ -22,23 +22,6 @@ is_integer(Oid type)
 	return type == INT2OID || type == INT4OID || type == INT8OID;
 }
 
-static bool
-is_text(Oid type)
-{
-	return type == TEXTOID || type == VARCHAROID;
-}
-
-/*
- * attach_converts -- does a column become another value in the type given, so
- * that a condition on that does not use the column's index? Not between text
- * and varchar.
- */
-bool
-attach_converts(const AttachColumn *column, Oid type)
-{
-	return column->type != type && !is_text(column->type);
-}
-
 /*
  * attach_wider_type -- the type of two comparable columns that has the values
  * of both.
@@ -55,7 +38,7 @@ check_key_type(AttachSpec *spec)
 {
 	AttachColumn *key = attach_column(&spec->tables[0], spec->users_key);
 
-	if (!is_integer(key->type) && !is_text(key->type) && key->type != UUIDOID)
+	if (!is_integer(key->type) && !attach_is_text(key->type) && key->type != UUIDOID)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("user ids of type %s are not supported", format_type_be(key->type)),
@@ -180,7 +163,7 @@ attach_require_comparable(AttachTable *table, const char *name, AttachTable *oth
 	require_deterministic(table, column);
 	require_deterministic(other_table, other);
 	if (column->type == other->type || (is_integer(column->type) && is_integer(other->type)) ||
-		(is_text(column->type) && is_text(other->type)))
+		(attach_is_text(column->type) && attach_is_text(other->type)))
 	{
 		require_one_collation(table, column, other_table, other);
 		return;

@@ -17,6 +17,7 @@ typedef struct ViewState
 	char	   *rule;
 } ViewState;
 
+extern bool attach_is_text(Oid type);
 extern void attach_add_name(StringInfo list, const char *name);
 extern void attach_check_ids(AttachSpec *spec);
 extern void attach_check_privileges(AttachSpec *spec);

@@ -37,7 +37,9 @@
 #include "commands/trigger.h"
 #include "compat.h"
 #include "drain.h"
+#include "home.h"
 #include "source.h"
+#include "source_act.h"
 #include "spi.h"
 #include "subxact.h"
 #include "utils/builtins.h"
@@ -477,7 +479,7 @@ reputation_triggers_check(PG_FUNCTION_ARGS)
 	if (at_it)
 		PG_RETURN_NULL();
 
-	/* A restore's last commands: workers wait for them (sweep_where_moved()). */
+	/* A restore's last commands: workers wait for them (home_move()). */
 	if (((EventTriggerData *) fcinfo->context)->tag == CMDTAG_CREATE_TRIGGER)
 		capture_wake_at_commit();
 

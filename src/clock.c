@@ -11,7 +11,6 @@
 #include "access/xact.h"
 #include "clock.h"
 #include "fmgr.h"
-#include "guc.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/guc.h"
@@ -21,13 +20,16 @@ PG_FUNCTION_INFO_V1(reputation_clock);
 
 #define CLOCK_HINT	"It is a time from 1970-01-01 to 9999-12-31, or empty for the system's."
 
+/* reputation.clock */
+static char *clock_setting;
+
 /*
  * clock_is_set -- does a test stand in for the system's clock?
  */
 bool
 clock_is_set(void)
 {
-	return guc_clock != NULL && guc_clock[0] != '\0';
+	return clock_setting != NULL && clock_setting[0] != '\0';
 }
 
 static TimestampTz
@@ -56,21 +58,20 @@ clock_now(void)
 
 	if (!clock_is_set())
 		return GetCurrentTimestamp();
-	now = parse(guc_clock);
+	now = parse(clock_setting);
 	/* It may come from a file, which is not checked. */
 	if (!in_range(now))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("reputation.clock is out of range: \"%s\"", guc_clock),
+				 errmsg("reputation.clock is out of range: \"%s\"", clock_setting),
 				 errhint(CLOCK_HINT)));
 	return now;
 }
 
 /*
- * clock_check -- the check hook of reputation.clock: false when it is no time in range.
- * Where no time can be read (outside of a transaction) it is taken as it is.
+ * The check hook of reputation.clock: false when it is no time in range. Where no time can be read (outside of a transaction) it is taken as it is.
  */
-bool
+static bool
 clock_check(char **text, void **extra, GucSource source)
 {
 	MemoryContext context = CurrentMemoryContext;
@@ -92,6 +93,19 @@ clock_check(char **text, void **extra, GucSource source)
 	if (!good)
 		GUC_check_errhint(CLOCK_HINT);
 	return good;
+}
+
+/*
+ * clock_init -- makes the setting; while the library is loaded.
+ */
+void
+clock_init(void)
+{
+	DefineCustomStringVariable("reputation.clock",
+							   "For tests: the time the extension goes by.",
+							   "Empty: the system's.",
+							   &clock_setting, "", PGC_SUSET, GUC_NOT_IN_SAMPLE,
+							   clock_check, NULL, NULL);
 }
 
 /*

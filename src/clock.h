@@ -12,6 +12,6 @@
 
 extern TimestampTz clock_now(void);
 extern bool clock_is_set(void);
-extern bool clock_check(char **text, void **extra, GucSource source);
+extern void clock_init(void);
 
 #endif							/* REPUTATION_CLOCK_H */

@@ -40,12 +40,9 @@
 /* Keys that are worked on together; a claim of more is worked on in parts. */
 #define MAX_BATCH		5000
 
-#define SUSPENSION		10000	/* ms until a broken engine is tried again */
 #define TRANSIENT_TRIES	3		/* of a batch as a whole, then it is halved */
 #define RANK_TRIES		10		/* to find a score row, before the next leaderboards run */
 
-#define LONGEST_FAILURE	1000	/* bytes of an error that is kept */
-#define LONGEST_STATEMENT	100 /* bytes of a statement in it */
 #define NARROWING		10		/* a batch that took too long comes back in so many parts */
 #define PASSES			3		/* of a suspect, then it is the others who are passed over */
 
@@ -327,81 +324,7 @@ put_back(Batch *batch, const Job *jobs, int count)
 		queue_put_back(batch->engine, &jobs[i], due_at);
 }
 
-/*
- * failure_text -- what is kept of an error: what it says, where in code of the
- * application's it came up and as whom that ran, and what can be done about it.
- */
-char *
-failure_text(const Engine *engine, const ErrorData *error)
-{
-	StringInfoData text;
-	char	   *where = context_function(error->context, GetErrorContextStack());
-
-	initStringInfo(&text);
-	appendStringInfoString(&text, error->message);
-	/* A statement of the engine's: over the view, or of the users table. */
-	if (where == NULL && bound_exceeded(error) && error->context != NULL)
-		where = pnstrdup(error->context,
-						 pg_mbcliplen(error->context, strcspn(error->context, "\n"),
-									  LONGEST_STATEMENT));
-	if (where != NULL)
-		appendStringInfo(&text, ", in %s, as %s", where,
-						 GetUserNameFromId(engine->role, true));
-	if (error->hint != NULL)
-		appendStringInfo(&text, ". %s", error->hint);
-	text.data[pg_mbcliplen(text.data, text.len, LONGEST_FAILURE)] = '\0';
-	return text.data;
-}
-
-/*
- * engine_suspend -- the engine as a whole fails, or its code takes too long: its jobs
- * wait for a while, and its row says why.
- */
-void
-engine_suspend(Engine *engine, const ErrorData *error)
-{
-	engine_suspend_for(engine, failure_text(engine, error), error->sqlerrcode,
-					   bound_exceeded(error) ? bound_suspension() : SUSPENSION);
-}
-
-/*
- * engine_suspend_for -- the same for so many ms, with a text.
- */
-void
-engine_suspend_for(Engine *engine, const char *text, int sqlerrcode, long ms)
-{
-	Oid			types[] = {TEXTOID, TEXTOID, TIMESTAMPTZOID};
-	TimestampTz retry_at = TimestampTzPlusMilliseconds(clock_now(), ms);
-	Datum		values[] = {CStringGetTextDatum(engine->descriptor->name),
-	CStringGetTextDatum(text), TimestampTzGetDatum(retry_at)};
-
-	if (engine->suspended_error == NULL || strcmp(engine->suspended_error, text) != 0)
-		ereport(WARNING,
-				(errcode(sqlerrcode),
-				 errmsg("the engine \"%s\" is suspended: %s", engine->descriptor->name, text),
-				 errdetail("Its jobs wait; it is tried again every %ld seconds.",
-						   Max(ms / 1000, 1)),
-				 errhint("When it is mended SELECT reputation_retry('%s') has it tried at once.",
-						 engine->descriptor->name)));
-	spi_exec("UPDATE reputation.engine SET suspended_error = $2, retry_at = $3 WHERE name = $1",
-			 3, types, values, NULL);
-	engine->suspended_error = MemoryContextStrdup(GetMemoryChunkContext(engine), text);
-	engine->retry_at = retry_at;
-}
-
-static void
-resume(Engine *engine)
-{
-	Oid			types[] = {TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(engine->descriptor->name)};
-
-	ereport(LOG, (errmsg("the engine \"%s\" works again", engine->descriptor->name)));
-	spi_exec("UPDATE reputation.engine SET suspended_error = NULL, retry_at = NULL "
-			 "WHERE name = $1", 1, types, values, NULL);
-	engine->suspended_error = NULL;
-}
-
-/* The same after an error that may be over the next time. */
+/* put_back() after an error that may be over the next time. */
 static void
 put_back_later(Batch *batch, Job *jobs, int count)
 {
@@ -682,7 +605,7 @@ drain_jobs(Engine *engine, const DrainScope *scope, Job *jobs, int count, Tallie
 
 	windows_open(engine, batch.windows, batch.nwindows);
 	if (engine->suspended_error != NULL && batch.computed && !batch.suspended && !batch.too_long)
-		resume(engine);
+		engine_resume(engine);
 }
 
 /*

@@ -18,9 +18,6 @@ extern int	fold_inbox(const DrainScope *scope, List *engines);
 extern int	drain_claim(Engine *engine, const DrainScope *scope);
 extern void drain_jobs(Engine *engine, const DrainScope *scope, Job *jobs, int count,
 					   Tallies *tallies);
-extern char *failure_text(const Engine *engine, const ErrorData *error);
-extern void engine_suspend(Engine *engine, const ErrorData *error);
-extern void engine_suspend_for(Engine *engine, const char *text, int sqlerrcode, long ms);
 
 extern void recheck_queue(Engine *engine, Score *scores, int count);
 extern int64 recheck_orphans(Engine *engine);
@@ -31,8 +28,7 @@ extern int64 sweep_start(const Engine *engine, const char *job_name, const char 
 extern bool sweep_feed(List *engines, int portion, bool raise);
 extern void sweep_init(void);
 extern void sweep_where_lost(List *engines);
-extern List *sweep_at_home(List *engines);
-extern List *sweep_where_moved(List *engines);
+extern void sweep_where_set_back(const Engine *engine);
 extern void sweep_where_reshaped(List *engines, bool look);
 
 extern void notify_init(void);

@@ -20,15 +20,6 @@
  * A dead letter is, until it is retried or the user has an event: it would only
  * fail again. One feeds at a time (DUE lock): whoever is next has a snapshot that
  * shows what its predecessor queued, or what became of it.
- *
- * A clock that was set back makes scores of a time to come wrong, and a row does not
- * tell when it was last looked at: one of which only next_due_at moved keeps its
- * computed_at. So the engine's row has the time that was reached (computed_until).
- * Each unit compares and, when that moved on, notes it before it computes; whoever
- * finds the clock before it has everybody computed. Of several only one does: the
- * row is changed if it still is what the unit read, and not locked; who passes it
- * over because another holds it finds it changed, or does it, in the next unit. A unit
- * at work with the old time holds its lanes: the run's jobs come after it.
  */
 #include "postgres.h"
 
@@ -39,9 +30,6 @@
 #include "queue.h"
 #include "spi.h"
 #include "utils/builtins.h"
-
-/* Steps of the clock, either way, that are not noted (us). */
-#define CLOCK_STEP	(30 * USECS_PER_SEC)
 
 /* A score row s of the engine $1 (a number) that has no such job; $2 is its name. */
 #define NOT_QUEUED \
@@ -147,29 +135,4 @@ due_next(const List *engines)
 								 engine->retry_at));
 	}
 	return next;
-}
-
-/*
- * due_watch -- notes the time as of which scores are computed from now on, and
- * starts a run over everybody if it is before the noted one.
- */
-void
-due_watch(const Engine *engine)
-{
-	Oid			types[] = {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID};
-	TimestampTz now = clock_now();
-	Datum		values[] = {Int32GetDatum(engine->descriptor->id), TimestampTzGetDatum(now),
-	TimestampTzGetDatum(engine->computed_until)};
-	bool		set_back = now < engine->computed_until - CLOCK_STEP;
-
-	if (!engine->descriptor->timed || (!set_back && now < engine->computed_until + CLOCK_STEP &&
-									   engine->computed_until != 0))
-		return;
-	if (spi_exec("UPDATE reputation.engine SET computed_until = $2 "
-				 "WHERE id = (SELECT id FROM reputation.engine WHERE id = $1 "
-				 "FOR NO KEY UPDATE SKIP LOCKED) "
-				 "AND computed_until IS NOT DISTINCT FROM $3", 3, types, values,
-				 engine->computed_until == 0 ? "  n" : NULL) > 0 &&
-		engine->computed_until != 0 && set_back)
-		(void) sweep_start(engine, "recompute", "clock");
 }

@@ -297,6 +297,12 @@ extern void engine_check_list(const EngineDescriptor *descriptor, Jsonb *paramet
 extern char *engine_string(const EngineDescriptor *descriptor, Jsonb *parameters,
 						   const char *name);
 
+/* suspend.c */
+extern char *failure_text(const Engine *engine, const ErrorData *error);
+extern void engine_suspend(Engine *engine, const ErrorData *error);
+extern void engine_suspend_for(Engine *engine, const char *text, int sqlerrcode, long ms);
+extern void engine_resume(Engine *engine);
+
 /* engine_rows.c */
 extern void engine_sort_scores(Score **scores, int count, char ***keys, int32 **numbers);
 extern void engine_mark_returned(Score **scores, int count, uint64 returned, bool changed);

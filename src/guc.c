@@ -24,7 +24,6 @@ int			guc_notify;
 int			guc_cache_size;
 int			guc_cache_ttl;
 int			guc_row_hints;
-char	   *guc_clock;
 
 static const struct config_enum_entry notify_modes[] = {
 	{"off", NOTIFY_OFF, false},
@@ -99,11 +98,7 @@ guc_init(void)
 							&guc_row_hints, 8192, 0, MAX_ROW_HINTS,
 							process_shared_preload_libraries_in_progress ? PGC_POSTMASTER : PGC_SIGHUP,
 							GUC_UNIT_KB, NULL, NULL, NULL);
-	DefineCustomStringVariable("reputation.clock",
-							   "For tests: the time the extension goes by.",
-							   "Empty: the system's.",
-							   &guc_clock, "", PGC_SUSET, GUC_NOT_IN_SAMPLE,
-							   clock_check, NULL, NULL);
+	clock_init();
 #if PG_VERSION_NUM >= 150000
 	MarkGUCPrefixReserved("reputation");
 #else

@@ -26,7 +26,6 @@ extern int	guc_notify;			/* NotifyMode */
 extern int	guc_cache_size;		/* kB */
 extern int	guc_cache_ttl;		/* ms */
 extern int	guc_row_hints;		/* kB */
-extern char *guc_clock;			/* test clock, empty: the system's */
 
 extern void guc_init(void);
 

@@ -327,6 +327,26 @@ typedef enum JobClass
 
 #define CLASS	"(kind + 0 > 0)::int - (kind + 0 < 0)::int"
 
+/*
+ * Puts back, until their windows close, those of the claimed users that were due for
+ * blind rows alone; returns how many jobs are left. They are in the order of their keys.
+ */
+static int
+defer(const Engine *engine, Job *jobs, int count)
+{
+	TimestampTz *closing = windows_closing(engine, jobs, count);
+	int			left = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		if (closing[i] == 0)
+			jobs[left++] = jobs[i];
+		else
+			queue_put_back(engine, &jobs[i], closing[i]);
+	}
+	return left;
+}
+
 /* For claim_lanes(): the due keys of a priority, at most so many. */
 #define DUE_OF(priority, limit) \
 	"(SELECT key FROM reputation.job WHERE engine + 0 = $1 AND priority = " priority " " \
@@ -366,7 +386,7 @@ claim_lanes(const Engine *engine, const DrainScope *scope, int16 *lanes, int nla
 					 "AND run_id IS NULL))",
 					 5, types, values, NULL);
 	*jobs = returned_jobs(count);
-	left = windows_defer(engine, *jobs, merge_jobs(*jobs, (int) count, tallies));
+	left = defer(engine, *jobs, merge_jobs(*jobs, (int) count, tallies));
 	/* All were put back: there may be more. */
 	if (left == 0 && count > 0)
 		return claim_lanes(engine, scope, lanes, nlanes, class, jobs, tallies);
@@ -559,11 +579,10 @@ queue_lock_retry(const Job *job)
 }
 
 /*
- * queue_next_due -- when the next job of any engine is due, or time changes the
- * next score; DT_NOEND when there is none.
+ * queue_next_due -- when the next job of any engine is due; DT_NOEND when there is none.
  */
 TimestampTz
-queue_next_due(const List *engines)
+queue_next_due(void)
 {
 	Datum		due;
 	bool		none;
@@ -573,7 +592,7 @@ queue_next_due(const List *engines)
 			 "(SELECT due_at FROM reputation.job j WHERE j.engine = e.id AND j.priority = p "
 			 "ORDER BY due_at LIMIT 1) j", 0, NULL, NULL, NULL);
 	due = spi_datum(0, 1, &none);
-	return Min(none ? DT_NOEND : DatumGetTimestampTz(due), due_next(engines));
+	return none ? DT_NOEND : DatumGetTimestampTz(due);
 }
 
 /*

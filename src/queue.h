@@ -76,7 +76,7 @@ extern void queue_put_back(const Engine *engine, const Job *job, TimestampTz due
 extern bool queue_fail(const Engine *engine, const Job *job, const char *error);
 extern void queue_succeeded(const Engine *engine, int16 kind, char **keys, int count);
 extern TimestampTz queue_lock_retry(const Job *job);
-extern TimestampTz queue_next_due(const List *engines);
+extern TimestampTz queue_next_due(void);
 extern void queue_rebase(const Engine *engine);
 extern bool queue_try(void);
 extern void queue_compact(void);
@@ -85,9 +85,8 @@ extern void queue_remove_windows(void);
 extern int	due_feed(const Engine *engine, int portion, bool wait);
 extern TimestampTz due_next(const List *engines);
 extern bool due_job(const Engine *engine);
-extern void due_watch(const Engine *engine);
 
 extern void windows_open(const Engine *engine, char **keys, int count);
-extern int	windows_defer(const Engine *engine, Job *jobs, int count);
+extern TimestampTz *windows_closing(const Engine *engine, const Job *jobs, int count);
 
 #endif							/* REPUTATION_QUEUE_H */

@@ -26,19 +26,10 @@ typedef enum SourceAnswer
 	SOURCE_LOCKED				/* the registry cannot be read now */
 } SourceAnswer;
 
-typedef void (*SourceBody) (void *arg);
-
 extern SourceAnswer source_of_table(Oid table, Source *source);
 extern SourceAnswer source_named(const char *id, Source *source);
 extern bool source_has_relation(Oid source, Relation relation);
 extern Oid	source_capture_function(void);
 extern bool source_is_row_trigger(const Source *source, const Trigger *trigger);
-extern char *source_table_name(Oid table);
-extern bool source_is_own(Oid table);
-extern Oid	source_owner(Oid table);
-extern bool source_lock(Oid table, LOCKMODE mode, bool inheritors);
-extern void source_require_owner(Oid table);
-extern void source_grant(Oid table);
-extern void source_act(Oid table, SourceBody body, void *arg);
 
 #endif							/* REPUTATION_SOURCE_H */

@@ -28,6 +28,15 @@
  *
  * A writer that found every segment of the inbox locked, the reserve too, has
  * everybody computed as well: lost.c.
+ *
+ * A clock that was set back makes scores of a time to come wrong, and a row does not
+ * tell when it was last looked at: one of which only next_due_at moved keeps its
+ * computed_at. So the engine's row has the time that was reached (computed_until).
+ * Each unit compares and, when that moved on, notes it before it computes; whoever
+ * finds the clock before it has everybody computed. Of several only one does: the
+ * row is changed if it still is what the unit read, and not locked; who passes it
+ * over because another holds it finds it changed, or does it, in the next unit. A unit
+ * at work with the old time holds its lanes: the run's jobs come after it.
  */
 #include "postgres.h"
 
@@ -337,6 +346,34 @@ sweep_init(void)
 	RegisterXactCallback(at_transaction_event, NULL);
 }
 
+/* Steps of the clock, either way, that are not noted (us). */
+#define CLOCK_STEP	(30 * USECS_PER_SEC)
+
+/*
+ * sweep_where_set_back -- notes the time as of which scores are computed from now on, and
+ * starts a run over everybody if it is before the noted one.
+ */
+void
+sweep_where_set_back(const Engine *engine)
+{
+	Oid			types[] = {INT4OID, TIMESTAMPTZOID, TIMESTAMPTZOID};
+	TimestampTz now = clock_now();
+	Datum		values[] = {Int32GetDatum(engine->descriptor->id), TimestampTzGetDatum(now),
+	TimestampTzGetDatum(engine->computed_until)};
+	bool		set_back = now < engine->computed_until - CLOCK_STEP;
+
+	if (!engine->descriptor->timed || (!set_back && now < engine->computed_until + CLOCK_STEP &&
+									   engine->computed_until != 0))
+		return;
+	if (spi_exec("UPDATE reputation.engine SET computed_until = $2 "
+				 "WHERE id = (SELECT id FROM reputation.engine WHERE id = $1 "
+				 "FOR NO KEY UPDATE SKIP LOCKED) "
+				 "AND computed_until IS NOT DISTINCT FROM $3", 3, types, values,
+				 engine->computed_until == 0 ? "  n" : NULL) > 0 &&
+		engine->computed_until != 0 && set_back)
+		(void) sweep_start(engine, "recompute", "clock");
+}
+
 /*
  * sweep_where_lost -- starts a sweep of every engine when a writer found no inbox
  * segment to write to (inbox.c). If the (sub)transaction is rolled back somebody
@@ -351,86 +388,6 @@ sweep_where_lost(List *engines)
 		return;
 	foreach(cell, engines)
 		sweep_start(lfirst(cell), "recompute", "resync");
-}
-
-/*
- * Has this database come out of a dump or a copy, and is all of it there? The triggers
- * on the application's tables come last; but of a parallel restore, where one comes
- * as soon as its own table is loaded. So what the registry has must fit together, each
- * of its tables being loaded in one transaction, and no pg_restore be connected.
- */
-static bool
-is_restored(void)
-{
-	return spi_exec("SELECT 1 FROM reputation.broken_capture() WHERE missing "
-					"UNION ALL SELECT 1 FROM reputation.engine e WHERE NOT EXISTS "
-					"(SELECT FROM reputation.capture c WHERE c.engine = e.id) OR NOT EXISTS "
-					"(SELECT FROM reputation.capture_key k WHERE k.engine = e.id) "
-					"UNION ALL SELECT 1 FROM reputation.capture_key k WHERE NOT EXISTS "
-					"(SELECT FROM reputation.source s JOIN reputation.source_key n "
-					"ON n.source = s.id WHERE s.id = k.source AND n.key_no = k.key_no) "
-					"UNION ALL SELECT 1 FROM pg_catalog.pg_stat_activity "
-					"WHERE datname = pg_catalog.current_database() "
-					"AND application_name = 'pg_restore'", 0, NULL, NULL, NULL) == 0;
-}
-
-/*
- * sweep_at_home -- the engines that were attached in this database. What belongs to
- * another may be loaded or not: whoever computed it would pay what is in the dump.
- */
-List *
-sweep_at_home(List *engines)
-{
-	char	   *home = TextDatumGetCString(DirectFunctionCall1(reputation_home, (Datum) 0));
-	List	   *at_home = NIL;
-	ListCell   *cell;
-
-	foreach(cell, engines)
-	{
-		if (strcmp(((Engine *) lfirst(cell))->home, home) == 0)
-			at_home = lappend(at_home, lfirst(cell));
-	}
-	return at_home;
-}
-
-/* Makes this database an engine's home and starts a sweep, unless somebody has. */
-static void
-move_home(const Engine *engine)
-{
-	Oid			types[] = {TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(engine->descriptor->name)};
-
-	if (spi_exec("UPDATE reputation.engine SET home = reputation.home() "
-				 "WHERE name = $1 AND home <> reputation.home()", 1, types, values, NULL) == 0)
-		return;
-	spi_exec("UPDATE reputation.job_runs SET status = 'cancelled', "
-			 "finished_at = reputation.clock(), error = 'the database was copied' "
-			 "WHERE status = 'running' AND scope = $1", 1, types, values, NULL);
-	sweep_start(engine, "recompute", "resync");
-}
-
-/*
- * sweep_where_moved -- starts a sweep of every engine whose database is not
- * the one it was attached in: a dump carries no pending work. While a restore
- * is on it waits for the triggers, which come last; one that is there but
- * disabled was so in the dump. Gives the engines that can be worked on: those at home,
- * or all.
- */
-List *
-sweep_where_moved(List *engines)
-{
-	List	   *at_home = sweep_at_home(engines);
-	ListCell   *cell;
-
-	if (list_length(at_home) == list_length(engines) || !is_restored() || !triggers_restore_own())
-		return at_home;
-
-	spi_exec("SELECT reputation.board_restore()", 0, NULL, NULL, NULL);
-	foreach(cell, engines)
-		move_home(lfirst(cell));
-	/* A trigger that fired during the restore may have found no engine (ledger.c). */
-	engine_forget_cached();
-	return engines;
 }
 
 static void

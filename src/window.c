@@ -35,22 +35,21 @@ windows_open(const Engine *engine, char **keys, int count)
 }
 
 /*
- * windows_defer -- puts back, until their windows close, those of the claimed
- * users that were due for blind rows alone; returns how many jobs are left.
- * They are in the order of their keys.
+ * windows_closing -- when the windows close of those claimed users that were due for
+ * blind rows alone, and so wait for that; 0: the user waits for none. The jobs are in the
+ * order of their keys.
  */
-int
-windows_defer(const Engine *engine, Job *jobs, int count)
+TimestampTz *
+windows_closing(const Engine *engine, const Job *jobs, int count)
 {
 	Oid			types[] = {INT4OID, TEXTARRAYOID, TIMESTAMPTZOID, TIMESTAMPTZOID};
 	char	  **keys = palloc(sizeof(char *) * Max(count, 1));
+	TimestampTz *closing = palloc0(sizeof(TimestampTz) * Max(count, 1));
 	TimestampTz now = clock_now();
 	Datum		values[4];
-	SPITupleTable *windows;
 	int			nwindows;
 	int			nkeys = 0;
 	int			next = 0;
-	int			left = 0;
 
 	for (int i = 0; i < count; i++)
 	{
@@ -58,7 +57,7 @@ windows_defer(const Engine *engine, Job *jobs, int count)
 			keys[nkeys++] = jobs[i].key;
 	}
 	if (nkeys == 0)
-		return count;
+		return closing;
 
 	values[0] = Int32GetDatum(engine->descriptor->id);
 	values[1] = text_array(keys, nkeys);
@@ -68,18 +67,13 @@ windows_defer(const Engine *engine, Job *jobs, int count)
 							  "WHERE engine = $1 AND key = ANY ($2) AND closes_at > $3 "
 							  "AND $4 > $3 GROUP BY key ORDER BY key COLLATE \"C\"",
 							  4, types, values, NULL);
-	windows = SPI_tuptable;
-	for (int i = 0; i < count; i++)
+	for (int i = 0; i < count && next < nwindows; i++)
 	{
 		bool		isnull;
 
-		if (next == nwindows || !jobs[i].may_wait ||
-			strcmp(jobs[i].key, SPI_getvalue(windows->vals[next], windows->tupdesc, 1)) != 0)
-			jobs[left++] = jobs[i];
-		else
-			queue_put_back(engine, &jobs[i],
-						   DatumGetTimestampTz(SPI_getbinval(windows->vals[next++],
-															 windows->tupdesc, 2, &isnull)));
+		if (jobs[i].may_wait && strcmp(jobs[i].key, spi_text(next, 1)) == 0)
+			closing[i] = DatumGetTimestampTz(spi_datum(next++, 2, &isnull));
 	}
-	return left;
+	SPI_freetuptable(SPI_tuptable);
+	return closing;
 }

@@ -20,6 +20,7 @@
 #include "clock.h"
 #include "drain.h"
 #include "guc.h"
+#include "home.h"
 #include "miscadmin.h"
 #include "spi.h"
 #include "storage/lmgr.h"
@@ -203,7 +204,7 @@ unit_mark(Worker *worker, List *engines)
 	ListCell   *cell;
 
 	careful_engine = 0;
-	foreach(cell, sweep_at_home(engines))
+	foreach(cell, home_engines(engines))
 	{
 		Engine	   *engine = lfirst(cell);
 		Job			job;
@@ -235,7 +236,7 @@ unit_careful(Worker *worker, List *engines)
 
 		if (engine->descriptor->id != careful_engine)
 			continue;
-		due_watch(engine);
+		sweep_where_set_back(engine);
 		worker->jobs = drain_claim(engine, &scope);
 	}
 	if (worker->jobs > 0)

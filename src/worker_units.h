@@ -57,11 +57,13 @@ typedef struct Worker
 
 typedef void (*Unit) (Worker *worker, List *engines);
 
-/* worker_units.c */
+/* unit.c */
 extern void unit_reload(void);
 extern UnitStatus unit_run(Worker *worker, Unit unit);
 extern void unit_run_at_exit(Worker *worker, Unit unit);
 extern DrainScope unit_scope(const Worker *worker);
+
+/* worker_units.c */
 extern long unit_held_off(const Worker *worker);
 extern long unit_poll(Worker *worker);
 extern void unit_nothing(Worker *worker, List *engines);
