@@ -12,8 +12,9 @@ EXTENSION = reputation
 EXTVERSION = 1.0
 
 MODULE_big = reputation
-OBJS = $(patsubst %.c,%.o,$(sort $(wildcard src/*.c src/core/*.c)))
-HEADER_FILES = $(wildcard src/*.h src/core/*.h)
+SOURCES = $(sort $(wildcard src/*.c src/*/*.c src/engines/*/*.c))
+OBJS = $(SOURCES:.c=.o)
+HEADER_FILES = $(wildcard src/*/*.h src/engines/*/*.h)
 
 SQL_MODULES = $(sort $(wildcard sql/[0-9][0-9]-*.sql))
 DATA = $(wildcard sql/updates/$(EXTENSION)--*--*.sql)

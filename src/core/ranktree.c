@@ -313,7 +313,7 @@ grow(const RankStorage *storage, const RankChange *changes, size_t count)
 
 /* Adds one change to a node; what it does to the number of scores is known above level 0. */
 static bool
-add_change(RankNode *node, int level, uint64_t key, const RankChange *change, int64_t *scores)
+node_add(RankNode *node, int level, uint64_t key, const RankChange *change, int64_t *scores)
 {
 	unsigned	child = child_of(key, level);
 	int64_t		before = node->users[child];
@@ -352,7 +352,7 @@ apply_level(const RankStorage *storage, int level, RankChange *changes, size_t *
 		{
 			int64_t		scores;
 
-			if (!add_change(&node, level, changes[next].key, &changes[next], &scores))
+			if (!node_add(&node, level, changes[next].key, &changes[next], &scores))
 				return false;
 			sum.users += changes[next].users;
 			sum.scores += scores;

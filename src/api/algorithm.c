@@ -1,0 +1,165 @@
+/*
+ * algorithm.c
+ *		Versions of an engine's parameters: what another would change, and making
+ *		one the active one. Which engines there are.
+ *
+ * An activation takes the engine's lock exclusively, like an attach: a unit that
+ * has read the old version is over before it, and the jobs of the run that it
+ * starts are claimed by units that have read the new one. So a user that was
+ * computed with the old version is computed again after that.
+ */
+#include "postgres.h"
+
+#include "api/api.h"
+#include "base/locks.h"
+#include "base/spi.h"
+#include "base/srf.h"
+#include "capture/capture.h"
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "utils/builtins.h"
+#include "work/drain.h"
+
+PG_FUNCTION_INFO_V1(reputation_algorithm_preview);
+PG_FUNCTION_INFO_V1(reputation_algorithm_activate);
+PG_FUNCTION_INFO_V1(reputation_engines);
+
+typedef struct Preview
+{
+	Tuplestorestate *rows;
+	TupleDesc	desc;
+} Preview;
+
+/* The users whose score is not the stored one. */
+static void
+preview_scanned(Engine *engine, Score *scores, int count, void *arg)
+{
+	Preview    *to = arg;
+
+	for (int i = 0; i < count; i++)
+	{
+		const Score *s = &scores[i];
+		Datum		values[] = {CStringGetTextDatum(s->user), Int32GetDatum(s->row_score),
+		Int32GetDatum(s->score), Int32GetDatum(s->score - s->row_score)};
+		bool		nulls[] = {false, !s->has_row, false, !s->has_row};
+
+		if (!s->has_row || s->row_score != s->score)
+			tuplestore_putvalues(to->rows, to->desc, values, nulls);
+	}
+}
+
+/*
+ * algorithm_preview(engine, parameters) -- whose score would be another with these
+ * parameters; stores nothing. 55000 when the engine is not attached, 22023 when
+ * it cannot read them.
+ */
+Datum
+reputation_algorithm_preview(PG_FUNCTION_ARGS)
+{
+	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	Jsonb	   *parameters = PG_GETARG_JSONB_P(1);
+	Preview		to;
+	Engine	   *engine;
+
+	to.rows = srf_begin(fcinfo, &to.desc);
+	if (!JB_ROOT_IS_OBJECT(parameters))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"parameters\" must be an object"),
+				 errhint("It is what reputation.algorithm has; what is not given has its default.")));
+	spi_begin();
+	engine = engine_get(name);
+	engine->parameters = parameters;
+	engine->weights = engine_parse_parameters(engine->descriptor, parameters);
+	engine_scan(engine, preview_scanned, &to);
+	spi_end();
+	return (Datum) 0;
+}
+
+/* 22023, naming the versions that there are. */
+static void
+no_such_version(const char *name, int32 version)
+{
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(name)};
+
+	spi_exec("SELECT string_agg(version::text, ', ' ORDER BY version) FROM reputation.algorithm "
+			 "WHERE engine = $1", 1, types, values, NULL);
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("the engine \"%s\" has no algorithm version %d", name, version),
+			 errhint("There are versions %s. Add one to reputation.algorithm.",
+					 spi_text(0, 1))));
+}
+
+/*
+ * algorithm_activate(engine, version) -- has an engine compute with another
+ * version from now on, and everybody computed with it; returns the id of that
+ * run. 55000 when the engine is not attached, 22023 when there is no such
+ * version.
+ */
+Datum
+reputation_algorithm_activate(PG_FUNCTION_ARGS)
+{
+	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	int32		version = PG_GETARG_INT32(1);
+	const EngineDescriptor *descriptor = engine_descriptor(name);
+	Oid			types[] = {TEXTOID, INT4OID};
+	Datum		values[] = {CStringGetTextDatum(name), Int32GetDatum(version)};
+	int64		run;
+
+	spi_begin();
+	(void) lock_engine(descriptor->id, true, true);
+	if (spi_exec("SELECT 1 FROM reputation.engine WHERE name = $1", 1, types, values, NULL) == 0)
+		engine_not_attached(descriptor);
+	/* In two steps: there is one active version at any moment. */
+	spi_exec("UPDATE reputation.algorithm SET active = false "
+			 "WHERE engine = $1 AND active AND version <> $2", 2, types, values, NULL);
+	if (spi_exec("UPDATE reputation.algorithm SET active = true "
+				 "WHERE engine = $1 AND version = $2", 2, types, values, NULL) == 0)
+		no_such_version(name, version);
+	/* It may have been suspended because there was none. */
+	spi_exec("UPDATE reputation.engine SET retry_at = NULL WHERE name = $1 AND retry_at IS NOT NULL",
+			 1, types, values, NULL);
+	run = sweep_start(engine_get(name), "recompute", "algorithm");
+	spi_end();
+	capture_wake_at_commit();
+	PG_RETURN_INT64(run);
+}
+
+static void
+put_engine(Tuplestorestate *rows, TupleDesc desc, const EngineDescriptor *d)
+{
+	Datum		values[] = {Int32GetDatum(d->id), CStringGetTextDatum(d->name),
+		CStringGetTextDatum(d->score_table),
+		d->audit_table ? CStringGetTextDatum(d->audit_table) : (Datum) 0,
+	CStringGetTextDatum(d->attach_function), BoolGetDatum(d->timed)};
+	bool		nulls[] = {false, false, false, d->audit_table == NULL, false, false};
+
+	tuplestore_putvalues(rows, desc, values, nulls);
+}
+
+/*
+ * reputation.engines() -- the engines there are, attached or not; those of boards,
+ * too.
+ */
+Datum
+reputation_engines(PG_FUNCTION_ARGS)
+{
+	TupleDesc	desc;
+	Tuplestorestate *rows = srf_begin(fcinfo, &desc);
+	const EngineDescriptor *d;
+	Oid			types[] = {INT4OID};
+	Datum		values[] = {Int32GetDatum(FIRST_BOARD_ENGINE)};
+	uint64		count;
+
+	for (int i = 0; (d = engine_descriptor_number(i)) != NULL; i++)
+		put_engine(rows, desc, d);
+	spi_begin();
+	count = spi_exec("SELECT engine_id, name FROM reputation.board "
+					 "WHERE engine_id >= $1 AND name = engine", 1, types, values, NULL);
+	for (uint64 row = 0; row < count; row++)
+		put_engine(rows, desc, engine_descriptor_of((int) spi_int(row, 1, NULL), spi_text(row, 2)));
+	spi_end();
+	return (Datum) 0;
+}

@@ -1,0 +1,288 @@
+/*
+ * attach_registry.c
+ *		The registry: which engine is attached to what, and which columns it
+ *		wants captured.
+ *
+ * Runs with the extension owner's rights, as part of an attach or a detach.
+ */
+#include "postgres.h"
+
+#include "attach/attach_steps.h"
+#include "base/clock.h"
+#include "base/spi.h"
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "work/queue.h"
+
+/* Forgets what waits for the engine: its keys are of other users from now on. */
+void
+registry_cancel_work(const EngineDescriptor *engine, const char *why)
+{
+	Oid			types[] = {INT4OID, TEXTOID, TEXTOID};
+	Datum		values[] = {Int32GetDatum(engine->id), CStringGetTextDatum(engine->name),
+	CStringGetTextDatum(why)};
+
+	spi_exec("DELETE FROM reputation.job WHERE engine = $1", 1, types, values, NULL);
+	spi_exec("DELETE FROM reputation.recent_run WHERE engine = $1", 1, types, values, NULL);
+	spi_exec("DELETE FROM reputation.run_tally t USING reputation.job_runs r "
+			 "WHERE r.id = t.run_id AND r.scope = $1", 1, &types[1], &values[1], NULL);
+	spi_exec("DELETE FROM reputation.rank_portion p USING reputation.job_runs r "
+			 "WHERE r.id = p.run_id AND r.scope = $1", 1, &types[1], &values[1], NULL);
+	spi_exec("UPDATE reputation.job_runs SET status = 'cancelled', "
+			 "finished_at = reputation.clock(), error = $2 "
+			 "WHERE scope = $1 AND status = 'running'", 2, &types[1], &values[1], NULL);
+}
+
+/*
+ * Of the engines that keep what cannot be computed again two must go by the same ids: a
+ * bonus is paid to the badges' user, and counts for the points'. 55000 when the other
+ * one is attached to other users; one whose users table is gone is not in the way.
+ */
+void
+registry_require_same_users(AttachSpec *spec)
+{
+	AttachColumn *key = attach_column(&spec->tables[0], spec->users_key);
+	Oid			types[] = {INT4OID, INT4OID, OIDOID, TEXTOID};
+	Datum		values[] = {Int32GetDatum((int32) engine_keepers()), Int32GetDatum(spec->engine->id),
+	ObjectIdGetDatum(spec->tables[0].oid), CStringGetTextDatum(key->raw)};
+	const char *other;
+
+	if (spi_exec("SELECT e.name, e.users_key, e.users::text FROM reputation.engine e "
+				 "JOIN pg_catalog.pg_class c ON c.oid = e.users "
+				 "WHERE (1 << e.id) & $1 <> 0 AND e.id <> $2 "
+				 "AND (e.users <> $3 OR e.users_key <> $4)", 4, types, values, NULL) == 0)
+		return;
+	other = spi_text(0, 1);
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the engines \"%s\" and \"%s\" must be attached to the same users",
+					spec->engine->name, other),
+			 errdetail("Both write reputation.point_ledger. The ids of the engine \"%s\" are in the "
+					   "column %s of %s.", other, quote_identifier(spi_text(0, 2)), spi_text(0, 3)),
+			 errhint("Attach this one to those, or detach the other one first with %s_detach().",
+					 other)));
+}
+
+/* Everything in the registry that is the engine's own. */
+void
+registry_remove_engine(const EngineDescriptor *engine)
+{
+	Oid			types[] = {INT4OID};
+	Datum		values[] = {Int32GetDatum(engine->id)};
+
+	spi_exec("DELETE FROM reputation.capture_key WHERE engine = $1", 1, types, values, NULL);
+	spi_exec("DELETE FROM reputation.capture WHERE engine = $1", 1, types, values, NULL);
+	spi_exec("DELETE FROM reputation.lookup WHERE engine = $1", 1, types, values, NULL);
+	spi_exec("DELETE FROM reputation.engine WHERE id = $1", 1, types, values, NULL);
+}
+
+/* Which column of the users table is which of the engine's. */
+static void
+add_inputs(AttachSpec *spec)
+{
+	char	   *names[MAX_ATTACH_COLUMNS];
+	char	   *actual[MAX_ATTACH_COLUMNS];
+	int			count = 0;
+	Oid			types[] = {INT4OID, TEXTARRAYOID, TEXTARRAYOID};
+	Datum		values[3];
+
+	for (AttachColumn *column = spec->tables[0].columns; column->name != NULL; column++)
+	{
+		if (column->raw == NULL)
+			continue;
+		names[count] = (char *) column->name;
+		actual[count++] = column->raw;
+	}
+	values[0] = Int32GetDatum(spec->engine->id);
+	values[1] = text_array(names, count);
+	values[2] = text_array(actual, count);
+	spi_exec("UPDATE reputation.engine SET inputs = jsonb_object($2, $3) WHERE id = $1",
+			 3, types, values, NULL);
+}
+
+/* The engine's first algorithm, unless there is one. */
+static void
+add_algorithm(const EngineDescriptor *engine)
+{
+	Oid			types[] = {TEXTOID, TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(engine->name),
+	CStringGetTextDatum(engine->default_parameters)};
+
+	spi_exec("INSERT INTO reputation.algorithm (engine, version, parameters, active) "
+			 "SELECT $1, 1, $2::jsonb, true WHERE NOT EXISTS "
+			 "(SELECT FROM reputation.algorithm WHERE engine = $1)", 2, types, values, NULL);
+}
+
+/*
+ * Has the active algorithm go by these parameters, too: by a new version of it,
+ * unless it does already. What is computed then is the attach's first run.
+ */
+static void
+set_parameters(const EngineDescriptor *engine, char *parameters)
+{
+	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(engine->name), CStringGetTextDatum(parameters),
+	CStringGetTextDatum(engine->default_parameters)};
+
+	if (spi_exec("UPDATE reputation.algorithm SET active = false WHERE engine = $1 AND active "
+				 "AND NOT ($3::jsonb || parameters) @> $2::jsonb RETURNING parameters::text",
+				 3, types, values, NULL) == 0)
+		return;
+	values[2] = CStringGetTextDatum(spi_text(0, 1));
+	spi_exec("INSERT INTO reputation.algorithm (engine, version, parameters, active) "
+			 "SELECT $1, max(version) + 1, $3::jsonb || $2::jsonb, true "
+			 "FROM reputation.algorithm WHERE engine = $1", 3, types, values, NULL);
+}
+
+/* The engine's row and its algorithm. */
+void
+registry_add_engine(AttachSpec *spec, Oid role, ViewState view)
+{
+	const EngineDescriptor *engine = spec->engine;
+	AttachColumn *key = attach_column(&spec->tables[0], spec->users_key);
+	Oid			types[] = {INT4OID, TEXTOID, OIDOID, OIDOID, TEXTOID, OIDOID, TEXTOID, TEXTOID,
+	TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTOID};
+	Datum		values[] = {Int32GetDatum(engine->id), CStringGetTextDatum(engine->name),
+		ObjectIdGetDatum(role), ObjectIdGetDatum(spec->tables[0].oid),
+		CStringGetTextDatum(key->raw), ObjectIdGetDatum(key->type),
+		spec->cached_column ? CStringGetTextDatum(spec->cached_column) : (Datum) 0,
+		spec->rank_column ? CStringGetTextDatum(spec->rank_column) : (Datum) 0,
+		CStringGetTextDatum(view.definition), CStringGetTextDatum(spec->fire),
+	TimestampTzGetDatum(clock_now()), CStringGetTextDatum(view.rule)};
+	char		nulls[] = "            ";
+	Oid			same_types[] = {INT4OID, OIDOID, OIDOID};
+	Datum		same[] = {values[0], values[3], values[5]};
+
+	if (spec->cached_column == NULL)
+		nulls[6] = 'n';
+	if (spec->rank_column == NULL)
+		nulls[7] = 'n';
+	if (spi_exec("SELECT 1 FROM reputation.engine WHERE id = $1 AND users = $2 AND key_type = $3",
+				 3, same_types, same, NULL) == 0)
+		registry_cancel_work(engine, "the engine was attached to other tables");
+	registry_remove_engine(engine);
+	spi_exec("INSERT INTO reputation.engine (id, name, role, users, users_key, key_type, "
+			 "cached_column, rank_column, view_definition, fire, attached_at, view_rule, home) "
+			 "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, reputation.home())",
+			 12, types, values, nulls);
+	add_algorithm(engine);
+	if (spec->parameters != NULL)
+		set_parameters(engine, spec->parameters);
+	add_inputs(spec);
+	/* With it go the caches of its boards. */
+	if (spec->rank_column != NULL || engine->windows)
+		spi_exec("INSERT INTO reputation.schedule (job_name, every, next_run_at, started_by) "
+				 "VALUES ('leaderboards', '15 min', reputation.clock(), 'worker') "
+				 "ON CONFLICT DO NOTHING", 0, NULL, NULL, NULL);
+}
+
+/* The id of a table's row in reputation.source, made when it is missing; never reused. */
+int32
+registry_add_source(Oid table)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(table)};
+
+	spi_exec("INSERT INTO reputation.source AS s (relation, shape) "
+			 "VALUES ($1, reputation.partition_shape($1::regclass)) "
+			 "ON CONFLICT (relation) DO UPDATE SET shape = excluded.shape RETURNING id",
+			 1, types, values, NULL);
+	return (int32) spi_int(0, 1, NULL);
+}
+
+/*
+ * The users' key, to be captured when somebody else writes a column that the engine
+ * writes. No other engine wants that one.
+ */
+static void
+add_written_key(AttachSpec *spec, int32 source, char mode, int16 kind)
+{
+	Oid			types[] = {INT4OID, INT4OID, TEXTOID, CHAROID, INT2OID, INT2OID};
+	Datum		values[] = {Int32GetDatum(spec->engine->id), Int32GetDatum(source),
+		CStringGetTextDatum(attach_column(&spec->tables[0], spec->users_key)->raw),
+	CharGetDatum(mode), Int16GetDatum(kind), Int16GetDatum(PRIORITY_HIGH)};
+
+	spi_exec("INSERT INTO reputation.source_key (source, key_no, column_name, mode, engine) "
+			 "SELECT $2, coalesce(max(key_no), 0) + 1, $3, $4, $1 "
+			 "FROM reputation.source_key WHERE source = $2 "
+			 "ON CONFLICT (source, column_name, mode, engine) DO NOTHING", 4, types, values, NULL);
+	spi_exec("INSERT INTO reputation.capture_key (engine, source, key_no, kind, priority) "
+			 "SELECT $1, $2, key_no, $5, $6 FROM reputation.source_key "
+			 "WHERE source = $2 AND column_name = $3 AND mode = $4 AND engine = $1",
+			 6, types, values, NULL);
+}
+
+/* What the engine wants captured of a table. */
+void
+registry_add_capture(AttachSpec *spec, AttachTable *table, int32 source)
+{
+	Oid			types[] = {INT4OID, INT4OID, TEXTARRAYOID};
+	char	   *watched[MAX_ATTACH_COLUMNS];
+	int			nwatched = 0;
+	Datum		values[3];
+
+	for (AttachColumn *column = table->columns; column->name != NULL; column++)
+	{
+		if (column->raw != NULL)
+			watched[nwatched++] = column->raw;
+	}
+	values[0] = Int32GetDatum(spec->engine->id);
+	values[1] = Int32GetDatum(source);
+	values[2] = text_array(watched, nwatched);
+	spi_exec("INSERT INTO reputation.capture (engine, source, watched) VALUES ($1, $2, $3)",
+			 3, types, values, NULL);
+
+	for (AttachKey *key = table->keys; key->column != NULL; key++)
+	{
+		Oid			key_types[] = {INT4OID, INT4OID, TEXTOID, CHAROID, INT2OID, INT2OID};
+		Datum		k[] = {Int32GetDatum(spec->engine->id), Int32GetDatum(source),
+			CStringGetTextDatum(attach_column(table, key->column)->raw),
+		CharGetDatum(key->mode), Int16GetDatum(key->kind), Int16GetDatum(key->priority)};
+
+		/* One for all engines that want it, and one of this engine's. */
+		spi_exec("INSERT INTO reputation.source_key (source, key_no, column_name, mode, engine) "
+				 "SELECT $2, m.key_no + row_number() OVER (ORDER BY n.engine), $3, $4, n.engine "
+				 "FROM (SELECT coalesce(max(key_no), 0) AS key_no "
+				 "FROM reputation.source_key WHERE source = $2) m, (VALUES (0), ($1)) AS n(engine) "
+				 "WHERE NOT EXISTS (SELECT FROM reputation.source_key s WHERE s.source = $2 "
+				 "AND s.column_name = $3 AND s.mode = $4 AND s.engine = n.engine)",
+				 4, key_types, k, NULL);
+		spi_exec("INSERT INTO reputation.capture_key (engine, source, key_no, kind, priority) "
+				 "SELECT $1, $2, key_no, $5, $6 FROM reputation.source_key "
+				 "WHERE source = $2 AND column_name = $3 AND mode = $4 AND engine IN (0, $1)",
+				 6, key_types, k, NULL);
+	}
+	if (table == &spec->tables[0] && spec->cached_column != NULL)
+		add_written_key(spec, source, 'c', KIND_RESTORE_SCORE);
+	if (table == &spec->tables[0] && spec->rank_column != NULL)
+		add_written_key(spec, source, 'r', KIND_RESTORE_RANK);
+}
+
+/* What no engine wants any more. */
+void
+registry_remove_unused(void)
+{
+	spi_exec("DELETE FROM reputation.source_key k WHERE NOT EXISTS (SELECT FROM "
+			 "reputation.capture_key c WHERE c.source = k.source AND c.key_no = k.key_no)",
+			 0, NULL, NULL, NULL);
+	spi_exec("DELETE FROM reputation.source s WHERE NOT EXISTS (SELECT FROM "
+			 "reputation.capture c WHERE c.source = s.id)", 0, NULL, NULL, NULL);
+}
+
+/* The sources an engine captures from. */
+List *
+registry_captured_tables(const EngineDescriptor *engine)
+{
+	Oid			types[] = {INT4OID};
+	Datum		values[] = {Int32GetDatum(engine->id)};
+	List	   *tables = NIL;
+	uint64		count = spi_exec("SELECT s.relation::oid FROM reputation.source s "
+								 "JOIN reputation.capture c ON c.source = s.id "
+								 "WHERE c.engine = $1", 1, types, values, NULL);
+
+	for (uint64 row = 0; row < count; row++)
+		tables = lappend_oid(tables, (Oid) spi_int(row, 1, NULL));
+	return tables;
+}

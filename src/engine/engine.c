@@ -1,0 +1,665 @@
+/*
+ * engine.c
+ *		Engines: which there are, and which are attached.
+ *
+ * A descriptor is registered while the library is loaded; a row of reputation.engine says to what it is
+ * attached, a row of reputation.algorithm with which parameters it computes.
+ * The rest of an engine's path is in engine_context.c (as whom it works),
+ * engine_compute.c (ids -> signals -> scores) and engine_store.c.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xlog.h"
+#include "base/guc.h"
+#include "base/keyset.h"
+#include "base/locks.h"
+#include "base/relations.h"
+#include "base/spi.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "engine/engine.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/inval.h"
+#include "utils/json.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+PG_FUNCTION_INFO_V1(reputation_home);
+PG_FUNCTION_INFO_V1(reputation_check_algorithm);
+
+const char *const board_periods[BOARD_PERIODS] = {"all_time", "weekly", "daily"};
+
+/* The engines there are, in the order of their ids, and those that are made at run time. */
+#define MAX_DESCRIPTORS	FIRST_BOARD_ENGINE
+static const EngineDescriptor *descriptors[MAX_DESCRIPTORS];
+static int	ndescriptors = 0;
+static EngineFamily family = {0};
+
+/* Is told of what changes every score that is kept elsewhere. */
+static void (*on_change) (void) = NULL;
+
+/* engine_cached(): engines kept until reputation.engine, a users table or a schema changes. */
+static MemoryContext cached_context = NULL;
+static List *cached_engines = NIL;
+static uint64 cached_changes = 0;	/* how often they were forgotten */
+static Oid	engine_table = InvalidOid;
+static bool cache_registered = false;
+
+/*
+ * engine_register -- takes in an engine, in the order of their ids; while the library is
+ * loaded.
+ */
+void
+engine_register(const EngineDescriptor *descriptor)
+{
+	if (ndescriptors == MAX_DESCRIPTORS || descriptor->id < 1 ||
+		descriptor->id >= FIRST_BOARD_ENGINE || descriptor->nsignals > MAX_SIGNALS ||
+		descriptor->ncolumns > MAX_SCORE_COLUMNS ||
+		(ndescriptors > 0 && descriptors[ndescriptors - 1]->id >= descriptor->id))
+		elog(ERROR, "the engine \"%s\" cannot be registered", descriptor->name);
+	descriptors[ndescriptors++] = descriptor;
+}
+
+/*
+ * engine_register_family -- takes in the engines that are made at run time.
+ */
+void
+engine_register_family(const EngineFamily *engines)
+{
+	family = *engines;
+}
+
+/*
+ * engine_on_change -- has somebody told when engines, or their parameters, change: what
+ * is kept of scores elsewhere is stale once the transaction commits.
+ */
+void
+engine_on_change(void (*changed) (void))
+{
+	on_change = changed;
+}
+
+/*
+ * engine_keepers -- the engines that keep what cannot be computed again, as bits.
+ */
+uint32
+engine_keepers(void)
+{
+	uint32		keepers = 0;
+
+	for (int i = 0; i < ndescriptors; i++)
+	{
+		if (descriptors[i]->keeps)
+			keepers |= (uint32) 1 << descriptors[i]->id;
+	}
+	return keepers;
+}
+
+static char *
+descriptor_names(void)
+{
+	StringInfoData names;
+
+	initStringInfo(&names);
+	for (int i = 0; i < ndescriptors; i++)
+		appendStringInfo(&names, "%s%s", i > 0 ? ", " : "", descriptors[i]->name);
+	return names.data;
+}
+
+/* The engine of that name that is no board's; NULL when there is none. */
+static const EngineDescriptor *
+compiled_in(const char *name)
+{
+	for (int i = 0; i < ndescriptors; i++)
+	{
+		if (strcmp(descriptors[i]->name, name) == 0)
+			return descriptors[i];
+	}
+	return NULL;
+}
+
+/*
+ * engine_descriptor -- the engine of that name. 22023 when there is none.
+ */
+const EngineDescriptor *
+engine_descriptor(const char *name)
+{
+	const EngineDescriptor *descriptor = compiled_in(name);
+
+	if (descriptor != NULL || (descriptor = family.named(name)) != NULL)
+		return descriptor;
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("there is no engine \"%s\"", name),
+			 errhint("The engines are: %s.", descriptor_names())));
+}
+
+/*
+ * engine_descriptor_number -- the engines one after the other, from 0; NULL
+ * after the last.
+ */
+const EngineDescriptor *
+engine_descriptor_number(int number)
+{
+	return number < ndescriptors ? descriptors[number] : NULL;
+}
+
+/*
+ * reputation.home() -- where this database is: another one after a restore.
+ */
+Datum
+reputation_home(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_TEXT_P(cstring_to_text(psprintf(UINT64_FORMAT "/%u", GetSystemIdentifier(),
+											  MyDatabaseId)));
+}
+
+static void
+set_key_type(Engine *engine, Oid type)
+{
+	Oid			function;
+	bool		varlena;
+
+	engine->key_type = type;
+	engine->key_type_name = format_type_be_qualified(type);
+	getTypeInputInfo(type, &function, &engine->key_ioparam);
+	fmgr_info_cxt(function, &engine->key_input, CurrentMemoryContext);
+	getTypeOutputInfo(type, &function, &varlena);
+	fmgr_info_cxt(function, &engine->key_output, CurrentMemoryContext);
+}
+
+/*
+ * engine_descriptor_of -- the engine of a row of reputation.engine or reputation.board.
+ * 22023 when there is none.
+ */
+const EngineDescriptor *
+engine_descriptor_of(int id, const char *name)
+{
+	return id >= FIRST_BOARD_ENGINE ? family.of_row(id, name) : engine_descriptor(name);
+}
+
+static Engine *
+engine_from_row(uint64 row)
+{
+	Engine	   *engine = palloc0(sizeof(Engine));
+	char	   *schema;
+	bool		isnull;
+	Datum		datum;
+
+	engine->descriptor = engine_descriptor_of((int) spi_int(row, 14, NULL), spi_text(row, 1));
+	engine->role = (Oid) spi_int(row, 2, NULL);
+	engine->users = (Oid) spi_int(row, 3, NULL);
+	engine->key_name = spi_text(row, 4);
+	engine->users_key = pstrdup(quote_identifier(engine->key_name));
+	set_key_type(engine, (Oid) spi_int(row, 5, NULL));
+	engine->cached_name = spi_text(row, 6);
+	if (engine->cached_name != NULL)
+		engine->cached_column = pstrdup(quote_identifier(engine->cached_name));
+	engine->rank_column = spi_text(row, 7);
+	if (engine->rank_column != NULL)
+		engine->rank_column = pstrdup(quote_identifier(engine->rank_column));
+	engine->suspended_error = spi_text(row, 8);
+	datum = spi_datum(row, 9, &isnull);
+	engine->retry_at = isnull ? 0 : DatumGetTimestampTz(datum);
+	engine->home = spi_text(row, 10);
+	engine->version = (int32) spi_int(row, 11, NULL);
+	datum = spi_datum(row, 12, &isnull);
+	if (!isnull)
+	{
+		engine->parameters = DatumGetJsonbPCopy(datum);
+		engine->weights = engine->descriptor->parse(engine->parameters);
+		engine->debounce = engine_debounce(engine->parameters);
+	}
+	else
+		engine->debounce = guc_debounce;
+
+	datum = spi_datum(row, 13, &isnull);
+	engine->computed_until = isnull ? 0 : DatumGetTimestampTz(datum);
+
+	schema = get_namespace_name(get_rel_namespace(engine->users));
+	if (schema != NULL)
+		engine->users_name = quote_qualified_identifier(schema, get_rel_name(engine->users));
+	return engine;
+}
+
+/* The rows of reputation.engine with that name, or all. */
+static List *
+load_engines(const char *name)
+{
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {name ? CStringGetTextDatum(name) : (Datum) 0};
+	List	   *engines = NIL;
+	uint64		count = spi_exec("SELECT e.name, e.role::oid, e.users::oid, e.users_key, "
+								 "e.key_type::oid, e.cached_column, e.rank_column, "
+								 "e.suspended_error, e.retry_at, e.home, a.version, a.parameters, "
+								 "e.computed_until, e.id "
+								 "FROM reputation.engine e "
+								 "LEFT JOIN reputation.algorithm a ON a.engine = e.name AND a.active "
+								 "WHERE e.name = $1 OR $1 IS NULL ORDER BY e.id",
+								 1, types, values, name ? NULL : "n");
+
+	for (uint64 row = 0; row < count; row++)
+		engines = lappend(engines, engine_from_row(row));
+	SPI_freetuptable(SPI_tuptable);
+	return engines;
+}
+
+/*
+ * engine_list -- the attached engines, in palloc'd memory, but for those that are
+ * being attached or detached (unless it shall wait). They stay as they are until
+ * the transaction ends. Skipped: one is not in the list, so the inbox must not be
+ * folded now, or its keys would be lost. One without an active algorithm takes its
+ * keys, and is suspended when its jobs come to be computed. Needs SPI and the
+ * extension owner's rights.
+ */
+List *
+engine_list(bool wait, bool *skipped)
+{
+	List	   *engines = NIL;
+	ListCell   *cell;
+	bool		locked[MAX_ENGINE_ID + 1] = {false};
+	bool		boards;
+
+	*skipped = false;
+	for (int i = 0; i < ndescriptors; i++)
+	{
+		locked[descriptors[i]->id] = lock_engine(descriptors[i]->id, false, wait);
+		*skipped |= !locked[descriptors[i]->id];
+	}
+	/* One lock is for all of those that were made at run time (locks.c). */
+	boards = lock_engine(FIRST_BOARD_ENGINE, false, wait);
+	*skipped |= !boards;
+	for (int i = FIRST_BOARD_ENGINE; i <= MAX_ENGINE_ID; i++)
+		locked[i] = boards;
+	foreach(cell, load_engines(NULL))
+	{
+		Engine	   *engine = lfirst(cell);
+
+		if (locked[engine->descriptor->id])
+			engines = lappend(engines, engine);
+		else
+			*skipped = true;
+	}
+	return engines;
+}
+
+/*
+ * engine_require_users -- 42P01 when the users table is gone.
+ */
+void
+engine_require_users(const Engine *engine)
+{
+	if (engine->users_name == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("the users table of the engine \"%s\" no longer exists",
+						engine->descriptor->name),
+				 errhint("Attach it again with %s().", engine->descriptor->attach_function)));
+}
+
+/*
+ * engine_not_attached -- raises 55000 with a hint naming the attach function.
+ */
+void
+engine_not_attached(const EngineDescriptor *descriptor)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the engine \"%s\" is not attached", descriptor->name),
+			 errhint("Attach it to the application's tables with %s().",
+					 descriptor->attach_function)));
+}
+
+/*
+ * engine_unknown_user -- raises P0002.
+ */
+void
+engine_unknown_user(const Engine *engine, const char *key)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_NO_DATA_FOUND),
+			 errmsg("there is no user \"%s\" in %s", key, engine->users_name)));
+}
+
+/*
+ * engine_require_algorithm -- 55000 when no version of its algorithm is active.
+ */
+void
+engine_require_algorithm(const Engine *engine)
+{
+	if (engine->weights == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the engine \"%s\" has no active algorithm", engine->descriptor->name),
+				 errhint("Activate a version with algorithm_activate().")));
+}
+
+/*
+ * engine_attached -- the attached engine of that name, with or without an active
+ * algorithm. 55000 when it is not attached, 42P01 when its users table is gone.
+ */
+Engine *
+engine_attached(const char *name)
+{
+	const EngineDescriptor *descriptor = engine_descriptor(name);
+	List	   *engines = load_engines(name);
+
+	if (engines == NIL)
+		engine_not_attached(descriptor);
+	engine_require_users(linitial(engines));
+	return linitial(engines);
+}
+
+/*
+ * engine_get -- the attached engine of that name, able to compute. 55000 when it
+ * is not attached or has no active algorithm, 42P01 when its users table is
+ * gone.
+ */
+Engine *
+engine_get(const char *name)
+{
+	Engine	   *engine = engine_attached(name);
+
+	engine_require_algorithm(engine);
+	return engine;
+}
+
+/* engine_get() of every attached engine. 55000 when there is none. */
+static List *
+engine_get_all(void)
+{
+	List	   *engines = NIL;
+	ListCell   *cell;
+
+	foreach(cell, load_engines(NULL))
+		engines = lappend(engines, engine_get(((Engine *) lfirst(cell))->descriptor->name));
+	if (engines == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("no engine is attached"),
+				 errhint("Attach one, for instance with builder_score_attach().")));
+	return engines;
+}
+
+/*
+ * engine_chosen -- the engine named, or all that are attached. 55000 when there is
+ * none.
+ */
+List *
+engine_chosen(const char *name)
+{
+	return name != NULL ? list_make1(engine_get(name)) : engine_get_all();
+}
+
+/* They are freed when one is loaded the next time. */
+static void
+forget_cached(void)
+{
+	cached_engines = NIL;
+	cached_changes++;
+}
+
+/* With none in the list, one may just be being loaded. */
+static void
+relation_changed(Datum arg, Oid relation)
+{
+	ListCell   *cell;
+	bool		stale = !OidIsValid(relation) || relation == engine_table ||
+	cached_engines == NIL;
+
+	foreach(cell, cached_engines)
+		stale |= ((Engine *) lfirst(cell))->users == relation;
+	if (stale)
+		forget_cached();
+}
+
+/* ALTER SCHEMA ... RENAME changes no relation, but users_name. */
+static void
+schema_changed(Datum arg, int cache, uint32 hash)
+{
+	forget_cached();
+}
+
+/*
+ * engine_cache_generation -- how often the cached engines were forgotten: what was
+ * made of them is stale when it has changed.
+ */
+uint64
+engine_cache_generation(void)
+{
+	return cached_changes;
+}
+
+/*
+ * engine_remembered -- what engine_cached() would give, if it need not be read; else
+ * NULL.
+ */
+Engine *
+engine_remembered(const char *name)
+{
+	ListCell   *cell;
+
+	foreach(cell, cached_engines)
+	{
+		Engine	   *engine = lfirst(cell);
+
+		if (strcmp(engine->descriptor->name, name) == 0)
+			return engine;
+	}
+	return NULL;
+}
+
+/*
+ * engine_cached -- engine_get() that remembers, for reads: what depends on the
+ * engine's row only (table, key, column), not on its parameters.
+ */
+Engine *
+engine_cached(const char *name)
+{
+	Engine	   *engine = engine_remembered(name);
+	MemoryContext before;
+	uint64		changes;
+
+	if (engine != NULL)
+		return engine;
+
+	if (!cache_registered)
+	{
+		CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+		CacheRegisterSyscacheCallback(NAMESPACEOID, schema_changed, (Datum) 0);
+		cache_registered = true;
+	}
+	if (cached_context == NULL)
+		cached_context = AllocSetContextCreate(CacheMemoryContext, "reputation engines",
+											   ALLOCSET_SMALL_SIZES);
+	else if (cached_engines == NIL)
+		MemoryContextReset(cached_context);
+
+	engine_table = get_relname_relid("engine", get_namespace_oid("reputation", true));
+	before = MemoryContextSwitchTo(cached_context);
+	changes = cached_changes;
+	engine = engine_attached(name);
+	/* Not kept if it may have changed after it was read. */
+	if (changes == cached_changes)
+		cached_engines = lappend(cached_engines, engine);
+	MemoryContextSwitchTo(before);
+	return engine;
+}
+
+/*
+ * engine_forget_cached -- has every backend forget its cached engines, when
+ * the transaction commits; for whoever changed a row of reputation.engine.
+ */
+void
+engine_forget_cached(void)
+{
+	Oid			table = get_relname_relid("engine", get_namespace_oid("reputation", true));
+
+	if (OidIsValid(table))
+		CacheInvalidateRelcacheByRelid(table);
+	on_change();
+}
+
+/*
+ * engine_key_datum -- a key in the engine's type. 22P02 when it is malformed.
+ */
+Datum
+engine_key_datum(const Engine *engine, const char *key)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile Datum datum = (Datum) 0;
+
+	PG_TRY();
+	{
+		datum = InputFunctionCall((FmgrInfo *) &engine->key_input, (char *) key,
+								  engine->key_ioparam, -1);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_DATA_EXCEPTION)
+			PG_RE_THROW();
+		FlushErrorState();
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
+				 errmsg("malformed user id \"%s\"", key),
+				 errdetail("The ids of %s are of type %s.", engine->users_name,
+						   format_type_be(engine->key_type))));
+	}
+	PG_END_TRY();
+	return datum;
+}
+
+/* A value's text; of the usual types without a look at the catalog. */
+static char *
+text_of(Oid type, Datum value)
+{
+	char	   *result;
+	Oid			output;
+	bool		varlena;
+
+	switch (type)
+	{
+		case TEXTOID:
+			return TextDatumGetCString(value);
+		case INT4OID:
+			result = palloc(MAXINT8LEN + 1);
+			pg_ltoa(DatumGetInt32(value), result);
+			return result;
+		case INT8OID:
+			result = palloc(MAXINT8LEN + 1);
+			pg_lltoa(DatumGetInt64(value), result);
+			return result;
+		default:
+			getTypeOutputInfo(type, &output, &varlena);
+			return OidOutputFunctionCall(output, value);
+	}
+}
+
+/*
+ * engine_key_from_argument -- the user id of an anycompatible argument, as the
+ * canonical text of the engine's key type. 22P02 when it is malformed.
+ */
+char *
+engine_key_from_argument(FunctionCallInfo fcinfo, int argno, const Engine *engine)
+{
+	Oid			type = get_fn_expr_argtype(fcinfo->flinfo, argno);
+	char	   *text;
+
+	if (!OidIsValid(type))
+		elog(ERROR, "could not determine the type of the user id");
+	text = text_of(type, PG_GETARG_DATUM(argno));
+	if (strlen(text) > MAX_KEY_LENGTH)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_TEXT_REPRESENTATION),
+				 errmsg("the user id is longer than %d bytes", MAX_KEY_LENGTH)));
+	return OutputFunctionCall((FmgrInfo *) &engine->key_output, engine_key_datum(engine, text));
+}
+
+/*
+ * engine_append_json_key -- appends a user id in its natural JSON type.
+ */
+void
+engine_append_json_key(StringInfo json, const Engine *engine, const char *key)
+{
+	if (engine->key_type == INT2OID || engine->key_type == INT4OID ||
+		engine->key_type == INT8OID)
+		appendStringInfoString(json, key);
+	else
+		escape_json(json, key);
+}
+
+/* 39P01 unless it is the row trigger of its table that it is made for. */
+static void
+require_algorithm_trigger(FunctionCallInfo fcinfo)
+{
+	TriggerData *data = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(data->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(data->tg_event) ||
+		(!TRIGGER_FIRED_BY_INSERT(data->tg_event) && !TRIGGER_FIRED_BY_UPDATE(data->tg_event)) ||
+		!relation_is_own(data->tg_relation, "algorithm"))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("reputation.check_algorithm() must be the row trigger check_algorithm of reputation.algorithm")));
+}
+
+/* A column of the row, by its name; 39P01 when it is not of that type. */
+static Datum
+algorithm_column(TriggerData *data, HeapTuple row, const char *name, Oid type, bool *isnull)
+{
+	TupleDesc	desc = RelationGetDescr(data->tg_relation);
+	int			column = SPI_fnumber(desc, name);
+
+	if (column <= 0 || SPI_gettypeid(desc, column) != type)
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("reputation.algorithm has no column \"%s\" of type %s", name,
+						format_type_be(type))));
+	return heap_getattr(row, column, desc, isnull);
+}
+
+/*
+ * reputation.check_algorithm() -- row trigger on reputation.algorithm: parameters
+ * that the engine cannot read are refused when they are written. 22023; 39P01 when
+ * it is called otherwise.
+ */
+Datum
+reputation_check_algorithm(PG_FUNCTION_ARGS)
+{
+	TriggerData *data = (TriggerData *) fcinfo->context;
+	HeapTuple	row;
+	Datum		name;
+	Datum		parameters;
+	bool		name_null;
+	bool		parameters_null;
+
+	require_algorithm_trigger(fcinfo);
+	row = TRIGGER_FIRED_BY_UPDATE(data->tg_event) ? data->tg_newtuple : data->tg_trigtuple;
+	name = algorithm_column(data, row, "engine", TEXTOID, &name_null);
+	parameters = algorithm_column(data, row, "parameters", JSONBOID, &parameters_null);
+	on_change();
+	/* A null is refused by its constraint. */
+	if (!name_null && !parameters_null)
+	{
+		Jsonb	   *object = DatumGetJsonbP(parameters);
+		const EngineDescriptor *descriptor = compiled_in(TextDatumGetCString(name));
+
+		/* Otherwise a board's, which a restore may bring later. */
+		if (descriptor == NULL)
+			descriptor = family.pattern;
+		/* Anything else is refused by its constraint, too. */
+		if (JB_ROOT_IS_OBJECT(object))
+			(void) engine_parse_parameters(descriptor, object);
+	}
+	return PointerGetDatum(row);
+}

@@ -1,0 +1,12 @@
+/*
+ * builder_engine.h
+ *		The builder engine.
+ */
+#ifndef REPUTATION_BUILDER_ENGINE_H
+#define REPUTATION_BUILDER_ENGINE_H
+
+#include "engine/engine.h"
+
+extern const EngineDescriptor builder_engine;
+
+#endif							/* REPUTATION_BUILDER_ENGINE_H */

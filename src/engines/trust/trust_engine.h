@@ -1,0 +1,12 @@
+/*
+ * trust_engine.h
+ *		The trust engine.
+ */
+#ifndef REPUTATION_TRUST_ENGINE_H
+#define REPUTATION_TRUST_ENGINE_H
+
+#include "engine/engine.h"
+
+extern const EngineDescriptor trust_engine;
+
+#endif							/* REPUTATION_TRUST_ENGINE_H */
