@@ -84,6 +84,7 @@ typedef struct AttachSpec
 extern void attach_resolve(FunctionCallInfo fcinfo, AttachSpec *spec);
 extern void attach_wrong_type(const AttachTable *table, const AttachColumn *column,
 							  const char *wanted) pg_attribute_noreturn();
+
 /* How much of a value is looked at: characters, elements, bytes; docs/LIMITS.md has them. */
 #define TEXT_PREFIX		"100000"
 extern char *attach_presence(const AttachColumn *column);

@@ -137,7 +137,7 @@ spi_plan(const char *sql, int nargs, const Oid *types)
 
 static uint64
 run_plan(const char *sql, int nargs, const Oid *types, const Datum *values, const char *nulls,
-	bool read_only)
+		 bool read_only)
 {
 	MemoryContext context = CurrentMemoryContext;
 	int			code = SPI_execute_plan(spi_plan(sql, nargs, types), (Datum *) values, nulls,

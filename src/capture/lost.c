@@ -454,7 +454,7 @@ lost_at_transaction(XactEvent event, void *arg)
 
 static void
 lost_at_subtransaction(SubXactEvent event, SubTransactionId mine, SubTransactionId parent,
-						void *arg)
+					   void *arg)
 {
 	if (taken_by != mine)
 		return;

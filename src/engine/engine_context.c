@@ -361,7 +361,7 @@ typedef enum RunMode
 
 static uint64
 run_as_engine(const Engine *engine, RunMode mode, const char *sql, int nargs, const Oid *types,
-	const Datum *values)
+			  const Datum *values)
 {
 	MemoryContext memory = CurrentMemoryContext;
 	EngineContext context;

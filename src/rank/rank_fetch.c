@@ -281,7 +281,7 @@ rank_reader_open(RankReader *reader, int tree, Snapshot snapshot)
 		return false;
 	*reader = (RankReader)
 	{
-		.storage = {fetch, NULL, top, reader}, .tree = tree, .snapshot = snapshot,
+		.storage = {fetch_node, NULL, fetch_top, reader}, .tree = tree, .snapshot = snapshot,
 			.table = table, .row = {.buffer = InvalidBuffer}, .top = -1
 	};
 	return true;

@@ -218,7 +218,7 @@ rank_nodes_open(int tree, Snapshot snapshot, bool write)
 	nodes->scan = index_begin(nodes->heap, nodes->index, snapshot, NODE_KEYS);
 	nodes->storage = (RankStorage)
 	{
-		fetch, store, top, nodes
+		read_stored_node, write_node, read_stored_top, nodes
 	};
 	return nodes;
 }

@@ -212,7 +212,7 @@ tops_at_transaction(XactEvent event, void *arg)
 
 static void
 tops_at_subtransaction(SubXactEvent event, SubTransactionId id, SubTransactionId parent,
-						void *arg)
+					   void *arg)
 {
 	int			level = GetCurrentTransactionNestLevel();
 

@@ -83,7 +83,7 @@ look_query(const Engine *engine, int16 kind)
 
 /* Looks at the users, who are sorted by key then; returns how many there are. */
 static int
-look_at_written(const Engine *engine, int16 kind, char **keys, int count, Found **found)
+look_at_users(const Engine *engine, int16 kind, char **keys, int count, Found **found)
 {
 	Oid			types[] = {get_array_type(engine->key_type)};
 	Datum		values[] = {typed_array(engine->key_type, keys, count)};
@@ -137,7 +137,7 @@ restore_users(Engine *engine, int16 kind, char **keys, int count, Restored *resu
 		results[i] = RESTORE_RIGHT;
 	if (column == NULL)
 		return;
-	nfound = look_at_written(engine, kind, keys, count, &found);
+	nfound = look_at_users(engine, kind, keys, count, &found);
 	for (int i = 0; i < count; i++)
 	{
 		Found	   *user = bsearch(keys[i], found, nfound, sizeof(Found), compare_found);

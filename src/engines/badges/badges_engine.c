@@ -70,7 +70,7 @@ metric_text(int metric, const Datum *values, const bool *nulls)
 
 static void
 badges_score_signals(const void *weights, TimestampTz now, const Datum *values, const bool *nulls,
-	  ScoreResult *result)
+					 ScoreResult *result)
 {
 	ArrayType  *due = DatumGetArrayTypeP(values[BADGE_SIGNAL_DUE]);
 
@@ -86,7 +86,7 @@ badges_score_signals(const void *weights, TimestampTz now, const Datum *values, 
 
 static void
 badges_explain_terms(StringInfo json, const void *weights, TimestampTz now, const Score *score,
-		const Score *next)
+					 const Score *next)
 {
 	char	  **slugs;
 	int			count;

@@ -63,7 +63,7 @@ builder_to_signals(const Datum *values, const bool *nulls)
 
 static void
 builder_score_signals(const void *weights, TimestampTz now, const Datum *values, const bool *nulls,
-	  ScoreResult *result)
+					  ScoreResult *result)
 {
 	BuilderSignals signals = builder_to_signals(values, nulls);
 	BuilderTerms terms = builder_terms(weights, &signals);
@@ -79,7 +79,7 @@ json_number(double number)
 
 static void
 builder_explain_terms(StringInfo json, const void *weights, TimestampTz now, const Score *score,
-		const Score *next)
+					  const Score *next)
 {
 	BuilderSignals signals = builder_to_signals(score->signals, score->nulls);
 	BuilderTerms terms = builder_terms(weights, &signals);

@@ -248,7 +248,7 @@ next_due(const PointsWeights *weights, TimestampTz now, const Datum *values, con
 
 static void
 points_score_signals(const void *weights, TimestampTz now, const Datum *values, const bool *nulls,
-	  ScoreResult *result)
+					 ScoreResult *result)
 {
 	result->score = points_score(DatumGetInt64(values[SIGNAL_ALL_TIME]));
 	result->next_due_at = next_due(weights, now, values, nulls);
@@ -282,7 +282,7 @@ append_sums(StringInfo json, const Score *score)
 
 static void
 points_explain_terms(StringInfo json, const void *weights, TimestampTz now, const Score *score,
-		const Score *next)
+					 const Score *next)
 {
 	static const char *const names[] = {"last_at", "weekly_first_at", "daily_first_at", "next_at"};
 

@@ -117,7 +117,7 @@ static const ScoreColumn columns[] = {
 
 static void
 session_score_signals(const void *weights, TimestampTz now, const Datum *values, const bool *nulls,
-	  ScoreResult *result)
+					  ScoreResult *result)
 {
 	SessionSignals signals = session_to_signals(values, nulls);
 	SessionResult session = session_compute(weights, &signals);
@@ -130,7 +130,7 @@ session_score_signals(const void *weights, TimestampTz now, const Datum *values,
 
 static void
 session_explain_terms(StringInfo json, const void *weights, TimestampTz now, const Score *score,
-		const Score *next)
+					  const Score *next)
 {
 	const SessionWeights *w = weights;
 	SessionSignals signals = session_to_signals(score->signals, score->nulls);

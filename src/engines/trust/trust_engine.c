@@ -214,7 +214,7 @@ static const ScoreColumn columns[] = {
 
 static void
 trust_score_signals(const void *weights, TimestampTz now, const Datum *values, const bool *nulls,
-	  ScoreResult *result)
+					ScoreResult *result)
 {
 	TrustSignals signals = trust_to_signals(values, nulls);
 	TrustResult trust = trust_compute(weights, &signals, now);
@@ -379,7 +379,7 @@ explain_raises(StringInfo json, const TrustWeights *weights, const TrustSignals 
 
 static void
 trust_explain_terms(StringInfo json, const void *weights, TimestampTz now, const Score *score,
-		const Score *next)
+					const Score *next)
 {
 	TrustSignals signals = trust_to_signals(score->signals, score->nulls);
 	TrustResult present = trust_compute(weights, &signals, now);

@@ -431,7 +431,7 @@ static bool
 find_row(const Upsert *upsert, bool lock)
 {
 	return run_with_fields(upsert, psprintf("SELECT 1 FROM %s%s%s", upsert->users_name,
-								where_id(upsert), lock ? " FOR NO KEY UPDATE" : "")) > 0;
+											where_id(upsert), lock ? " FOR NO KEY UPDATE" : "")) > 0;
 }
 
 /* Updates the row; the id, or NULL when a trigger kept it as it was. */
@@ -439,8 +439,8 @@ static char *
 update_row(const Upsert *upsert, const char *sets)
 {
 	if (run_with_fields(upsert, psprintf("UPDATE %s SET %s%s RETURNING %s::pg_catalog.text",
-							 upsert->users_name, sets, where_id(upsert),
-							 upsert->users_key)) == 0)
+										 upsert->users_name, sets, where_id(upsert),
+										 upsert->users_key)) == 0)
 		return NULL;
 	return spi_text(0, 1);
 }
@@ -468,9 +468,9 @@ insert_row(const Upsert *upsert, const char *sets, bool has_id)
 		conflict = psprintf(" ON CONFLICT (%s) DO %s%s", upsert->users_key,
 							*sets != '\0' ? "UPDATE SET " : "NOTHING", sets);
 	if (run_with_fields(upsert, psprintf("INSERT INTO %s (%s)%s VALUES (%s)%s RETURNING %s::pg_catalog.text",
-							 upsert->users_name, names.data,
-							 upsert->overriding ? " OVERRIDING SYSTEM VALUE" : "", values.data,
-							 conflict, upsert->users_key)) == 0)
+										 upsert->users_name, names.data,
+										 upsert->overriding ? " OVERRIDING SYSTEM VALUE" : "", values.data,
+										 conflict, upsert->users_key)) == 0)
 		return NULL;
 	return spi_text(0, 1);
 }
