@@ -69,9 +69,11 @@ CREATE TABLE reputation.capture (
 	engine	int		NOT NULL,
 	source	int		NOT NULL,
 	watched	name[]	NOT NULL,
+	owner	regrole	NOT NULL,
 	PRIMARY KEY (engine, source)
 );
 COMMENT ON TABLE reputation.capture IS 'which columns of which source matter to an engine';
+COMMENT ON COLUMN reputation.capture.owner IS 'of the source, when the engine was attached; for another one the engine does not work';
 
 CREATE TABLE reputation.capture_key (
 	engine		int			NOT NULL,

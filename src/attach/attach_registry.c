@@ -231,7 +231,9 @@ registry_add_capture(AttachSpec *spec, AttachTable *table, int32 source)
 	values[0] = Int32GetDatum(spec->engine->id);
 	values[1] = Int32GetDatum(source);
 	values[2] = text_array(watched, nwatched);
-	spi_exec("INSERT INTO reputation.capture (engine, source, watched) VALUES ($1, $2, $3)",
+	spi_exec("INSERT INTO reputation.capture (engine, source, watched, owner) "
+			 "SELECT $1, $2, $3, c.relowner FROM reputation.source s "
+			 "JOIN pg_catalog.pg_class c ON c.oid = s.relation WHERE s.id = $2",
 			 3, types, values, NULL);
 
 	for (AttachKey *key = table->keys; key->column != NULL; key++)

@@ -184,6 +184,20 @@ engine_descriptor_of(int id, const char *name)
 	return id >= FIRST_BOARD_ENGINE ? family.of_row(id, name) : engine_descriptor(name);
 }
 
+/* OIDs with a space between them. */
+static List *
+oids_of_text(char *text)
+{
+	List	   *oids = NIL;
+
+	for (char *next = text; next != NULL && *next != '\0';)
+	{
+		oids = lappend_oid(oids, (Oid) strtoul(next, &next, 10));
+		next += strspn(next, " ");
+	}
+	return oids;
+}
+
 static Engine *
 engine_from_row(uint64 row)
 {
@@ -225,6 +239,8 @@ engine_from_row(uint64 row)
 	schema = get_namespace_name(get_rel_namespace(engine->users));
 	if (schema != NULL)
 		engine->users_name = quote_qualified_identifier(schema, get_rel_name(engine->users));
+	engine->sources = oids_of_text(spi_text(row, 15));
+	engine->given_away = spi_text(row, 16);
 	return engine;
 }
 
@@ -238,8 +254,16 @@ load_engines(const char *name)
 	uint64		count = spi_exec("SELECT e.name, e.role::oid, e.users::oid, e.users_key, "
 								 "e.key_type::oid, e.cached_column, e.rank_column, "
 								 "e.suspended_error, e.retry_at, e.home, a.version, a.parameters, "
-								 "e.computed_until, e.id "
-								 "FROM reputation.engine e "
+								 "e.computed_until, e.id, s.oids, s.given_away "
+								 "FROM reputation.engine e CROSS JOIN LATERAL "
+								 "(SELECT string_agg(k.oid::text, ' ') AS oids, "
+								 "string_agg(k.oid::regclass::text, ', ') FILTER "
+								 "(WHERE k.relowner <> c.owner AND "
+								 "NOT pg_catalog.pg_has_role(k.relowner, e.role::oid, 'USAGE')) "
+								 "AS given_away FROM reputation.capture c "
+								 "JOIN reputation.source n ON n.id = c.source "
+								 "JOIN pg_catalog.pg_class k ON k.oid = n.relation "
+								 "WHERE c.engine = e.id) s "
 								 "LEFT JOIN reputation.algorithm a ON a.engine = e.name AND a.active "
 								 "WHERE e.name = $1 OR $1 IS NULL ORDER BY e.id",
 								 1, types, values, name ? NULL : "n");
@@ -290,7 +314,9 @@ engine_list(bool wait, bool *skipped)
 }
 
 /*
- * engine_require_users -- 42P01 when the users table is gone.
+ * engine_require_users -- 42P01 when the users table is gone; 42501 when a source was given
+ * to an owner who has not the rights of the engine's role, and would get them by what is
+ * in the table.
  */
 void
 engine_require_users(const Engine *engine)
@@ -300,6 +326,13 @@ engine_require_users(const Engine *engine)
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("the users table of the engine \"%s\" no longer exists",
 						engine->descriptor->name),
+				 errhint("Attach it again with %s().", engine->descriptor->attach_function)));
+	if (engine->given_away != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("the owner of %s has changed since the engine \"%s\" was attached",
+						engine->given_away, engine->descriptor->name),
+				 errdetail("What an owner has put into a table would run as the engine's role."),
 				 errhint("Attach it again with %s().", engine->descriptor->attach_function)));
 }
 
@@ -414,7 +447,8 @@ relation_changed(Datum arg, Oid relation)
 	cached_engines == NIL;
 
 	foreach(cell, cached_engines)
-		stale |= ((Engine *) lfirst(cell))->users == relation;
+		stale |= ((Engine *) lfirst(cell))->users == relation ||
+			list_member_oid(((Engine *) lfirst(cell))->sources, relation);
 	if (stale)
 		forget_cached();
 }

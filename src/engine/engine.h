@@ -154,6 +154,8 @@ typedef struct Engine
 	Oid			role;
 	Oid			users;			/* the users table */
 	char	   *users_name;		/* qualified and quoted */
+	List	   *sources;		/* the tables it captures from */
+	char	   *given_away;		/* those that got an owner it may not work for, or NULL */
 	char	   *users_key;		/* quoted */
 	char	   *key_name;		/* as it is */
 	Oid			key_type;
