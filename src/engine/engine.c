@@ -448,7 +448,7 @@ relation_changed(Datum arg, Oid relation)
 
 	foreach(cell, cached_engines)
 		stale |= ((Engine *) lfirst(cell))->users == relation ||
-			list_member_oid(((Engine *) lfirst(cell))->sources, relation);
+		list_member_oid(((Engine *) lfirst(cell))->sources, relation);
 	if (stale)
 		forget_cached();
 }

@@ -28,10 +28,10 @@
  *	  not committed yet is never what was looked at; its own key comes when it is
  *	  ("while", with the writer holding the row).
  * 5. A claim takes rows of one kind: the job that waits for the user's window, and the
- *	  window, stay as they are (22_foreign_writes).
+ *	  window, stay as they are (12_foreign_writes).
  * 6. What a restore writes is not captured, so it leads to no restore. A trigger of the
  *	  application's that changes the value again is found by looking at what the update
- *	  returns: the job fails, backs off, and ends as a dead letter (22_foreign_writes).
+ *	  returns: the job fails, backs off, and ends as a dead letter (12_foreign_writes).
  */
 #include "postgres.h"
 

@@ -3,8 +3,6 @@
 use strict;
 use warnings;
 
-use FindBin;
-use lib "$FindBin::RealBin/../t";
-use DriftTest;
+use Drift::Test;
 
-DriftTest::run(phases => 60, chunks => 25, every => 16, patience => 120);
+Drift::Test::run(phases => 60, chunks => 25, every => 16, patience => 120);

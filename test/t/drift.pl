@@ -4,8 +4,6 @@
 use strict;
 use warnings;
 
-use FindBin;
-use lib $FindBin::RealBin;
-use DriftTest;
+use Drift::Test;
 
-DriftTest::run(phases => 4, chunks => 25, every => 16, patience => 120);
+Drift::Test::run(phases => 4, chunks => 25, every => 16, patience => 120);

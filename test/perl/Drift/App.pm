@@ -1,14 +1,14 @@
 # The application of the randomised drift test: its schemas, what its clients do, and the builder and the trust score as the
 # product's contract words them. Sessions, points and badges have modules of their own.
 
-package DriftApp;
+package Drift::App;
 
 use strict;
 use warnings;
 
-use DriftBadges;
-use DriftPoints;
-use DriftSessions;
+use Drift::Badges;
+use Drift::Points;
+use Drift::Sessions;
 
 # The ids that the clients draw from.
 use constant USERS    => 200;
@@ -100,9 +100,9 @@ sub setup
 		CREATE INDEX ON activity (user_id, created_at);
 		SELECT builder_score_attach();
 		SELECT trust_score_attach(activity => 'activity');
-		@{[DriftSessions::setup($name)]}
-		@{[DriftPoints::setup($name)]}
-		@{[DriftBadges::setup($name)]}
+		@{[Drift::Sessions::setup($name)]}
+		@{[Drift::Points::setup($name)]}
+		@{[Drift::Badges::setup($name)]}
 		UPDATE reputation.algorithm SET parameters = parameters || '{"debounce": "$variants{$name}->{debounce}"}';};
 }
 
@@ -151,7 +151,7 @@ my $wrong_trust = q{
 sub wrong_sessions
 {
 	return qq{
-		SELECT * FROM (@{[DriftSessions::recomputed($_[0])]}) r WHERE expected IS DISTINCT FROM stored OR expected IS DISTINCT FROM told LIMIT 20};
+		SELECT * FROM (@{[Drift::Sessions::recomputed($_[0])]}) r WHERE expected IS DISTINCT FROM stored OR expected IS DISTINCT FROM told LIMIT 20};
 }
 
 # Queries of what is wrong in a variant, each after its name.
@@ -175,8 +175,8 @@ sub wrong
 			WHERE old_score IS DISTINCT FROM before},
 		'sessions' => wrong_sessions($_[0]),
 		'sessions of nobody' => q{SELECT user_id FROM reputation.session_scores WHERE user_id NOT IN (SELECT id::text FROM users)},
-		DriftPoints::wrong($_[0]),
-		DriftBadges::wrong($_[0]));
+		Drift::Points::wrong($_[0]),
+		Drift::Badges::wrong($_[0]));
 }
 
 # What there must be some of, so that it could be wrong: queries of numbers, each after its name.
@@ -186,7 +186,7 @@ sub numbers
 		'builder scores' => 'SELECT count(*) FROM users WHERE builder_score > 0',
 		'sessions' => 'SELECT least(count(*) FILTER (WHERE completed_sessions > 0), count(*) FILTER (WHERE no_shows > 0)) FROM reputation.session_scores',
 		'points' => 'SELECT least(count(*) FILTER (WHERE weekly > daily), count(*) FILTER (WHERE daily > 0)) FROM reputation.points_scores',
-		DriftBadges::numbers());
+		Drift::Badges::numbers());
 }
 
 sub pick    { return $_[ int(rand(@_)) ]; }
@@ -283,12 +283,12 @@ my @statements = (
 sub statement
 {
 	my ($name, $u) = @{ $_[0] }{qw(name uid)};
-	my $which = rand(@statements + DriftSessions::statements() + DriftPoints::statements() + DriftBadges::statements());
+	my $which = rand(@statements + Drift::Sessions::statements() + Drift::Points::statements() + Drift::Badges::statements());
 
 	return pick(@statements)->($u) if ($which -= @statements) < 0;
-	return DriftSessions::statement($name, sub { $u->(user()) }) if ($which -= DriftSessions::statements()) < 0;
-	return DriftPoints::statement($name, sub { $u->(user()) }) if ($which -= DriftPoints::statements()) < 0;
-	return DriftBadges::statement($name, sub { $u->(user()) });
+	return Drift::Sessions::statement($name, sub { $u->(user()) }) if ($which -= Drift::Sessions::statements()) < 0;
+	return Drift::Points::statement($name, sub { $u->(user()) }) if ($which -= Drift::Points::statements()) < 0;
+	return Drift::Badges::statement($name, sub { $u->(user()) });
 }
 
 sub statements { my $variant = shift; return map { statement($variant) } 1 .. number(4); }
@@ -313,9 +313,9 @@ my @sweeps = (
 	'UPDATE users SET builder_score = builder_score + 1;',
 	'TRUNCATE project_collaborators;',
 	'TRUNCATE projects, project_collaborators;',
-	DriftPoints::sweeps());
+	Drift::Points::sweeps());
 
-sub sweep { return pick(@sweeps, DriftBadges::sweeps($_[0]->{name})); }
+sub sweep { return pick(@sweeps, Drift::Badges::sweeps($_[0]->{name})); }
 
 # One transaction of a client, of a random shape.
 sub transaction
@@ -355,7 +355,7 @@ sub transaction
 
 		# Of one who is being computed for the first time, that is.
 		return ("INSERT INTO users (id, name) VALUES ($u, 'forgotten') ON CONFLICT DO NOTHING;", sprintf('SELECT pg_sleep(%.3f);', rand(0.02)),
-			DriftBadges::forget($u, pick('erase', 'anonymize')));
+			Drift::Badges::forget($u, pick('erase', 'anonymize')));
 	}
 	return (sweep($variant)) if $shape < 102;
 	return (@begin, statement($variant), sweep($variant), statement($variant), pick('COMMIT;', 'ROLLBACK;'));
@@ -374,9 +374,9 @@ sub populate
 				AND NOT EXISTS (SELECT FROM projects p WHERE p.id = %1$d);',
 			  $_, status(), impact(), $u->($user + $_ % 10)
 		} $project .. $project + 8),
-		(map { DriftSessions::populate($_[0]->{name}, $u->($_), $u->($_ + 1)) } $user, $user + 5),
-		(map { DriftPoints::populate($u->($_)) } $user .. $user + 2),
-		DriftBadges::populate($_[0]->{name}, $u->($user), $u->($user + 1)));
+		(map { Drift::Sessions::populate($_[0]->{name}, $u->($_), $u->($_ + 1)) } $user, $user + 5),
+		(map { Drift::Points::populate($u->($_)) } $user .. $user + 2),
+		Drift::Badges::populate($_[0]->{name}, $u->($user), $u->($user + 1)));
 }
 
 # What a client sends in one session.

@@ -1,7 +1,7 @@
 # The sessions of the randomised drift test: tables, what clients do with them, and the reputation as the
 # product's contract words it. Each variant tells the cause of a no-show in another way, and has another policy.
 
-package DriftSessions;
+package Drift::Sessions;
 
 use strict;
 use warnings;

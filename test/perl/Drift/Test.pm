@@ -16,15 +16,15 @@
 # is due at that moment all that is stored must be right, without any exemption: it was computed
 # before, and is the same until somebody is due.
 
-package DriftTest;
+package Drift::Test;
 
 use strict;
 use warnings;
 
-use DriftApp;
-use DriftBadges;
-use DriftPoints;
-use DriftSessions;
+use Drift::App;
+use Drift::Badges;
+use Drift::Points;
+use Drift::Sessions;
 use IO::Select;
 use IPC::Run ();
 use POSIX ();
@@ -102,7 +102,7 @@ sub client_main
 	srand($seed + $client);
 	for my $chunk (1 .. $chunks)
 	{
-		my $script = DriftApp::script($database, $client, $chunk <= $chunks / 3);
+		my $script = Drift::App::script($database, $client, $chunk <= $chunks / 3);
 
 		wait_for_server($node, $database);
 		resolve_prepared($node, $database, "c${client}\\_%", $errors);
@@ -199,7 +199,7 @@ sub set_clock_back
 	my $now = until_it_works($node, 'postgres', 'SELECT clock_timestamp()');
 	until_it_works($node, 'postgres', qq{SELECT 1 / (count(*) = 0)::int FROM pg_stat_activity WHERE backend_type ~ 'client|reputation'
 		AND CASE WHEN backend_type ~ 'client' THEN CASE state WHEN 'active' THEN query_start END ELSE xact_start END < '$now'});
-	until_it_works($node, $_, q{SELECT reputation.run_job('nightly', 'manual')}) foreach DriftApp::names();
+	until_it_works($node, $_, q{SELECT reputation.run_job('nightly', 'manual')}) foreach Drift::App::names();
 	return;
 }
 
@@ -213,7 +213,7 @@ my %trouble = (
 	},
 	'immediate stop' => sub { $_[0]->stop('immediate'); $_[0]->start; },
 	'restart' => sub { $_[0]->restart; },
-	'clock ahead' => sub { move_clock($_[0], 3600 * DriftApp::pick(7, 25, 192)); },
+	'clock ahead' => sub { move_clock($_[0], 3600 * Drift::App::pick(7, 25, 192)); },
 	'termination of a worker' => sub { signal_backend(@_, 'pg_terminate_backend', 'worker') },
 	'cancel of a worker' => sub { signal_backend(@_, 'pg_cancel_backend', 'worker') for 1 .. 20; },
 	'termination of a client' => sub { signal_backend(@_, 'pg_terminate_backend', 'client') },
@@ -252,10 +252,10 @@ sub start_server
 		log_line_prefix = '%m [%p] %b %d '
 		log_statement = none});
 	$node->start;
-	foreach my $database (DriftApp::names())
+	foreach my $database (Drift::App::names())
 	{
 		$node->safe_psql('postgres', "CREATE DATABASE $database");
-		$node->safe_psql($database, DriftApp::setup($database));
+		$node->safe_psql($database, Drift::App::setup($database));
 	}
 	return $node;
 }
@@ -266,7 +266,7 @@ sub shake
 {
 	my ($node, $progress, $total, $every, $patience) = @_;
 	my $select = IO::Select->new($progress);
-	my @databases = DriftApp::names();
+	my @databases = Drift::App::names();
 	my $done = 0;
 
 	set_clock_back($node) if $clock_is_ahead;
@@ -278,11 +278,11 @@ sub shake
 		last if !sysread $progress, $byte, 1;
 		next if ++$done % $every != 0;
 
-		my $kind = DriftApp::pick(sort keys %trouble);
+		my $kind = Drift::App::pick(sort keys %trouble);
 		$kind = 'kill -9 of a worker' if $done > $total / 3 && grep { $_ eq $kind } @sweeping_trouble;
 		my $was_ahead = $clock_is_ahead;
 		note "after $done of $total chunks: $kind";
-		$trouble{$kind}->($node, DriftApp::pick(@databases));
+		$trouble{$kind}->($node, Drift::App::pick(@databases));
 		wait_for_server($node, 'postgres');
 		# In the next trouble it still was.
 		set_clock_back($node) if $was_ahead;
@@ -299,9 +299,9 @@ sub phase
 	my (@pids, @errors);
 
 	pipe($progress, $report) or die "pipe: $!";
-	foreach my $database (DriftApp::names())
+	foreach my $database (Drift::App::names())
 	{
-		for (1 .. DriftApp::clients($database))
+		for (1 .. Drift::App::clients($database))
 		{
 			my $client = @pids + 1;
 
@@ -325,7 +325,7 @@ sub phase
 	}
 	is($failed, 0, "phase $phase: every client ended well");
 
-	foreach my $database (DriftApp::names())
+	foreach my $database (Drift::App::names())
 	{
 		resolve_prepared($node, $database, '%', $errors[0]);
 		$node->safe_psql($database, $option->{sabotage}) if $option->{sabotage};
@@ -377,7 +377,7 @@ sub is_none
 # Is nothing to be done?
 sub idle
 {
-	my @due = map { "NOT EXISTS (SELECT FROM reputation.$_ WHERE next_due_at <= reputation.clock())" } 'trust_scores', DriftPoints::timed_tables($_[0]);
+	my @due = map { "NOT EXISTS (SELECT FROM reputation.$_ WHERE next_due_at <= reputation.clock())" } 'trust_scores', Drift::Points::timed_tables($_[0]);
 	my @work = map { "NOT EXISTS (SELECT FROM reputation.$_)" } (map { "inbox_$_" } 0 .. 4), 'job', q{job_runs WHERE status = 'running'};
 
 	return join ' AND ', @work, @due;
@@ -434,16 +434,16 @@ sub check_ahead
 {
 	my ($node, $when) = @_;
 
-	move_clock($node, 3600 * DriftApp::pick(25, 85, 192));
+	move_clock($node, 3600 * Drift::App::pick(25, 85, 192));
 
-	my $pid = kill_process($node, DriftApp::pick(DriftApp::names()), q{SELECT pid FROM reputation.workers() ORDER BY random() LIMIT 1});
+	my $pid = kill_process($node, Drift::App::pick(Drift::App::names()), q{SELECT pid FROM reputation.workers() ORDER BY random() LIMIT 1});
 	until_it_works($node, 'postgres', "SELECT 1 / (NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $pid))::int") if $pid;
-	foreach my $database (DriftApp::names())
+	foreach my $database (Drift::App::names())
 	{
 		drained($node, $database, "$when, $database, the clock ahead");
 		$node->safe_psql($database, q{CALL reputation_run('leaderboards')});
 		drained($node, $database, "$when, $database, the ranks written");
-		are_none($node, $database, "$when, $database, the clock ahead: nothing is wrong", DriftApp::wrong($database), DriftPoints::wrong_outputs());
+		are_none($node, $database, "$when, $database, the clock ahead: nothing is wrong", Drift::App::wrong($database), Drift::Points::wrong_outputs());
 	}
 	return;
 }
@@ -452,12 +452,12 @@ sub check_ahead
 sub check
 {
 	my ($node, $database, $when) = @_;
-	my @numbers = DriftApp::numbers();
+	my @numbers = Drift::App::numbers();
 
 	drained($node, $database, $when);
-	DriftBadges::remember($node, $database) if are_none($node, $database, "$when: nothing is wrong", DriftApp::wrong($database));
+	Drift::Badges::remember($node, $database) if are_none($node, $database, "$when: nothing is wrong", Drift::App::wrong($database));
 	# A transaction with a snapshot of its own computes it, others are served.
-	is_none($node, $database, DriftApp::wrong_sessions($database), "$when: what is served is right");
+	is_none($node, $database, Drift::App::wrong_sessions($database), "$when: what is served is right");
 
 	is_none($node, $database, 'SELECT * FROM reputation.dead_letter', "$when: no dead letter");
 	is_none($node, $database, q{SELECT * FROM reputation.job_runs WHERE status <> 'succeeded'}, "$when: every run came to its end");
@@ -486,7 +486,7 @@ sub run
 	for my $phase (1 .. $option{phases})
 	{
 		push @errors, phase($node, $phase, $seed, \%option);
-		check($node, $_, "phase $phase, $_") foreach DriftApp::names();
+		check($node, $_, "phase $phase, $_") foreach Drift::App::names();
 		check_ahead($node, "phase $phase");
 	}
 

@@ -2,14 +2,14 @@
 # words them. Each variant has other windows, and other boards beside that of the points.
 #
 # Rows leave the windows all the time: many are written so that they do within two seconds, whatever is going on then.
-# And the clock is moved, see DriftTest.
+# And the clock is moved, see Drift::Test.
 
-package DriftPoints;
+package Drift::Points;
 
 use strict;
 use warnings;
 
-use DriftBadges;
+use Drift::Badges;
 
 # How much later than at a row's created_at a rolling window of the defaults ends, and when the row begins to count.
 my @rolling = ([ weekly => '168 h' ], [ daily => '24 h' ]);
@@ -195,7 +195,7 @@ my @statements = (
 		  number(3), moment(), $_[1]->(), $_[1]->(), $_[1]->();
 	}) x 2,
 	(sub { sprintf 'INSERT INTO activity SELECT id, %s FROM users WHERE id = %s;', moment(), $_[1]->() }) x 2,
-	sub { DriftBadges::forget($_[1]->(), 'anonymize') });
+	sub { Drift::Badges::forget($_[1]->(), 'anonymize') });
 
 # What has everybody computed again, or a tree made anew.
 sub sweeps

@@ -6,7 +6,7 @@
 # (held): nobody has a badge without ever having had enough, and nobody loses one that is for good. A user is known
 # by a number of the row's own, for ids are changed, deleted and used again.
 
-package DriftBadges;
+package Drift::Badges;
 
 use strict;
 use warnings;
