@@ -47,6 +47,22 @@ score_query(const Engine *engine)
 					engine->users_key);
 }
 
+/* engine_cached() for a function that anybody may call. */
+static Engine *
+load_cached(FunctionCallInfo fcinfo, const char *name)
+{
+	EngineContext outside;
+	SpiReader	reader;
+	Engine	   *engine;
+
+	spi_reader_begin(&reader);
+	owner_enter(fcinfo, &outside);
+	engine = engine_cached(name);
+	owner_leave(&outside);
+	spi_reader_end(&reader);
+	return engine;
+}
+
 /*
  * api_score -- the stored score of a user, as a plain read by primary key: without a
  * query where that will do (score_read.c).
@@ -65,15 +81,14 @@ api_score(FunctionCallInfo fcinfo, const char *name)
 	bool		isnull;
 	bool		exists;
 
-	if (engine != NULL && engine->users_name != NULL)
+	if (engine == NULL || engine->users_name == NULL)
+		engine = load_cached(fcinfo, name);
+	key = engine_key_from_argument(fcinfo, 0, engine);
+	if (score_read(engine, key, &exists, &value))
 	{
-		key = engine_key_from_argument(fcinfo, 0, engine);
-		if (score_read(engine, key, &exists, &value))
-		{
-			if (!exists)
-				engine_unknown_user(engine, key);
-			PG_RETURN_INT32(value);
-		}
+		if (!exists)
+			engine_unknown_user(engine, key);
+		PG_RETURN_INT32(value);
 	}
 	spi_reader_begin(&reader);
 	owner_enter(fcinfo, &outside);

@@ -314,9 +314,7 @@ engine_list(bool wait, bool *skipped)
 }
 
 /*
- * engine_require_users -- 42P01 when the users table is gone; 42501 when a source was given
- * to an owner who has not the rights of the engine's role, and would get them by what is
- * in the table.
+ * engine_require_users -- 42P01 when the users table is gone.
  */
 void
 engine_require_users(const Engine *engine)
@@ -327,6 +325,17 @@ engine_require_users(const Engine *engine)
 				 errmsg("the users table of the engine \"%s\" no longer exists",
 						engine->descriptor->name),
 				 errhint("Attach it again with %s().", engine->descriptor->attach_function)));
+}
+
+/*
+ * engine_require_objects -- the same before the application's objects are touched as the
+ * engine's role; and 42501 when a source was given to an owner who has not the rights of
+ * that role, and would get them by what is in the table.
+ */
+void
+engine_require_objects(const Engine *engine)
+{
+	engine_require_users(engine);
 	if (engine->given_away != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

@@ -234,6 +234,7 @@ extern Engine *engine_remembered(const char *name);
 extern Engine *engine_cached(const char *name);
 extern uint64 engine_cache_generation(void);
 extern void engine_require_users(const Engine *engine);
+extern void engine_require_objects(const Engine *engine);
 extern void engine_unknown_user(const Engine *engine, const char *key);
 extern void engine_require_algorithm(const Engine *engine);
 extern void engine_not_attached(const EngineDescriptor *descriptor);

@@ -43,7 +43,7 @@ compute_query(const Engine *engine, bool all)
 	const EngineDescriptor *d = engine->descriptor;
 	StringInfoData stored;
 
-	engine_require_users(engine);
+	engine_require_objects(engine);
 	engine_require_algorithm(engine);
 	initStringInfo(&stored);
 	if (d->timed)

@@ -368,7 +368,7 @@ run_as_engine(const Engine *engine, RunMode mode, const char *sql, int nargs, co
 	volatile uint64 count = 0;
 	CaptureState suspended;
 
-	engine_require_users(engine);
+	engine_require_objects(engine);
 	engine_enter(engine, mode == MODE_EVERYBODY, &context);
 	if (mode >= MODE_STORE)
 		spi_prefer_indexes();

@@ -140,7 +140,7 @@ compute_ranks(const RankRun *run)
 	uint64		count;
 	char	   *sql;
 
-	engine_require_users(engine);
+	engine_require_objects(engine);
 	if (engine->cached_column == NULL)
 		sql = psprintf("SELECT t.%2$s::text, r.rank FROM %1$s t JOIN "
 					   "(SELECT user_id, rank() OVER (ORDER BY %4$s DESC) AS rank "

@@ -294,6 +294,17 @@ ALTER FUNCTION theirs.careless() RESET search_path;
 CREATE TRIGGER careless_statement AFTER UPDATE ON users EXECUTE FUNCTION careless();
 DROP TRIGGER careless ON users;
 SELECT state FROM test.raised('SELECT builder_score_attach()');
+DROP TRIGGER careless_statement ON users;
+-- A source that is given to somebody else: what he puts there would run as the engine's role.
+SELECT builder_score_attach() IS NOT NULL AS attached;
+SELECT reputation_process() > 0 AS done;
+ALTER TABLE projects OWNER TO regress_other;
+SELECT * FROM test.raised('SELECT builder_score_recalc(1)');
+SELECT status, detail FROM reputation_status() WHERE check_name = 'drift builder';
+-- What is stored can be read; given back, or attached by whom it concerns, it goes on.
+SELECT builder_score(1) IS NOT NULL AS read;
+ALTER TABLE projects OWNER TO regress_attacker;
+SELECT builder_score_recalc(1) IS NOT NULL AS computed;
 -- None of all that ran as anybody else.
 SELECT * FROM test.escalated WHERE super;
 CALL test.clean('theirs');
