@@ -111,7 +111,7 @@ for my $time (@times)
 
 # A server that ends in the middle, with work that is pending and a window to move.
 my $session = open_session($node, 'app');
-$session->query_safe('BEGIN; SELECT award_points(1, 5)');
+$session->query_safe('BEGIN; SELECT award_points(min(id), 5) FROM users');
 change(50);
 kill_server($node);
 $session->quit;
