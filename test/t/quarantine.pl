@@ -99,7 +99,8 @@ my $out = '';
 my $stream = IPC::Run::start(
 	[ 'sh', '-c', 'until [ -e "$0" ]; do psql -XAtq -d "$1" -c "$2"; done', $stop, $node->connstr('app'),
 		'UPDATE projects SET impact = impact + 1 WHERE id = 100 + (random() * 100)::int' ], '&>', \$out);
-strike('under load', 8, 'UPDATE users SET builder_score = 1 WHERE id = 50');
+strike('under load', 8, q{INSERT INTO reputation.job (engine, key, lane, priority, due_at)
+	SELECT id, '50', reputation.lane('50'), 3, reputation.clock() FROM reputation.engine});
 append_to_file($stop, '');
 $stream->finish;
 others_are_computed('under load');
