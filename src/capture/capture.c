@@ -291,7 +291,7 @@ capture_row(TriggerPlan *plan, uint32 engines, TupleTableSlot *old_row, TupleTab
 		bool		isnull;
 		Datum		value;
 
-		if (strchr("wvcr", column->mode) != NULL)
+		if (!column->key)
 			continue;
 		if (!column->single)
 			for_all = (column->engines & engines) == column->engines;
@@ -314,20 +314,6 @@ capture_row(TriggerPlan *plan, uint32 engines, TupleTableSlot *old_row, TupleTab
 			add_key(plan->source, column, value, isnull);
 		}
 	}
-}
-
-/* The key to capture when a column that an engine writes gets a value of somebody else's. */
-static TriggerColumn *
-key_of_written(TriggerPlan *plan, const TriggerColumn *written)
-{
-	for (int i = 0; i < plan->ncolumns; i++)
-	{
-		TriggerColumn *column = &plan->columns[i];
-
-		if ((column->mode == 'c' || column->mode == 'r') && column->key_no == written->key_no)
-			return column;
-	}
-	return NULL;
 }
 
 /*
@@ -359,8 +345,10 @@ capture_written(TriggerPlan *plan, TupleTableSlot *old_row, TupleTableSlot *new_
 		bool		isnull;
 		Datum		value;
 
-		if (written->mode != 'v' || (key = key_of_written(plan, written)) == NULL ||
-			!(old_row == NULL ? brings_value(written, key, new_row) :
+		if (written->mode != 'v' || written->written_key < 0)
+			continue;
+		key = &plan->columns[written->written_key];
+		if (!(old_row == NULL ? brings_value(written, key, new_row) :
 			  column_changed(written, old_row, new_row)))
 			continue;
 		value = slot_getattr(new_row, key->attnum, &isnull);

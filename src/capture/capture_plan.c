@@ -100,6 +100,7 @@ plan_column(TriggerColumn *column, const char *description, Relation relation)
 
 	column->mode = pg_tolower((unsigned char) description[0]);
 	column->single = description[0] != column->mode;
+	column->key = strchr("aoe", column->mode) != NULL;
 	column->key_no = (int16) atoi(number);
 	column->engines = (uint32) strtoul(engines + 1, NULL, 10);
 	column->attnum = get_attnum(RelationGetRelid(relation), name + 1);
@@ -117,6 +118,25 @@ plan_column(TriggerColumn *column, const char *description, Relation relation)
 		capture_follower() != NULL && (column->engines & capture_follower()->engines()) != 0;
 	column->followed_as_of = 0;
 	return COLUMN_PLANNED;
+}
+
+/* Finds the key to capture when a column that an engine writes gets a value of somebody else's. */
+static void
+find_written_keys(TriggerPlan *plan)
+{
+	for (int i = 0; i < plan->ncolumns; i++)
+	{
+		TriggerColumn *written = &plan->columns[i];
+
+		written->written_key = -1;
+		for (int k = 0; k < plan->ncolumns && written->mode == 'v' && written->written_key < 0; k++)
+		{
+			TriggerColumn *column = &plan->columns[k];
+
+			if ((column->mode == 'c' || column->mode == 'r') && column->key_no == written->key_no)
+				written->written_key = k;
+		}
+	}
 }
 
 /* Fills in the columns from the list of their descriptions; false when it is malformed. */
@@ -154,6 +174,7 @@ plan_columns(TriggerPlan *plan, const char *argument, Relation relation)
 		else if (column->mode != 'v')
 			plan->broken = true;
 	}
+	find_written_keys(plan);
 	return true;
 }
 

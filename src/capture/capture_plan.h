@@ -17,7 +17,9 @@ typedef struct TriggerColumn
 {
 	char		mode;			/* a, o, e, w, v, c or r, see capture.c */
 	bool		single;			/* a key that stands for one engine, not for all of them */
+	bool		key;			/* of mode a, o or e: a change of the row may capture it */
 	int16		key_no;			/* not in mode w; in mode v that of a key c or r */
+	int16		written_key;	/* in mode v: which column is that key; -1: none */
 	uint32		engines;		/* that watch the column, or want the key; as bits */
 	AttrNumber	attnum;
 	Oid			type;
