@@ -47,14 +47,18 @@ score_query(const Engine *engine)
 					engine->users_key);
 }
 
-/* engine_cached() for a function that anybody may call. */
-static Engine *
-load_cached(FunctionCallInfo fcinfo, const char *name)
+/*
+ * api_engine -- engine_cached() for a function that anybody may call, outside of SPI.
+ */
+Engine *
+api_engine(FunctionCallInfo fcinfo, const char *name)
 {
 	EngineContext outside;
 	SpiReader	reader;
-	Engine	   *engine;
+	Engine	   *engine = engine_remembered(name);
 
+	if (engine != NULL)
+		return engine;
 	spi_reader_begin(&reader);
 	owner_enter(fcinfo, &outside);
 	engine = engine_cached(name);
@@ -72,8 +76,8 @@ api_score(FunctionCallInfo fcinfo, const char *name)
 {
 	EngineContext outside;
 	SpiReader	reader;
-	Engine	   *engine = engine_remembered(name);
-	char	   *key;
+	Engine	   *engine = api_engine(fcinfo, name);
+	char	   *key = engine_key_from_argument(fcinfo, 0, engine);
 	Oid			type;
 	Datum		id;
 	Datum		score;
@@ -81,9 +85,6 @@ api_score(FunctionCallInfo fcinfo, const char *name)
 	bool		isnull;
 	bool		exists;
 
-	if (engine == NULL || engine->users_name == NULL)
-		engine = load_cached(fcinfo, name);
-	key = engine_key_from_argument(fcinfo, 0, engine);
 	if (score_read(engine, key, &exists, &value))
 	{
 		if (!exists)

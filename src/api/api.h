@@ -9,6 +9,7 @@
 
 #include "engine/engine.h"
 
+extern Engine *api_engine(FunctionCallInfo fcinfo, const char *name);
 extern Datum api_score(FunctionCallInfo fcinfo, const char *engine);
 extern Datum api_recalc(FunctionCallInfo fcinfo, const char *engine);
 extern Datum api_recalc_all(FunctionCallInfo fcinfo, const char *engine);

@@ -99,8 +99,8 @@ counted_already(Engine *engine, const char *key, CachedReputation *value)
 }
 
 /*
- * session_reputation_compute -- a user's reputation as of a new snapshot. Needs SPI and the extension owner's rights. P0002 when there is no
- * such user, and what the view raises.
+ * session_reputation_compute -- a user's reputation as of a new snapshot. Needs SPI and
+ * the extension owner's rights. P0002 when there is no such user, and what the view raises.
  */
 void
 session_reputation_compute(Engine *engine, char *key, CachedReputation *value)
@@ -112,24 +112,6 @@ session_reputation_compute(Engine *engine, char *key, CachedReputation *value)
 	if (engine_compute(engine, &key, 1, &score) == 0)
 		engine_unknown_user(engine, key);
 	set_value(value, session_result(engine, score), engine->now);
-}
-
-/* The engine, for its users' key; read once and remembered. */
-static Engine *
-known_engine(FunctionCallInfo fcinfo)
-{
-	Engine	   *engine = engine_remembered("session");
-	EngineContext outside;
-	SpiReader	reader;
-
-	if (engine != NULL)
-		return engine;
-	spi_reader_begin(&reader);
-	owner_enter(fcinfo, &outside);
-	engine = engine_cached("session");
-	owner_leave(&outside);
-	spi_reader_end(&reader);
-	return engine;
 }
 
 static void
@@ -182,7 +164,7 @@ refresh_reputation(FunctionCallInfo fcinfo, char *user, CacheTicket *ticket, Cac
 Datum
 user_reputation(PG_FUNCTION_ARGS)
 {
-	Engine	   *engine = known_engine(fcinfo);
+	Engine	   *engine = api_engine(fcinfo, "session");
 	char	   *user = engine_key_from_argument(fcinfo, 0, engine);
 	CacheAnswer answer = CACHE_COMPUTE;
 	CachedReputation value;
@@ -206,7 +188,7 @@ user_reputation(PG_FUNCTION_ARGS)
 Datum
 user_reputation_invalidate(PG_FUNCTION_ARGS)
 {
-	char	   *user = engine_key_from_argument(fcinfo, 0, known_engine(fcinfo));
+	char	   *user = engine_key_from_argument(fcinfo, 0, api_engine(fcinfo, "session"));
 	CacheKey	key;
 
 	PG_RETURN_BOOL(read_cache_key(&key, session_engine.id, user, (int) strlen(user)) &&
