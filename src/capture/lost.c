@@ -126,19 +126,19 @@ remove_mark(Oid database)
 
 /* Makes the database's mark unless it is there; 0 or the errno. Under the lock. */
 static int
-make_mark(LostRequests *lost, Oid database)
+make_mark(LostRequests *lost)
 {
 	char		path[MAXPGPATH];
 	int			error;
 
 	if (lost->marked)
 		return 0;
-	mark_path(path, database);
+	mark_path(path, MyDatabaseId);
 	error = make_durable(path, O_CREAT | O_WRONLY);
 	if (error == 0)
 		error = make_durable(MARK_DIRECTORY, O_RDONLY);
 	if (error != 0)
-		remove_mark(database);
+		remove_mark(MyDatabaseId);
 	lost->marked = error == 0;
 	return error;
 }
@@ -160,14 +160,14 @@ lock_requests(void)
 
 /* Ends a change of the requests: says whether there are any, and removes a mark for nothing. */
 static void
-unlock_requests(LostRequests *lost, Oid database)
+unlock_requests(LostRequests *lost)
 {
 	bool		any = lost->wanted || lost->taken || TransactionIdIsValid(lost->after);
 
 	pg_atomic_write_u32(&lost->any, any ? 1 : 0);
 	if (lost->marked && !any && lost->about_to_request == 0)
 	{
-		remove_mark(database);
+		remove_mark(MyDatabaseId);
 		lost->marked = false;
 	}
 	LWLockRelease(lost_state->lock);
@@ -177,7 +177,6 @@ unlock_requests(LostRequests *lost, Oid database)
 static void
 request_after(LostRequests *lost, TransactionId prepared)
 {
-
 	if (!TransactionIdIsValid(lost->after) || TransactionIdPrecedes(lost->after, prepared))
 		lost->after = prepared;
 	lost->after_count++;
@@ -226,10 +225,10 @@ lost_mark(void)
 		return;
 	}
 	lock_requests();
-	error = make_mark(lost, MyDatabaseId);
+	error = make_mark(lost);
 	lost->about_to_request++;
 	counted = true;
-	unlock_requests(lost, MyDatabaseId);
+	unlock_requests(lost);
 	if (error != 0)
 		warn_not_marked(MyDatabaseId, error);
 }
@@ -247,7 +246,7 @@ lost_nothing(void)
 	counted = false;
 	lock_requests();
 	lost->about_to_request--;
-	unlock_requests(lost, MyDatabaseId);
+	unlock_requests(lost);
 }
 
 /*
@@ -270,9 +269,9 @@ lost_report(bool prepared)
 	if (counted)
 		lost->about_to_request--;
 	else
-		error = make_mark(lost, MyDatabaseId);
+		error = make_mark(lost);
 	counted = false;
-	unlock_requests(lost, MyDatabaseId);
+	unlock_requests(lost);
 	if (error != 0)
 		warn_not_marked(MyDatabaseId, error);
 }
@@ -366,14 +365,14 @@ look_after_prepared(LostRequests *lost)
 		lost->after = ReadNextTransactionId();
 	after = lost->after;
 	count = lost->after_count;
-	unlock_requests(lost, MyDatabaseId);
+	unlock_requests(lost);
 	if (!TransactionIdIsValid(after) || !none_prepared_until(after))
 		return;
 	lock_requests();
 	lost->wanted = true;
 	if (lost->after_count == count)
 		lost->after = InvalidTransactionId;
-	unlock_requests(lost, MyDatabaseId);
+	unlock_requests(lost);
 }
 
 /*
@@ -397,7 +396,7 @@ lost_take(void)
 		lost->taken = true;
 		taken_by = GetCurrentSubTransactionId();
 	}
-	unlock_requests(lost, MyDatabaseId);
+	unlock_requests(lost);
 	if (take)
 		ForceSyncCommit();		/* with it goes the only trace of the change */
 	return take;
@@ -434,7 +433,7 @@ end_taking(bool visible, TransactionId prepared)
 	else if (!visible)
 		lost->wanted = true;
 	wake = lost->wanted;
-	unlock_requests(lost, MyDatabaseId);
+	unlock_requests(lost);
 	if (wake)
 		shmem_wake_workers();
 }
