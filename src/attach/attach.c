@@ -4,7 +4,7 @@
  *
  * An attach is one transaction: it checks everything first and names all that
  * is missing at once, then changes the application's tables, each as its owner (the
- * cached column, its index, the triggers; source.c), and writes the registry and the
+ * cached column, its index, the triggers; source_act.c), and writes the registry and the
  * views with the rights of the extension's owner.
  *
  * The engine works as the caller; if that is a superuser, as the owner of the
@@ -25,6 +25,7 @@
 #include "attach/source_act.h"
 #include "base/args.h"
 #include "base/locks.h"
+#include "base/relations.h"
 #include "base/spi.h"
 #include "base/subxact.h"
 #include "capture/capture.h"
@@ -85,7 +86,7 @@ lock_in_order(void *arg)
 
 		if (!source_lock(table->oid, i == 0 && adds_columns(spec) ? AccessExclusiveLock :
 						 ShareRowExclusiveLock, true) ||
-			strcmp(source_table_name(table->oid), table->qualified) != 0)
+			strcmp(relation_name(table->oid), table->qualified) != 0)
 			table_was_changed(table);
 	}
 }

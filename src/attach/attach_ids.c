@@ -8,6 +8,7 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "attach/attach_steps.h"
+#include "base/types.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_index.h"
 #include "catalog/pg_type.h"
@@ -16,12 +17,6 @@
 #include "utils/rel.h"
 #include "utils/relcache.h"
 
-static bool
-is_integer(Oid type)
-{
-	return type == INT2OID || type == INT4OID || type == INT8OID;
-}
-
 /*
  * attach_wider_type -- the type of two comparable columns that has the values
  * of both.
@@ -29,7 +24,7 @@ is_integer(Oid type)
 Oid
 attach_wider_type(const AttachColumn *a, const AttachColumn *b)
 {
-	return is_integer(a->type) && get_typlen(b->type) > get_typlen(a->type) ? b->type : a->type;
+	return type_is_integer(a->type) && get_typlen(b->type) > get_typlen(a->type) ? b->type : a->type;
 }
 
 /* 42804 unless the users' key has a type an engine can work with. */
@@ -38,7 +33,7 @@ check_key_type(AttachSpec *spec)
 {
 	AttachColumn *key = attach_column(&spec->tables[0], spec->users_key);
 
-	if (!is_integer(key->type) && !attach_is_text(key->type) && key->type != UUIDOID)
+	if (!type_is_integer(key->type) && !attach_is_text(key->type) && key->type != UUIDOID)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("user ids of type %s are not supported", format_type_be(key->type)),
@@ -162,7 +157,7 @@ attach_require_comparable(AttachTable *table, const char *name, AttachTable *oth
 
 	require_deterministic(table, column);
 	require_deterministic(other_table, other);
-	if (column->type == other->type || (is_integer(column->type) && is_integer(other->type)) ||
+	if (column->type == other->type || (type_is_integer(column->type) && type_is_integer(other->type)) ||
 		(attach_is_text(column->type) && attach_is_text(other->type)))
 	{
 		require_one_collation(table, column, other_table, other);

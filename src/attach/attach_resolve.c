@@ -11,6 +11,7 @@
 #include "attach/attach_steps.h"
 #include "attach/source_act.h"
 #include "base/compat.h"
+#include "base/relations.h"
 #include "capture/source.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
@@ -159,8 +160,7 @@ resolve_tables(AttachSpec *spec)
 			ereport(ERROR,
 					(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 					 errmsg("\"%s\" is a temporary table", table->name)));
-		table->qualified = quote_qualified_identifier(get_namespace_name(get_rel_namespace(table->oid)),
-													  get_rel_name(table->oid));
+		table->qualified = relation_name(table->oid);
 	}
 }
 
@@ -246,7 +246,7 @@ add_strangers(StringInfo list, const AttachTable *table, Oid role)
 		Oid			owner = source_owner(lfirst_oid(cell));
 
 		if (owner != role && !has_privs_of_role(owner, role))
-			attach_add_name(list, psprintf("%s (of %s)", source_table_name(lfirst_oid(cell)),
+			attach_add_name(list, psprintf("%s (of %s)", relation_name(lfirst_oid(cell)),
 										   quote_identifier(GetUserNameFromId(owner, false))));
 	}
 }

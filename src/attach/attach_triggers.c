@@ -23,9 +23,9 @@
  * other way round. What it missed (or did not see: event triggers can be
  * disabled) a worker mends with triggers_heal(), and recomputes everybody.
  *
- * Which trigger is reputation's, and as whom a table's triggers are made and dropped,
- * source.c says. What triggers_check() finds out before that runs with the rights of the
- * extension's owner: it reads catalogs and the registry, and nothing else.
+ * Which trigger is reputation's, source.c says; as whom a table's triggers are made and
+ * dropped, source_act.c. What triggers_check() finds out before that runs with the rights
+ * of the extension's owner: it reads catalogs and the registry, and nothing else.
  */
 #include "postgres.h"
 
@@ -34,6 +34,7 @@
 #include "attach/home.h"
 #include "attach/source_act.h"
 #include "base/compat.h"
+#include "base/relations.h"
 #include "base/spi.h"
 #include "base/subxact.h"
 #include "capture/capture.h"
@@ -180,7 +181,7 @@ make_triggers(void *arg)
 {
 	static const char *const names[] = {ROW_TRIGGER, TRUNCATE_TRIGGER};
 	const TriggerSpec *spec = arg;
-	const char *table = source_table_name(spec->table);
+	const char *table = relation_name(spec->table);
 	ListCell   *cell;
 
 	if (foreign_triggers(spec->table) > 0)
@@ -214,7 +215,7 @@ static void
 drop_triggers(void *arg)
 {
 	const TriggerSpec *spec = arg;
-	const char *table = source_table_name(spec->table);
+	const char *table = relation_name(spec->table);
 	ListCell   *cell;
 	uint64		count;
 
@@ -379,7 +380,7 @@ static void
 unlist(void *arg)
 {
 	ListedTrigger *listed = arg;
-	const char *table = source_table_name(listed->table);
+	const char *table = relation_name(listed->table);
 	const char *name = quote_identifier(listed->name);
 
 	spi_utility(psprintf("CREATE OR REPLACE TRIGGER %s "

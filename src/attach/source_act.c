@@ -32,18 +32,6 @@
 #include "utils/syscache.h"
 
 /*
- * source_table_name -- a table's name, qualified and quoted; NULL when it is gone.
- */
-char *
-source_table_name(Oid table)
-{
-	char	   *name = get_rel_name(table);
-
-	return name == NULL ? NULL :
-		quote_qualified_identifier(get_namespace_name(get_rel_namespace(table)), name);
-}
-
-/*
  * source_is_own -- is it a table of the extension's?
  */
 bool

@@ -11,7 +11,6 @@
 
 typedef void (*SourceBody) (void *arg);
 
-extern char *source_table_name(Oid table);
 extern bool source_is_own(Oid table);
 extern Oid	source_owner(Oid table);
 extern bool source_lock(Oid table, LOCKMODE mode, bool inheritors);

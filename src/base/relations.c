@@ -12,6 +12,7 @@
 #include "base/relations.h"
 
 #include "catalog/namespace.h"
+#include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -57,6 +58,18 @@ relation_own(OwnRelation *relation)
 		relation->changes = now;
 	}
 	return relation->oid;
+}
+
+/*
+ * relation_name -- a relation's name, qualified and quoted; NULL when it is gone.
+ */
+char *
+relation_name(Oid relation)
+{
+	char	   *name = get_rel_name(relation);
+
+	return name == NULL ? NULL :
+		quote_qualified_identifier(get_namespace_name(get_rel_namespace(relation)), name);
 }
 
 /*

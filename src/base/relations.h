@@ -19,6 +19,7 @@ typedef struct OwnRelation
 
 extern uint64 relation_changes(void);
 extern Oid	relation_own(OwnRelation *relation);
+extern char *relation_name(Oid relation);
 extern bool relation_is_own(Relation relation, const char *name);
 
 #endif							/* REPUTATION_RELATIONS_H */

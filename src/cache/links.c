@@ -23,6 +23,7 @@
 #include "access/tableam.h"
 #include "base/compat.h"
 #include "base/locks.h"
+#include "base/types.h"
 #include "cache/links.h"
 #include "cache/read_cache.h"
 #include "catalog/index.h"
@@ -42,12 +43,6 @@
 #include "utils/snapmgr.h"
 #include "utils/uuid.h"
 
-static bool
-is_integer_type(Oid type)
-{
-	return type == INT2OID || type == INT4OID || type == INT8OID;
-}
-
 /* The column that an expression is, maybe converted to a type with the same texts. */
 static AttrNumber
 column_of(Node *expression, Index relation)
@@ -60,8 +55,8 @@ column_of(Node *expression, Index relation)
 	{
 		FuncExpr   *call = (FuncExpr *) expression;
 
-		if (list_length(call->args) != 1 || !is_integer_type(call->funcresulttype) ||
-			!is_integer_type(exprType(linitial(call->args))))
+		if (list_length(call->args) != 1 || !type_is_integer(call->funcresulttype) ||
+			!type_is_integer(exprType(linitial(call->args))))
 			return InvalidAttrNumber;
 		inside = linitial(call->args);
 	}
@@ -161,7 +156,7 @@ use_index(Relation index, AttrNumber key, Links *links)
 	if (index->rd_rel->relam != BTREE_AM_OID || !index->rd_index->indisvalid ||
 		!index->rd_index->indisready || index->rd_index->indkey.values[0] != key ||
 		!heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL) ||
-		!(is_integer_type(type) || type == UUIDOID || type == TEXTOID))
+		!(type_is_integer(type) || type == UUIDOID || type == TEXTOID))
 		return false;
 	operator = get_opfamily_member(index->rd_opfamily[0], type, type, BTEqualStrategyNumber);
 	if (!OidIsValid(operator))

@@ -2,8 +2,8 @@
  * engine.c
  *		Engines: which there are, and which are attached.
  *
- * A descriptor is registered while the library is loaded; a row of reputation.engine says to what it is
- * attached, a row of reputation.algorithm with which parameters it computes.
+ * A descriptor is registered while the library is loaded; a row of reputation.engine says
+ * to what it is attached, a row of reputation.algorithm with which parameters it computes.
  * The rest of an engine's path is in engine_context.c (as whom it works),
  * engine_compute.c (ids -> signals -> scores) and engine_store.c.
  */
@@ -16,6 +16,7 @@
 #include "base/locks.h"
 #include "base/relations.h"
 #include "base/spi.h"
+#include "base/types.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
@@ -202,7 +203,6 @@ static Engine *
 engine_from_row(uint64 row)
 {
 	Engine	   *engine = palloc0(sizeof(Engine));
-	char	   *schema;
 	bool		isnull;
 	Datum		datum;
 
@@ -236,9 +236,7 @@ engine_from_row(uint64 row)
 	datum = spi_datum(row, 13, &isnull);
 	engine->computed_until = isnull ? 0 : DatumGetTimestampTz(datum);
 
-	schema = get_namespace_name(get_rel_namespace(engine->users));
-	if (schema != NULL)
-		engine->users_name = quote_qualified_identifier(schema, get_rel_name(engine->users));
+	engine->users_name = relation_name(engine->users);
 	engine->sources = oids_of_text(spi_text(row, 15));
 	engine->given_away = spi_text(row, 16);
 	return engine;
@@ -634,8 +632,7 @@ engine_key_from_argument(FunctionCallInfo fcinfo, int argno, const Engine *engin
 void
 engine_append_json_key(StringInfo json, const Engine *engine, const char *key)
 {
-	if (engine->key_type == INT2OID || engine->key_type == INT4OID ||
-		engine->key_type == INT8OID)
+	if (type_is_integer(engine->key_type))
 		appendStringInfoString(json, key);
 	else
 		escape_json(json, key);

@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "base/keyset.h"
 #include "base/spi.h"
+#include "base/types.h"
 #include "catalog/pg_type.h"
 #include "engine/engine.h"
 #include "utils/array.h"
@@ -207,7 +208,7 @@ key_fits(Oid type, const char *key)
 
 	if (type == UUIDOID)
 		return is_uuid(key);
-	if (type != INT2OID && type != INT4OID && type != INT8OID)
+	if (!type_is_integer(type))
 		return true;
 	errno = 0;
 	number = strtoll(key, &end, 10);

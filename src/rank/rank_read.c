@@ -142,9 +142,7 @@ require_user(FunctionCallInfo fcinfo, const Board *board, const char *key)
 	owner_enter(fcinfo, &outside);
 	if (engine_read(engine, psprintf("SELECT 1 FROM %s WHERE %s = $1", engine->users_name,
 									 engine->users_key), 1, &type, &id) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_NO_DATA_FOUND),
-				 errmsg("there is no user \"%s\" in %s", key, engine->users_name)));
+		engine_unknown_user(engine, key);
 	owner_leave(&outside);
 	spi_reader_end(&reader);
 }

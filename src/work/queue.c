@@ -111,6 +111,29 @@ tallies_store(const Tallies *tallies)
 }
 
 /*
+ * The keys' lanes, and which of these could be locked without waiting, as the arrays of
+ * an INSERT.
+ */
+static void
+try_lanes(const Engine *engine, char **keys, int count, Datum *lane_array, Datum *safe_array)
+{
+	int16	   *lanes = palloc(sizeof(int16) * Max(count, 1));
+	bool	   *safe = palloc(sizeof(bool) * Max(count, 1));
+	int8		got[LANES] = {0}; /* 0 not asked, 1 got, -1 not */
+
+	for (int i = 0; i < count; i++)
+	{
+		int16		lane = lanes[i] = lane_of(keys[i]);
+
+		if (got[lane] == 0)
+			got[lane] = lock_lane(engine->descriptor->id, lane, false) ? 1 : -1;
+		safe[i] = got[lane] > 0;
+	}
+	*lane_array = smallint_array(lanes, count);
+	*safe_array = bool_array(safe, count);
+}
+
+/*
  * queue_enqueue -- queues users that a change concerns: due now, or when the
  * debounce window closes; priority high knows no window. A pending row of an event
  * that is due within a window's time is at the end of the user's window, which stays
@@ -123,9 +146,6 @@ queue_enqueue(const Engine *engine, char **keys, int count, int16 priority)
 {
 	Oid			types[] = {INT4OID, INT2OID, TEXTARRAYOID, INT2ARRAYOID, BOOLARRAYOID,
 	TIMESTAMPTZOID, TIMESTAMPTZOID};
-	int16	   *lanes = palloc(sizeof(int16) * Max(count, 1));
-	bool	   *safe = palloc(sizeof(bool) * Max(count, 1));
-	int8		got[LANES] = {0}; /* 0 not asked, 1 got, -1 not */
 	TimestampTz now = clock_now();
 	int			window = priority == PRIORITY_HIGH ? 0 : engine->debounce;
 	Datum		values[7];
@@ -133,20 +153,10 @@ queue_enqueue(const Engine *engine, char **keys, int count, int16 priority)
 	if (count == 0)
 		return;
 	invalidate_queued(engine, keys, count);
-	for (int i = 0; i < count; i++)
-	{
-		int16		lane = lanes[i] = lane_of(keys[i]);
-
-		if (got[lane] == 0)
-			got[lane] = lock_lane(engine->descriptor->id, lane, false) ? 1 : -1;
-		safe[i] = got[lane] > 0;
-	}
-
 	values[0] = Int32GetDatum(engine->descriptor->id);
 	values[1] = Int16GetDatum(priority);
 	values[2] = text_array(keys, count);
-	values[3] = smallint_array(lanes, count);
-	values[4] = bool_array(safe, count);
+	try_lanes(engine, keys, count, &values[3], &values[4]);
 	values[5] = TimestampTzGetDatum(now);
 	values[6] = TimestampTzGetDatum(TimestampTzPlusMilliseconds(now, window));
 	spi_exec("INSERT INTO reputation.job (engine, key, lane, priority, due_at, blind) "
@@ -172,20 +182,11 @@ queue_enqueue_restores(const Engine *engine, int16 kind, char **keys, int count)
 {
 	Oid			types[] = {INT4OID, INT2OID, TEXTARRAYOID, INT2ARRAYOID, BOOLARRAYOID, INT2OID,
 	TIMESTAMPTZOID, INT8OID};
-	int16	   *lanes = palloc(sizeof(int16) * Max(count, 1));
-	bool	   *safe = palloc(sizeof(bool) * Max(count, 1));
-	Datum		values[] = {Int32GetDatum(engine->descriptor->id), Int16GetDatum(kind), 0, 0, 0,
-		Int16GetDatum(PRIORITY_HIGH), TimestampTzGetDatum(clock_now()),
-	Int64GetDatum(RUN_RECHECK)};
+	Datum		values[] = {Int32GetDatum(engine->descriptor->id), Int16GetDatum(kind),
+		text_array(keys, count), 0, 0, Int16GetDatum(PRIORITY_HIGH),
+	TimestampTzGetDatum(clock_now()), Int64GetDatum(RUN_RECHECK)};
 
-	for (int i = 0; i < count; i++)
-	{
-		lanes[i] = lane_of(keys[i]);
-		safe[i] = lock_lane(engine->descriptor->id, lanes[i], false);
-	}
-	values[2] = text_array(keys, count);
-	values[3] = smallint_array(lanes, count);
-	values[4] = bool_array(safe, count);
+	try_lanes(engine, keys, count, &values[3], &values[4]);
 	spi_exec("INSERT INTO reputation.job (engine, kind, key, lane, priority, due_at, event, run_id) "
 			 "SELECT $1, $2, n.key, n.lane, $6, $7, false, $8 "
 			 "FROM unnest($3, $4, $5) AS n(key, lane, safe) "
@@ -505,9 +506,8 @@ queue_put_back(const Engine *engine, const Job *job, TimestampTz due_at)
  * queue_succeeded -- jobs of one kind succeeded: if a key was given up before, it
  * no longer is. No letter is about a later change than the attempt saw: who
  * writes one holds the key's lane, as here; and a fold's lookup comes after
- * whatever was folded before. Who was computed has the right cached column, too.
- * Letters that somebody holds, to retry or forget
- * them, are passed over.
+ * whatever was folded before. Who was computed has the right cached column, too. Letters
+ * that somebody holds, to retry or forget them, are passed over.
  */
 void
 queue_succeeded(const Engine *engine, int16 kind, char **keys, int count)

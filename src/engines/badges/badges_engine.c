@@ -13,6 +13,7 @@
 
 #include "api/api.h"
 #include "attach/attach.h"
+#include "base/types.h"
 #include "engines/badges/badges.h"
 #include "base/args.h"
 #include "base/spi.h"
@@ -48,7 +49,7 @@ badges_parse_weights(Jsonb *parameters)
 	return palloc(1);
 }
 
-/* The columns of reputation.badges_scores, in the order in which badges_score() fills them in. */
+/* The columns of reputation.badges_scores, in the order in which badges_score_signals() fills them in. */
 static const ScoreColumn columns[] = {
 	{.name = "wins", .type = "bigint", .kind = COLUMN_NUMBER, .exact = true},
 	{.name = "top_arguments", .type = "bigint", .kind = COLUMN_NUMBER, .exact = true},
@@ -131,7 +132,7 @@ const EngineDescriptor badges_engine = {
 static char *
 number_expression(AttachTable *users, AttachColumn *column)
 {
-	if (column->type != INT2OID && column->type != INT4OID && column->type != INT8OID)
+	if (!type_is_integer(column->type))
 		attach_wrong_type(users, column, "an integer");
 	return psprintf("coalesce(u.%s, 0)::bigint", column->actual);
 }

@@ -17,6 +17,7 @@
 #include "api/api.h"
 #include "base/args.h"
 #include "base/compat.h"
+#include "base/types.h"
 #include "catalog/pg_type.h"
 #include "core/points.h"
 #include "engines/points/points_engine.h"
@@ -215,7 +216,7 @@ enum
 	SIGNAL_DAILY_FIRST, SIGNAL_NEXT, SIGNALS
 };
 
-/* The columns of the score table, in the order in which points_score() fills them in. */
+/* The columns of the score table, in the order in which points_score_signals() fills them in. */
 static const ScoreColumn columns[] = {
 	{.name = "all_time", .type = "bigint", .kind = COLUMN_NUMBER, .exact = true},
 	{.name = "weekly", .type = "bigint", .kind = COLUMN_NUMBER, .exact = true},
@@ -334,8 +335,7 @@ check_types(AttachTable *source)
 	AttachColumn *points = attach_column(source, "points");
 	AttachColumn *time = attach_column(source, "created_at");
 
-	if (points->actual != NULL && points->type != INT2OID && points->type != INT4OID &&
-		points->type != INT8OID)
+	if (points->actual != NULL && !type_is_integer(points->type))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("column %s of %s is of type %s", points->actual, source->qualified,

@@ -108,7 +108,7 @@ session_result(const Engine *engine, const Score *score)
 	return session_compute(engine->weights, &signals);
 }
 
-/* The columns of reputation.session_scores, in the order in which session_score() fills them in. */
+/* The columns of reputation.session_scores, in the order in which session_score_signals() fills them in. */
 static const ScoreColumn columns[] = {
 	{.name = "completed_sessions", .type = "bigint", .kind = COLUMN_NUMBER, .exact = true},
 	{.name = "no_shows", .type = "bigint", .kind = COLUMN_NUMBER, .exact = true},

@@ -202,7 +202,7 @@ breakdown(const TrustWeights *weights, const TrustSignals *signals, const TrustR
 	return json.data;
 }
 
-/* The columns of reputation.trust_scores, in the order in which trust_score() fills them in. */
+/* The columns of reputation.trust_scores, in the order in which trust_score_signals() fills them in. */
 static const ScoreColumn columns[] = {
 	{.name = "profile", .type = "float8", .exact = true},
 	{.name = "verification", .type = "float8", .exact = true},
