@@ -1,11 +1,23 @@
 -- No foreign keys between these tables: a parallel restore loads them in any
 -- order.
 
+-- The engines there are, attached or not: those of the script have a number up to 15, and
+-- a dump does not carry them.
+CREATE TABLE reputation.instance (
+	id		int		PRIMARY KEY,
+	name	text	NOT NULL UNIQUE,
+	class	text	NOT NULL
+);
+COMMENT ON TABLE reputation.instance IS 'the engines there are, attached or not; each class of engines has one of its own name, attach makes more';
+COMMENT ON COLUMN reputation.instance.class IS 'what it computes: the code';
+INSERT INTO reputation.instance VALUES (1, 'builder', 'builder'), (2, 'trust', 'trust'), (3, 'session', 'session'), (4, 'points', 'points'), (5, 'badges', 'badges');
+
 -- The engines that are attached, and to what. Columns that name objects of the
 -- application are reg* types or names, so that a dump restores them.
 CREATE TABLE reputation.engine (
 	id				int			PRIMARY KEY,
 	name			text		NOT NULL UNIQUE,
+	class			text		NOT NULL,
 	role			regrole		NOT NULL,
 	users			regclass	NOT NULL,
 	users_key		name		NOT NULL,
@@ -66,13 +78,16 @@ COMMENT ON COLUMN reputation.source_key.engine IS '0: captured when a change con
 COMMENT ON COLUMN reputation.source_key.mode IS 'a: the old and the new value are captured; o: the old value, when it is gone; e: the change concerns everybody; c, r: the new value is, when somebody else writes the engine''s cached or rank column';
 
 CREATE TABLE reputation.capture (
-	engine	int		NOT NULL,
-	source	int		NOT NULL,
-	watched	name[]	NOT NULL,
-	owner	regrole	NOT NULL,
-	PRIMARY KEY (engine, source)
+	engine		int			NOT NULL,
+	source		int			NOT NULL,
+	position	smallint	NOT NULL CHECK (position BETWEEN 0 AND 31),
+	watched		name[]		NOT NULL,
+	owner		regrole		NOT NULL,
+	PRIMARY KEY (engine, source),
+	UNIQUE (source, position)
 );
 COMMENT ON TABLE reputation.capture IS 'which columns of which source matter to an engine';
+COMMENT ON COLUMN reputation.capture.position IS 'which bit of the trigger''s arguments stands for the engine, at this source';
 COMMENT ON COLUMN reputation.capture.owner IS 'of the source, when the engine was attached; for another one the engine does not work';
 
 CREATE TABLE reputation.capture_key (
@@ -286,5 +301,6 @@ BEGIN
 	LOOP
 		PERFORM pg_catalog.pg_extension_config_dump(format('reputation.%I', name)::regclass, '');
 	END LOOP;
+	PERFORM pg_catalog.pg_extension_config_dump('reputation.instance', 'WHERE id > 15');
 END
 $$;

@@ -76,12 +76,93 @@ COMMENT ON FUNCTION reputation.window_start(text, text) IS
 'The computation time less as many days, of 24 hours, as a parameter of the engine''s algorithm says (for trust: activity_days), for use in its views. 22023 no number of days.';
 
 CREATE FUNCTION reputation.engines(
-	OUT id int, OUT name text, OUT score_table text, OUT audit_table text, OUT attach_function text, OUT timed boolean)
+	OUT id int, OUT name text, OUT score_table text, OUT audit_table text, OUT attach_function text, OUT timed boolean,
+	OUT class text, OUT windows boolean)
 RETURNS SETOF record
 LANGUAGE C STABLE STRICT
 SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'reputation_engines';
 COMMENT ON FUNCTION reputation.engines() IS
-'The engines this library has, attached or not, and their tables in the schema reputation.';
+'The engines there are, attached or not, of the classes that are loaded, and their tables in the schema reputation.';
+
+CREATE FUNCTION reputation.engine_register(name text, class text, max_id int) RETURNS int
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_variable
+DECLARE
+	id int := (SELECT min(i) FROM generate_series(16, max_id) i WHERE NOT EXISTS (SELECT FROM reputation.instance n WHERE n.id = i));
+BEGIN
+	IF name !~ '^[a-z_][a-z0-9_]{0,39}$' THEN
+		RAISE EXCEPTION 'an engine''s name has up to 40 lower-case letters, digits and underscores, not "%"', name
+			USING ERRCODE = 'invalid_parameter_value';
+	ELSIF EXISTS (SELECT FROM reputation.instance n WHERE n.name = engine_register.name) THEN
+		RAISE EXCEPTION 'there is an engine "%" already', name USING ERRCODE = 'duplicate_object';
+	ELSIF EXISTS (SELECT FROM reputation.board b WHERE b.name = engine_register.name) THEN
+		RAISE EXCEPTION 'there is a board "%" already', name
+			USING ERRCODE = 'duplicate_object', HINT = 'Give the engine another name.';
+	ELSIF id IS NULL THEN
+		RAISE EXCEPTION 'there are % engines already', max_id - 15 USING ERRCODE = 'program_limit_exceeded';
+	END IF;
+	INSERT INTO reputation.instance VALUES (id, name, class);
+	-- What an engine with the same id may have left would count.
+	PERFORM reputation.rank_drop(id);
+	RETURN id;
+END
+$$;
+COMMENT ON FUNCTION reputation.engine_register(text, text, int) IS
+'Adds an engine to those there are; returns its id. 22023 bad name; 42710 the name is taken; 54000 too many.';
+
+CREATE FUNCTION reputation.table_like(pattern text, name text) RETURNS void
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+	like_it CONSTANT regclass := format('reputation.%I', pattern);
+	made regclass;
+	it record;
+BEGIN
+	IF to_regclass(format('reputation.%I', name)) IS NOT NULL THEN
+		RETURN;
+	END IF;
+	EXECUTE format('CREATE TABLE reputation.%I (LIKE %s INCLUDING ALL)', name, like_it);
+	made := format('reputation.%I', name);
+	SELECT array_to_string(c.reloptions, ', ') AS options, obj_description(c.oid, 'pg_class') AS comment INTO it
+	FROM pg_class c WHERE c.oid = like_it;
+	IF it.options <> '' THEN
+		EXECUTE format('ALTER TABLE %s SET (%s)', made, it.options);
+	END IF;
+	EXECUTE format('COMMENT ON TABLE %s IS %L', made, it.comment);
+	PERFORM reputation.privileges_clear('pg_class', made);
+	FOR it IN
+		SELECT a.privilege_type, a.grantee FROM pg_class c, aclexplode(c.relacl) a WHERE c.oid = like_it AND a.grantee <> c.relowner
+	LOOP
+		EXECUTE format('GRANT %s ON %s TO %s', it.privilege_type, made,
+			CASE WHEN it.grantee = 0 THEN 'PUBLIC' ELSE it.grantee::regrole::text END);
+	END LOOP;
+	FOR it IN
+		SELECT t.attname, a.privilege_type, a.grantee FROM pg_attribute t, aclexplode(t.attacl) a WHERE t.attrelid = like_it AND NOT t.attisdropped
+	LOOP
+		EXECUTE format('GRANT %s (%I) ON %s TO %s', it.privilege_type, it.attname, made,
+			CASE WHEN it.grantee = 0 THEN 'PUBLIC' ELSE it.grantee::regrole::text END);
+	END LOOP;
+END
+$$;
+COMMENT ON FUNCTION reputation.table_like(text, text) IS
+'Makes an engine''s own table like one of its class, with the same indexes, storage and grants, unless there is one of that name; both in the schema reputation.';
+
+CREATE FUNCTION reputation.engine_make(name text, class text) RETURNS int
+LANGUAGE C VOLATILE STRICT
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'reputation_engine_make';
+COMMENT ON FUNCTION reputation.engine_make(text, text) IS
+'Makes an engine of a class, with tables of its own; returns its id. 22023 bad name, or no such class; 42710 the name is taken; 54000 too many.';
+
+CREATE FUNCTION reputation.engine_table(engine text, class text, of_class text) RETURNS text
+LANGUAGE C STABLE STRICT
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'reputation_engine_table';
+COMMENT ON FUNCTION reputation.engine_table(text, text, text) IS
+'What an engine of a class calls its own of a table of the class. 22023 no such engine, or one of another class.';
+
+CREATE FUNCTION @extschema@.reputation_drop(engine text) RETURNS void
+LANGUAGE C VOLATILE STRICT SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'reputation_drop';
+COMMENT ON FUNCTION @extschema@.reputation_drop(text) IS
+'Removes a detached engine that an attach made, with its scores and whatever it keeps. 22023 no such engine, or one that every database has; 55000 it is attached; 2BP01 boards go by it.';
 
 CREATE FUNCTION reputation.user_key(engine text, uid anycompatible) RETURNS text
 LANGUAGE C STABLE STRICT

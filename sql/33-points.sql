@@ -110,33 +110,35 @@ CREATE FUNCTION @extschema@.points_attach(
 	users text DEFAULT 'users',
 	columns jsonb DEFAULT '{}',
 	rank_column text DEFAULT NULL,
-	fire text DEFAULT 'origin')
+	fire text DEFAULT 'origin',
+	name text DEFAULT 'points',
+	replace boolean DEFAULT false)
 RETURNS bigint
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'points_attach';
-COMMENT ON FUNCTION @extschema@.points_attach(text, jsonb, text, text) IS
+COMMENT ON FUNCTION @extschema@.points_attach(text, jsonb, text, text, text, boolean) IS
 'Attaches the points engine to a users table and to reputation.point_ledger: makes the signals view and the capture triggers, and queues a first computation of everybody. columns names another key column, e.g. {"users": {"id": "uid"}}; rank_column: a column of users for the all-time rank; fire: origin or always (fire on logical apply too). Returns the id of the first run in reputation.job_runs. 42P01 and 42703 name everything that is missing; 42804 unsupported id type; 42501 not allowed; 55000 badges are attached to other users; 22023 bad argument.';
 
-CREATE FUNCTION @extschema@.points_detach() RETURNS void
+CREATE FUNCTION @extschema@.points_detach(engine text DEFAULT 'points') RETURNS void
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'points_detach';
-COMMENT ON FUNCTION @extschema@.points_detach() IS
+COMMENT ON FUNCTION @extschema@.points_detach(text) IS
 'Removes the points engine''s triggers and view and its pending work; keeps the ledger and the sums. 55000 when not attached.';
 
-CREATE FUNCTION @extschema@.points_recalc(uid anycompatible) RETURNS int
+CREATE FUNCTION @extschema@.points_recalc(uid anycompatible, engine text DEFAULT 'points') RETURNS int
 LANGUAGE C VOLATILE STRICT SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'points_recalc';
-COMMENT ON FUNCTION @extschema@.points_recalc(anycompatible) IS
+COMMENT ON FUNCTION @extschema@.points_recalc(anycompatible, text) IS
 'Computes a user''s sums now, stores them, and returns the all-time one, or the nearest int. P0002 unknown user; 22P02 malformed id; 55000 not attached.';
 
-CREATE FUNCTION @extschema@.points_recalc_all() RETURNS bigint
+CREATE FUNCTION @extschema@.points_recalc_all(engine text DEFAULT 'points') RETURNS bigint
 LANGUAGE C VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'points_recalc_all';
-COMMENT ON FUNCTION @extschema@.points_recalc_all() IS
+COMMENT ON FUNCTION @extschema@.points_recalc_all(text) IS
 'Computes every user''s sums now, in this transaction, and returns how many changed; rows that others hold locked, and users without a score row, are left to the workers. 55000 not attached.';
 
-CREATE FUNCTION @extschema@.points_explain(uid anycompatible) RETURNS jsonb
+CREATE FUNCTION @extschema@.points_explain(uid anycompatible, engine text DEFAULT 'points') RETURNS jsonb
 LANGUAGE C VOLATILE STRICT SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'points_explain';
-COMMENT ON FUNCTION @extschema@.points_explain(anycompatible) IS
+COMMENT ON FUNCTION @extschema@.points_explain(anycompatible, text) IS
 'How a user''s points come about: {user_id, score, cached, signals {last_at, weekly_first_at, daily_first_at, next_at}, terms {all_time, weekly, daily}, next_change {at, all_time, weekly, daily}, algorithm_version, computed_at, age_seconds, pending, due_at}. P0002 unknown user; 22P02 malformed id; 55000 not attached.';
 
 CREATE FUNCTION @extschema@.award_points(uid anycompatible, points bigint, reason text DEFAULT NULL, source_key text DEFAULT NULL) RETURNS boolean

@@ -8,7 +8,7 @@ CREATE TABLE reputation.board (
 	ties		text	NOT NULL CHECK (ties IN ('rank', 'dense', 'row'))
 );
 COMMENT ON TABLE reputation.board IS 'the leaderboards: over which engine''s scores, and how ties share a rank';
-COMMENT ON COLUMN reputation.board.engine_id IS 'from 16 on: an engine that was made for the board of its name, over a table';
+COMMENT ON COLUMN reputation.board.engine_id IS 'the id of that engine; one of the class board was made for the board of its name, over a table';
 INSERT INTO reputation.board VALUES ('points', 'points', 4, 'rank');
 
 CREATE TABLE reputation.rank_node (
@@ -77,7 +77,7 @@ LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'reputation_board_touch';
 COMMENT ON FUNCTION reputation.board_touch(int) IS
 'Has the caches of the boards over an engine refreshed once the transaction has committed.';
 -- An extension that was dropped here may have left what is known of its tops.
-SELECT reputation.board_touch(i) FROM generate_series(1, 30) i;
+SELECT reputation.board_touch(i) FROM generate_series(1, 254) i;
 
 CREATE FUNCTION reputation.rank_attach(relation regclass, variadic arguments text[]) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -112,20 +112,18 @@ LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
 	e record;
 	relation regclass;
-	windows boolean;
 	existing name;
 BEGIN
 	SELECT * INTO STRICT e FROM reputation.engines() g WHERE g.name = board_track.engine;
 	relation := format('reputation.%I', e.score_table)::regclass;
-	windows := e.id = 4 OR e.id >= 16;
-	IF NOT windows THEN
+	IF NOT e.windows THEN
 		EXECUTE format('CREATE INDEX IF NOT EXISTS %I ON %s (score DESC, reached_at, user_id)', e.score_table || '_board', relation);
 	END IF;
 	IF (SELECT count(*) FROM pg_trigger t WHERE t.tgrelid = relation AND t.tgname IN ('rank_track', 'rank_track_truncate') AND t.tgenabled = 'A') < 2 THEN
 		FOR existing IN SELECT t.tgname FROM pg_trigger t WHERE t.tgrelid = relation AND t.tgname IN ('rank_track', 'rank_track_truncate') LOOP
 			EXECUTE format('DROP TRIGGER %I ON %s', existing, relation);
 		END LOOP;
-		PERFORM reputation.rank_attach(relation, VARIADIC e.id::text || CASE WHEN windows THEN '{all_time,weekly,daily}'::text[] ELSE '{score}' END);
+		PERFORM reputation.rank_attach(relation, VARIADIC e.id::text || CASE WHEN e.windows THEN '{all_time,weekly,daily}'::text[] ELSE '{score}' END);
 		PERFORM reputation.rank_make(board_track.engine);
 		RETURN true;
 	END IF;
@@ -134,29 +132,6 @@ END
 $$;
 COMMENT ON FUNCTION reputation.board_track(text) IS
 'Makes what boards over the scores of an engine need, unless it is there: an index, triggers that always fire, and with them the rank trees; were those made?';
-
-CREATE FUNCTION reputation.board_make_engine(name text, zone text) RETURNS int
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-	engine_id int := (SELECT min(i) FROM generate_series(16, 30) i WHERE NOT EXISTS (SELECT FROM reputation.board b WHERE b.engine_id = i));
-	scores text := format('board_%s_scores', name);
-BEGIN
-	IF engine_id IS NULL THEN
-		RAISE EXCEPTION 'there are 15 boards over tables already'
-			USING ERRCODE = 'program_limit_exceeded', HINT = 'leaderboard_drop() removes one.';
-	END IF;
-	EXECUTE format('CREATE TABLE reputation.%I (LIKE reputation.points_scores INCLUDING ALL) WITH (fillfactor = 80)', scores);
-	PERFORM reputation.privileges_clear('pg_class', format('reputation.%I', scores)::regclass);
-	EXECUTE format('GRANT SELECT ON reputation.%I TO reputation_admin', scores);
-	EXECUTE format('COMMENT ON TABLE reputation.%I IS %L', scores, format('the sums of the board %s', name));
-	PERFORM reputation.rank_attach(format('reputation.%I', scores)::regclass, engine_id::text, 'all_time', 'weekly', 'daily');
-	-- What a board with the same id may have left would count.
-	PERFORM reputation.rank_drop(engine_id);
-	RETURN engine_id;
-END
-$$;
-COMMENT ON FUNCTION reputation.board_make_engine(text, text) IS
-'Makes the score table of a board over an application''s table; returns the id of its engine. 54000 too many.';
 
 CREATE FUNCTION reputation.board_register(name text, source text, ties text, zone text, of_table text) RETURNS int
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
@@ -201,7 +176,8 @@ BEGIN
 		VALUES ('leaderboards', '15 min', reputation.clock(), 'worker')
 		ON CONFLICT DO NOTHING;
 	ELSE
-		id := reputation.board_make_engine(board_register.name, board_register.zone);
+		id := reputation.engine_make(board_register.name, 'board');
+		PERFORM reputation.board_track(board_register.name);
 	END IF;
 	INSERT INTO reputation.board (name, engine, engine_id, ties)
 	VALUES (board_register.name, coalesce(of_engine, board_register.name), id, board_register.ties);
@@ -228,7 +204,7 @@ BEGIN
 		RAISE EXCEPTION '%', CASE WHEN b.name = 'points' THEN 'the board "points" cannot be dropped'
 			ELSE format('there is no board "%s"', board_may_go.name) END
 			USING ERRCODE = 'invalid_parameter_value';
-	ELSIF b.engine <> b.name OR b.engine_id < 16 THEN
+	ELSIF NOT EXISTS (SELECT FROM reputation.instance n WHERE n.id = b.engine_id AND n.name = b.name AND n.class = 'board') THEN
 		RETURN 0;
 	ELSIF EXISTS (SELECT FROM reputation.board o WHERE o.engine = b.name AND o.name <> b.name) THEN
 		RAISE EXCEPTION 'other boards go by the board "%"', b.name
@@ -251,12 +227,13 @@ BEGIN
 	IF EXISTS (SELECT FROM reputation.board o WHERE o.engine_id = b.engine_id) THEN
 		RETURN;
 	END IF;
-	IF b.engine_id >= 16 THEN
-		EXECUTE format('DROP TABLE reputation.%I', format('board_%s_scores', b.name));
+	SELECT e.score_table INTO STRICT scores FROM reputation.engines() e WHERE e.id = b.engine_id;
+	IF EXISTS (SELECT FROM reputation.instance n WHERE n.id = b.engine_id AND n.class = 'board') THEN
+		EXECUTE format('DROP TABLE reputation.%I', scores);
 		DELETE FROM reputation.algorithm a WHERE a.engine = b.name;
 		DELETE FROM reputation.dead_letter d WHERE d.engine = b.name;
+		DELETE FROM reputation.instance n WHERE n.id = b.engine_id;
 	ELSE
-		SELECT e.score_table INTO STRICT scores FROM reputation.engines() e WHERE e.id = b.engine_id;
 		EXECUTE format('DROP TRIGGER rank_track ON reputation.%I', scores);
 		EXECUTE format('DROP TRIGGER rank_track_truncate ON reputation.%I', scores);
 		EXECUTE format('DROP INDEX reputation.%I', scores || '_board');

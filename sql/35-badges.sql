@@ -214,33 +214,35 @@ CREATE FUNCTION @extschema@.badges_attach(
 	top_arguments text DEFAULT NULL,
 	participations text DEFAULT NULL,
 	votes text DEFAULT NULL,
-	fire text DEFAULT 'origin')
+	fire text DEFAULT 'origin',
+	name text DEFAULT 'badges',
+	replace boolean DEFAULT false)
 RETURNS bigint
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'badges_attach';
-COMMENT ON FUNCTION @extschema@.badges_attach(text, jsonb, text, text, text, text, text) IS
+COMMENT ON FUNCTION @extschema@.badges_attach(text, jsonb, text, text, text, text, text, text, boolean) IS
 'Attaches the badges engine to a users table: makes the signals view and the capture triggers, the nine badges if there is none, and queues a first computation of everybody. The metrics wins, top_arguments, participations, votes (integers), beta (boolean, or a time that counts when set) and wallet (boolean, or anything that is not empty) are columns of users where it has them, otherwise 0; or one of the first four is a table whose rows are counted, by user_id and, if columns names one, a boolean column "counts". columns names other columns, e.g. {"users": {"id": "uid", "wins": "victories", "beta": null}, "votes": {"user_id": "voter", "counts": "valid"}}; fire: origin or always (fire on logical apply too). Returns the id of the first run in reputation.job_runs. 42P01 and 42703 name everything that is missing; 42804 unsupported type; 42501 not allowed; 55000 points are attached to other users; 22023 bad argument.';
 
-CREATE FUNCTION @extschema@.badges_detach() RETURNS void
+CREATE FUNCTION @extschema@.badges_detach(engine text DEFAULT 'badges') RETURNS void
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'badges_detach';
-COMMENT ON FUNCTION @extschema@.badges_detach() IS
+COMMENT ON FUNCTION @extschema@.badges_detach(text) IS
 'Removes the badges engine''s triggers and view and its pending work; keeps the badges and who has them. 55000 when not attached.';
 
-CREATE FUNCTION @extschema@.badges_recalc(uid anycompatible) RETURNS int
+CREATE FUNCTION @extschema@.badges_recalc(uid anycompatible, engine text DEFAULT 'badges') RETURNS int
 LANGUAGE C VOLATILE STRICT SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'badges_recalc';
-COMMENT ON FUNCTION @extschema@.badges_recalc(anycompatible) IS
+COMMENT ON FUNCTION @extschema@.badges_recalc(anycompatible, text) IS
 'Computes a user''s metrics now, stores them, and returns how many badges they come to; those gained or lost are awarded or taken with the next drain. P0002 unknown user; 22P02 malformed id; 55000 not attached.';
 
-CREATE FUNCTION @extschema@.badges_recalc_all() RETURNS bigint
+CREATE FUNCTION @extschema@.badges_recalc_all(engine text DEFAULT 'badges') RETURNS bigint
 LANGUAGE C VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'badges_recalc_all';
-COMMENT ON FUNCTION @extschema@.badges_recalc_all() IS
+COMMENT ON FUNCTION @extschema@.badges_recalc_all(text) IS
 'Computes every user''s metrics now, in this transaction, and returns how many changed; rows that others hold locked, users without a score row, and the badges themselves are left to the next drain. 55000 not attached.';
 
-CREATE FUNCTION @extschema@.badges_explain(uid anycompatible) RETURNS jsonb
+CREATE FUNCTION @extschema@.badges_explain(uid anycompatible, engine text DEFAULT 'badges') RETURNS jsonb
 LANGUAGE C VOLATILE STRICT SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'badges_explain';
-COMMENT ON FUNCTION @extschema@.badges_explain(anycompatible) IS
+COMMENT ON FUNCTION @extschema@.badges_explain(anycompatible, text) IS
 'How a user''s badges come about: {user_id, score, cached, signals {wins, top_arguments, participations, votes, beta, wallet}, terms {the slug of each badge that is due: 1}, held, algorithm_version, computed_at, age_seconds, pending, due_at}. P0002 unknown user; 22P02 malformed id; 55000 not attached.';
 
 CREATE FUNCTION @extschema@.badge_preview(slug text, OUT user_id text, OUT change text) RETURNS SETOF record

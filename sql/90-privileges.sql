@@ -71,9 +71,9 @@ SELECT reputation.privileges_clear_new();
 -- Everybody: what a page shows of one user, and plain reads of what is stored.
 GRANT EXECUTE ON FUNCTION
 	@extschema@.reputation_version(),
-	@extschema@.builder_score(anycompatible),
-	@extschema@.trust_score(anycompatible),
-	@extschema@.user_reputation(anycompatible),
+	@extschema@.builder_score(anycompatible, text),
+	@extschema@.trust_score(anycompatible, text),
+	@extschema@.user_reputation(anycompatible, text),
 	@extschema@.total_points(anycompatible),
 	@extschema@.calculate_user_rank(anycompatible, text, text)
 	TO PUBLIC;
@@ -85,17 +85,17 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@.reputation_wait(anycompatible, text, interval),
 	@extschema@.reputation_verify(text),
 	@extschema@.reputation_status(),
-	@extschema@.builder_score_explain(anycompatible),
-	@extschema@.trust_score_explain(anycompatible),
-	@extschema@.get_trust_score(anycompatible),
-	@extschema@.get_audit_rows(anycompatible),
-	@extschema@.session_reputation_explain(anycompatible),
+	@extschema@.builder_score_explain(anycompatible, text),
+	@extschema@.trust_score_explain(anycompatible, text),
+	@extschema@.get_trust_score(anycompatible, text),
+	@extschema@.get_audit_rows(anycompatible, text),
+	@extschema@.session_reputation_explain(anycompatible, text),
 	@extschema@.user_reputation_cache_stats(),
-	@extschema@.points_explain(anycompatible),
+	@extschema@.points_explain(anycompatible, text),
 	@extschema@.leaderboard(text, text, bigint, bigint),
 	@extschema@.leaderboard_around(anycompatible, bigint, text, text),
 	@extschema@.leaderboard_percentile(anycompatible, text, text),
-	@extschema@.badges_explain(anycompatible),
+	@extschema@.badges_explain(anycompatible, text),
 	@extschema@.badge_preview(text),
 	@extschema@.get_user_badges(anycompatible),
 	@extschema@.get_badge_progress(anycompatible)
@@ -105,11 +105,11 @@ GRANT EXECUTE ON FUNCTION
 -- scores, and look at nobody's.
 GRANT EXECUTE ON FUNCTION @extschema@.reputation_wait(anycompatible, text, interval) TO reputation_writer;
 GRANT EXECUTE ON FUNCTION
-	@extschema@.upsert_user(jsonb),
+	@extschema@.upsert_user(jsonb, text),
 	@extschema@.award_points(anycompatible, bigint, text, text),
 	@extschema@.revoke_points(anycompatible, text, text)
 	TO reputation_writer, reputation_admin;
-GRANT EXECUTE ON PROCEDURE @extschema@.upsert_user_and_wait(jsonb, interval) TO reputation_writer, reputation_admin;
+GRANT EXECUTE ON PROCEDURE @extschema@.upsert_user_and_wait(jsonb, interval, text) TO reputation_writer, reputation_admin;
 
 -- Administrators do, and look at the internals. No CREATE: whoever can make functions
 -- in the schema can have the extension's owner run them.
@@ -123,33 +123,34 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@.reputation_repair(text),
 	@extschema@.reputation_retry(text, text),
 	@extschema@.reputation_forget(anycompatible, text),
+	@extschema@.reputation_drop(text),
 	@extschema@.reputation_schedule(time, interval, interval),
 	@extschema@.reputation_unschedule(),
 	@extschema@.algorithm_preview(text, jsonb),
 	@extschema@.algorithm_activate(text, int),
-	@extschema@.builder_score_attach(text, text, text, jsonb, text, text),
-	@extschema@.builder_score_detach(),
-	@extschema@.builder_score_recalc(anycompatible),
-	@extschema@.builder_score_recalc_all(),
-	@extschema@.trust_score_attach(text, jsonb, text, text),
-	@extschema@.trust_score_detach(),
-	@extschema@.trust_score_recalc(anycompatible),
-	@extschema@.trust_score_recalc_all(),
-	@extschema@.user_reputation_invalidate(anycompatible),
-	@extschema@.session_reputation_attach(text, text, text, jsonb, text, text, text),
-	@extschema@.session_reputation_detach(),
-	@extschema@.session_reputation_recalc(anycompatible),
-	@extschema@.session_reputation_recalc_all(),
-	@extschema@.points_attach(text, jsonb, text, text),
-	@extschema@.points_detach(),
-	@extschema@.points_recalc(anycompatible),
-	@extschema@.points_recalc_all(),
+	@extschema@.builder_score_attach(text, text, text, jsonb, text, text, text, boolean, text),
+	@extschema@.builder_score_detach(text),
+	@extschema@.builder_score_recalc(anycompatible, text),
+	@extschema@.builder_score_recalc_all(text),
+	@extschema@.trust_score_attach(text, jsonb, text, text, text, boolean),
+	@extschema@.trust_score_detach(text),
+	@extschema@.trust_score_recalc(anycompatible, text),
+	@extschema@.trust_score_recalc_all(text),
+	@extschema@.user_reputation_invalidate(anycompatible, text),
+	@extschema@.session_reputation_attach(text, text, text, jsonb, text, text, text, text, boolean),
+	@extschema@.session_reputation_detach(text),
+	@extschema@.session_reputation_recalc(anycompatible, text),
+	@extschema@.session_reputation_recalc_all(text),
+	@extschema@.points_attach(text, jsonb, text, text, text, boolean),
+	@extschema@.points_detach(text),
+	@extschema@.points_recalc(anycompatible, text),
+	@extschema@.points_recalc_all(text),
 	@extschema@.leaderboard_create(text, text, jsonb, text, text, text, text, text),
 	@extschema@.leaderboard_drop(text),
-	@extschema@.badges_attach(text, jsonb, text, text, text, text, text),
-	@extschema@.badges_detach(),
-	@extschema@.badges_recalc(anycompatible),
-	@extschema@.badges_recalc_all()
+	@extschema@.badges_attach(text, jsonb, text, text, text, text, text, text, boolean),
+	@extschema@.badges_detach(text),
+	@extschema@.badges_recalc(anycompatible, text),
+	@extschema@.badges_recalc_all(text)
 	TO reputation_admin;
 GRANT EXECUTE ON PROCEDURE @extschema@.reputation_run(text, text) TO reputation_admin;
 -- What reputation_run() does, which commits and so cannot do it as the owner; and what

@@ -45,11 +45,11 @@ _PG_init(void)
 {
 	guc_init();
 	bound_init();
-	engine_register(&builder_engine);
-	engine_register(&trust_engine);
-	engine_register(&session_engine);
-	engine_register(&points_engine);
-	engine_register(&badges_engine);
+	engine_register(&builder_class);
+	engine_register(&trust_class);
+	engine_register(&session_class);
+	engine_register(&points_class);
+	engine_register(&badges_class);
 	board_engine_init();
 	capture_init();
 	invalidate_init();

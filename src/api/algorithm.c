@@ -133,33 +133,35 @@ put_engine(Tuplestorestate *rows, TupleDesc desc, const EngineDescriptor *d)
 	Datum		values[] = {Int32GetDatum(d->id), CStringGetTextDatum(d->name),
 		CStringGetTextDatum(d->score_table),
 		d->audit_table ? CStringGetTextDatum(d->audit_table) : (Datum) 0,
-	CStringGetTextDatum(d->attach_function), BoolGetDatum(d->timed)};
-	bool		nulls[] = {false, false, false, d->audit_table == NULL, false, false};
+		CStringGetTextDatum(d->class->attach_function), BoolGetDatum(d->class->timed),
+	CStringGetTextDatum(d->class->name), BoolGetDatum(d->class->windows)};
+	bool		nulls[] = {false, false, false, d->audit_table == NULL, false, false, false, false};
 
 	tuplestore_putvalues(rows, desc, values, nulls);
 }
 
 /*
- * reputation.engines() -- the engines there are, attached or not; those of boards,
- * too.
+ * reputation.engines() -- the engines there are, attached or not, of the classes that are
+ * loaded.
  */
 Datum
 reputation_engines(PG_FUNCTION_ARGS)
 {
 	TupleDesc	desc;
 	Tuplestorestate *rows = srf_begin(fcinfo, &desc);
-	const EngineDescriptor *d;
-	Oid			types[] = {INT4OID};
-	Datum		values[] = {Int32GetDatum(FIRST_BOARD_ENGINE)};
 	uint64		count;
 
-	for (int i = 0; (d = engine_descriptor_number(i)) != NULL; i++)
-		put_engine(rows, desc, d);
 	spi_begin();
-	count = spi_exec("SELECT engine_id, name FROM reputation.board "
-					 "WHERE engine_id >= $1 AND name = engine", 1, types, values, NULL);
+	count = spi_read("SELECT id, name, class FROM reputation.instance ORDER BY id", 0, NULL, NULL,
+					 NULL);
 	for (uint64 row = 0; row < count; row++)
-		put_engine(rows, desc, engine_descriptor_of((int) spi_int(row, 1, NULL), spi_text(row, 2)));
+	{
+		const EngineDescriptor *d = engine_descriptor_of((int) spi_int(row, 1, NULL),
+														 spi_text(row, 2), spi_text(row, 3));
+
+		if (d != NULL)
+			put_engine(rows, desc, d);
+	}
 	spi_end();
 	return (Datum) 0;
 }

@@ -48,35 +48,58 @@ score_query(const Engine *engine)
 }
 
 /*
- * api_engine -- engine_cached() for a function that anybody may call, outside of SPI.
+ * api_require_class -- the engine, if it is of the class. 22023 otherwise.
  */
 Engine *
-api_engine(FunctionCallInfo fcinfo, const char *name)
+api_require_class(Engine *engine, const EngineClass *class)
+{
+	if (engine->descriptor->class != class)
+		(void) engine_of_class(engine->descriptor->name, class);
+	return engine;
+}
+
+/*
+ * api_engine -- the engine of a class that an argument names, as engine_cached() has it, for
+ * a function that anybody may call, outside of SPI. 22023 when it is of another class.
+ */
+Engine *
+api_engine(FunctionCallInfo fcinfo, const EngineClass *class, int argno)
 {
 	EngineContext outside;
 	SpiReader	reader;
+	char	   *name = args_required_text(fcinfo, argno, "engine");
 	Engine	   *engine = engine_remembered(name);
 
-	if (engine != NULL)
+	if (engine != NULL && engine->descriptor->class == class)
 		return engine;
 	spi_reader_begin(&reader);
 	owner_enter(fcinfo, &outside);
-	engine = engine_cached(name);
+	engine = api_require_class(engine_cached(name), class);
 	owner_leave(&outside);
 	spi_reader_end(&reader);
 	return engine;
 }
 
 /*
+ * api_engine_get -- the same, as engine_get() has it, for a function that runs with the
+ * extension owner's rights; in SPI.
+ */
+Engine *
+api_engine_get(FunctionCallInfo fcinfo, const EngineClass *class, int argno)
+{
+	return api_require_class(engine_get(args_required_text(fcinfo, argno, "engine")), class);
+}
+
+/*
  * api_score -- the stored score of a user, as a plain read by primary key: without a
- * query where that will do (score_read.c).
+ * query where that will do (score_read.c). Arguments uid, engine.
  */
 Datum
-api_score(FunctionCallInfo fcinfo, const char *name)
+api_score(FunctionCallInfo fcinfo, const EngineClass *class)
 {
 	EngineContext outside;
 	SpiReader	reader;
-	Engine	   *engine = api_engine(fcinfo, name);
+	Engine	   *engine = api_engine(fcinfo, class, 1);
 	char	   *key = engine_key_from_argument(fcinfo, 0, engine);
 	Oid			type;
 	Datum		id;
@@ -93,7 +116,7 @@ api_score(FunctionCallInfo fcinfo, const char *name)
 	}
 	spi_reader_begin(&reader);
 	owner_enter(fcinfo, &outside);
-	engine = engine_cached(name);
+	engine = engine_cached(args_required_text(fcinfo, 1, "engine"));
 	key = engine_key_from_argument(fcinfo, 0, engine);
 	type = engine->key_type;
 	id = engine_key_datum(engine, key);
@@ -198,10 +221,10 @@ wait_to_store(Engine *engine, const char *key)
 }
 
 /*
- * api_recalc -- computes a user now, stores and returns the score.
+ * api_recalc -- computes a user now, stores and returns the score. Arguments uid, engine.
  */
 Datum
-api_recalc(FunctionCallInfo fcinfo, const char *name)
+api_recalc(FunctionCallInfo fcinfo, const EngineClass *class)
 {
 	Engine	   *engine;
 	char	   *key;
@@ -209,7 +232,7 @@ api_recalc(FunctionCallInfo fcinfo, const char *name)
 	int32		result;
 
 	spi_begin();
-	engine = engine_get(name);
+	engine = api_engine_get(fcinfo, class, 1);
 	key = engine_key_from_argument(fcinfo, 0, engine);
 	score = recalculate(engine, key, STORE_SESSION);
 
@@ -259,19 +282,19 @@ api_store_scanned(Engine *engine, Score *scores, int count, void *arg)
 
 /*
  * api_recalc_all -- computes everybody in one snapshot and stores what differs;
- * returns how many changed.
+ * returns how many changed. Argument engine.
  */
 Datum
-api_recalc_all(FunctionCallInfo fcinfo, const char *name)
+api_recalc_all(FunctionCallInfo fcinfo, const EngineClass *class)
 {
 	int64		changed = 0;
 	Engine	   *engine;
 
 	spi_begin();
-	engine = engine_get(name);
+	engine = api_engine_get(fcinfo, class, 0);
 	engine_scan(engine, api_store_scanned, &changed);
 	recheck_orphans(engine);
-	if (engine->descriptor->read_cached)
+	if (engine->descriptor->class->read_cached)
 		invalidate_everyone();
 	notify_send();
 	spi_end();
@@ -311,10 +334,10 @@ explain_state(StringInfo json, Engine *engine, const char *key, const PendingLoo
 
 /*
  * api_explain -- how a user's score comes about, as jsonb: computed, stored and
- * pending at one moment.
+ * pending at one moment. Arguments uid, engine.
  */
 Datum
-api_explain(FunctionCallInfo fcinfo, const char *name)
+api_explain(FunctionCallInfo fcinfo, const EngineClass *class)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	StringInfoData json;
@@ -326,7 +349,7 @@ api_explain(FunctionCallInfo fcinfo, const char *name)
 	PendingLook look = {0};
 
 	spi_begin();
-	engine = engine_get(name);
+	engine = api_engine_get(fcinfo, class, 1);
 	key = engine_key_from_argument(fcinfo, 0, engine);
 	(void) pending_begin(&look, true);
 	if (engine_compute_in_snapshot(engine, &key, 1, &score) == 0)
@@ -343,7 +366,7 @@ api_explain(FunctionCallInfo fcinfo, const char *name)
 						 engine->cached_column != NULL ? score->cached : score->row_score);
 	next = score->next_due_at == DT_NOEND ? NULL :
 		engine_foresee(engine, key, score->next_due_at);
-	engine->descriptor->explain(&json, engine->weights, engine->now, score, next);
+	engine->descriptor->class->explain(&json, engine->weights, engine->now, score, next);
 	appendStringInfo(&json, ", \"algorithm_version\": %d", engine->version);
 	explain_state(&json, engine, key, &look);
 	pending_end();

@@ -9,11 +9,13 @@
 
 #include "engine/engine.h"
 
-extern Engine *api_engine(FunctionCallInfo fcinfo, const char *name);
-extern Datum api_score(FunctionCallInfo fcinfo, const char *engine);
-extern Datum api_recalc(FunctionCallInfo fcinfo, const char *engine);
-extern Datum api_recalc_all(FunctionCallInfo fcinfo, const char *engine);
-extern Datum api_explain(FunctionCallInfo fcinfo, const char *engine);
+extern Engine *api_require_class(Engine *engine, const EngineClass *class);
+extern Engine *api_engine(FunctionCallInfo fcinfo, const EngineClass *class, int argno);
+extern Engine *api_engine_get(FunctionCallInfo fcinfo, const EngineClass *class, int argno);
+extern Datum api_score(FunctionCallInfo fcinfo, const EngineClass *class);
+extern Datum api_recalc(FunctionCallInfo fcinfo, const EngineClass *class);
+extern Datum api_recalc_all(FunctionCallInfo fcinfo, const EngineClass *class);
+extern Datum api_explain(FunctionCallInfo fcinfo, const EngineClass *class);
 
 extern void api_store_scanned(Engine *engine, Score *scores, int count, void *arg);
 

@@ -64,12 +64,12 @@ report_columns(const Engine *engine, const Score *s, Report *to)
 {
 	const EngineDescriptor *d = engine->descriptor;
 
-	for (int i = 0; i < d->ncolumns; i++)
+	for (int i = 0; i < d->class->ncolumns; i++)
 	{
 		if (score_column_differs(engine, s, i))
-			report(to, engine, s->user, d->columns[i].name,
-				   value_text(&d->columns[i], s->row_columns[i]),
-				   value_text(&d->columns[i], s->columns[i]));
+			report(to, engine, s->user, d->class->columns[i].name,
+				   value_text(&d->class->columns[i], s->row_columns[i]),
+				   value_text(&d->class->columns[i], s->columns[i]));
 	}
 	if (s->row_due_at != s->next_due_at)
 		report(to, engine, s->user, "next_due_at", time_text(s->row_due_at),
@@ -96,7 +96,7 @@ report_differences(Engine *engine, Score *scores, int count, void *arg)
 		if (s->has_row)
 			report_columns(engine, s, arg);
 		if (score_apart_differs(s))
-			report(arg, engine, s->user, engine->descriptor->apart->name, s->row_apart, s->apart);
+			report(arg, engine, s->user, engine->descriptor->class->apart->name, s->row_apart, s->apart);
 	}
 }
 
@@ -123,7 +123,7 @@ report_nobodys(Engine *engine, const char *table, const char *shown, Report *to)
 static void
 report_orphans(Engine *engine, Report *to)
 {
-	const EngineApart *apart = engine->descriptor->apart;
+	const EngineApart *apart = engine->descriptor->class->apart;
 
 	report_nobodys(engine, engine->descriptor->score_table, "min(s.score)", to);
 	if (apart != NULL)

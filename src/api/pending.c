@@ -180,7 +180,7 @@ pending_time(const Engine *engine, const char *key)
 	Datum		values[] = {CStringGetTextDatum(key), TimestampTzGetDatum(clock_now()),
 	CStringGetTextDatum(engine->descriptor->name)};
 
-	if (!engine->descriptor->timed ||
+	if (!engine->descriptor->class->timed ||
 		spi_read(psprintf("SELECT format('a change with time, due at %%s', s.next_due_at) "
 						  "FROM reputation.%s s WHERE s.user_id = $1 AND s.next_due_at <= $2 "
 						  "AND NOT EXISTS (SELECT FROM reputation.dead_letter d "

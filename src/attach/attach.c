@@ -296,8 +296,8 @@ grant_to_roles(AttachSpec *spec, const char *role)
 	}
 	spi_utility(psprintf("GRANT USAGE ON SCHEMA reputation TO %s", role));
 	spi_utility(psprintf("GRANT SELECT ON reputation.%s TO %s", engine->score_table, role));
-	if (engine->apart != NULL)
-		spi_utility(psprintf("GRANT SELECT ON reputation.%s TO %s", engine->apart->name, role));
+	if (engine->class->apart != NULL)
+		spi_utility(psprintf("GRANT SELECT ON reputation.%s TO %s", engine->class->apart->name, role));
 	spi_utility(psprintf("GRANT EXECUTE ON FUNCTION %s TO %s", VIEW_FUNCTIONS, role));
 }
 
@@ -342,8 +342,8 @@ revoke_unused(const EngineDescriptor *engine, Oid role_oid)
 	Datum		values[] = {ObjectIdGetDatum(role_oid)};
 
 	spi_utility(psprintf("REVOKE SELECT ON reputation.%s FROM %s", engine->score_table, role));
-	if (engine->apart != NULL)
-		spi_utility(psprintf("REVOKE SELECT ON reputation.%s FROM %s", engine->apart->name, role));
+	if (engine->class->apart != NULL)
+		spi_utility(psprintf("REVOKE SELECT ON reputation.%s FROM %s", engine->class->apart->name, role));
 	if (spi_exec("SELECT 1 FROM reputation.engine WHERE role = $1", 1, types, values, NULL) == 0)
 	{
 		spi_utility(psprintf("REVOKE EXECUTE ON FUNCTION %s FROM %s", VIEW_FUNCTIONS, role));
@@ -357,25 +357,9 @@ revoke_unused(const EngineDescriptor *engine, Oid role_oid)
 }
 
 /*
- * Keeps units from the engine. None of those that keep what cannot be computed again is
- * attached while another one is; their locks are taken in the order of their ids.
- */
-static void
-lock_engines(const EngineDescriptor *engine)
-{
-	const EngineDescriptor *other;
-
-	for (int i = 0; engine->keeps && (other = engine_descriptor_number(i)) != NULL; i++)
-	{
-		if (other->keeps)
-			(void) lock_engine(other->id, true, true);
-	}
-	(void) lock_engine(engine->id, true, true);
-}
-
-/*
  * attach_install -- makes everything an attached engine needs; returns the id
- * of its first run. After attach_resolve() and with the queries filled in.
+ * of its first run. After attach_engine(), which has locked it, attach_resolve() and with
+ * the queries filled in.
  */
 int64
 attach_install(FunctionCallInfo fcinfo, AttachSpec *spec)
@@ -389,16 +373,16 @@ attach_install(FunctionCallInfo fcinfo, AttachSpec *spec)
 	int			settings;
 	int64		run;
 
-	/* With an older snapshot it would miss a BEFORE trigger. */
-	args_require_read_committed(spec->engine->attach_function);
 	spi_begin();
 	settings = spi_settings_begin();
 	spi_set("search_path", "pg_catalog, pg_temp");
-	lock_engines(spec->engine);
 	prepare_users_table(spec);
 
 	owner_enter(fcinfo, &caller);
-	if (spec->engine->keeps)
+	if (!spec->replace)
+		registry_require_same_tables(spec);
+	registry_require_free_columns(spec);
+	if (spec->engine->class->keeps)
 		registry_require_same_users(spec);
 	tables = registry_captured_tables(spec->engine);
 	registry_add_engine(spec, role_oid, make_signals_view(spec, role));

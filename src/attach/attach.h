@@ -31,6 +31,7 @@ typedef struct AttachKey
 
 #define MAX_ATTACH_COLUMNS 16
 #define MAX_ATTACH_KEYS 8
+#define MAX_ATTACH_TABLES 16
 
 /* An application table an engine reads; the first one is the users table. */
 typedef struct AttachTable
@@ -67,6 +68,7 @@ typedef struct AttachLookup
 typedef struct AttachSpec
 {
 	const EngineDescriptor *engine;
+	bool		replace;		/* it may be attached to other tables */
 	AttachTable *tables;
 	int			ntables;
 	const char *users_key;		/* the engine's name of the key column */
@@ -81,6 +83,11 @@ typedef struct AttachSpec
 	int			nlookups;
 } AttachSpec;
 
+extern const EngineDescriptor *attach_engine(FunctionCallInfo fcinfo, int argno,
+											 const EngineClass *class);
+extern const EngineDescriptor *attach_engine_named(FunctionCallInfo fcinfo, int argno,
+												   const EngineClass *class);
+extern void attach_detach(FunctionCallInfo fcinfo, const EngineClass *class);
 extern void attach_resolve(FunctionCallInfo fcinfo, AttachSpec *spec);
 extern void attach_wrong_type(const AttachTable *table, const AttachColumn *column,
 							  const char *wanted) pg_attribute_noreturn();

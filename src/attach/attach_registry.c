@@ -35,6 +35,21 @@ registry_cancel_work(const EngineDescriptor *engine, const char *why)
 			 "WHERE scope = $1 AND status = 'running'", 2, &types[1], &values[1], NULL);
 }
 
+/* The names of the classes that keep what cannot be computed again; returns how many. */
+static int
+keeping_classes(char **names)
+{
+	const EngineClass *class;
+	int			count = 0;
+
+	for (int i = 0; (class = engine_class_number(i)) != NULL; i++)
+	{
+		if (class->keeps)
+			names[count++] = (char *) class->name;
+	}
+	return count;
+}
+
 /*
  * Of the engines that keep what cannot be computed again two must go by the same ids: a
  * bonus is paid to the badges' user, and counts for the points'. 55000 when the other
@@ -44,14 +59,16 @@ void
 registry_require_same_users(AttachSpec *spec)
 {
 	AttachColumn *key = attach_column(&spec->tables[0], spec->users_key);
-	Oid			types[] = {INT4OID, INT4OID, OIDOID, TEXTOID};
-	Datum		values[] = {Int32GetDatum((int32) engine_keepers()), Int32GetDatum(spec->engine->id),
+	char	   *keepers[MAX_ENGINE_CLASSES];
+	int			nkeepers = keeping_classes(keepers);
+	Oid			types[] = {TEXTARRAYOID, INT4OID, OIDOID, TEXTOID};
+	Datum		values[] = {text_array(keepers, nkeepers), Int32GetDatum(spec->engine->id),
 	ObjectIdGetDatum(spec->tables[0].oid), CStringGetTextDatum(key->raw)};
 	const char *other;
 
 	if (spi_exec("SELECT e.name, e.users_key, e.users::text FROM reputation.engine e "
 				 "JOIN pg_catalog.pg_class c ON c.oid = e.users "
-				 "WHERE (1 << e.id) & $1 <> 0 AND e.id <> $2 "
+				 "WHERE e.class = ANY ($1) AND e.id <> $2 "
 				 "AND (e.users <> $3 OR e.users_key <> $4)", 4, types, values, NULL) == 0)
 		return;
 	other = spi_text(0, 1);
@@ -63,6 +80,78 @@ registry_require_same_users(AttachSpec *spec)
 					   "column %s of %s.", other, quote_identifier(spi_text(0, 2)), spi_text(0, 3)),
 			 errhint("Attach this one to those, or detach the other one first with %s_detach().",
 					 other)));
+}
+
+/* The tables of an attach, but for the users table and the extension's own. */
+static Datum
+other_tables(const AttachSpec *spec)
+{
+	Datum		oids[MAX_ATTACH_TABLES];
+	int			count = 0;
+
+	for (int i = 1; i < spec->ntables; i++)
+	{
+		if (!spec->tables[i].own)
+			oids[count++] = ObjectIdGetDatum(spec->tables[i].oid);
+	}
+	return PointerGetDatum(construct_array(oids, count, OIDOID, sizeof(Oid), true, TYPALIGN_INT));
+}
+
+/*
+ * registry_require_same_tables -- 55000 when the engine is attached to other tables, which
+ * are there: another users table, or others of which some have no part in the attach, and
+ * some of that have none in them.
+ */
+void
+registry_require_same_tables(AttachSpec *spec)
+{
+	Oid			types[] = {INT4OID, OIDOID, OIDARRAYOID};
+	Datum		values[] = {Int32GetDatum(spec->engine->id), ObjectIdGetDatum(spec->tables[0].oid),
+	other_tables(spec)};
+	const char *others;
+
+	if (spi_exec("SELECT string_agg(c.oid::regclass::text, ', ' ORDER BY s.id) "
+				 "FROM reputation.engine e JOIN reputation.capture k ON k.engine = e.id "
+				 "JOIN reputation.source s ON s.id = k.source "
+				 "JOIN pg_catalog.pg_class c ON c.oid = s.relation "
+				 "AND c.relnamespace <> 'reputation'::regnamespace WHERE e.id = $1 "
+				 "HAVING bool_or(c.oid = e.users AND c.oid <> $2) "
+				 "OR (bool_or(c.oid <> e.users AND c.oid <> ALL ($3)) "
+				 "AND NOT $3 <@ array_agg(c.oid))", 3, types, values, NULL) == 0)
+		return;
+	others = spi_text(0, 1);
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("the engine \"%s\" is attached to other tables", spec->engine->name),
+			 errdetail("Its tables are %s.", others),
+			 errhint("Another engine beside it gets another name: name => '...'. To have this one leave "
+					 "those tables: replace => true.")));
+}
+
+/*
+ * registry_require_free_columns -- 55000 when another engine writes a column that this one
+ * is to write.
+ */
+void
+registry_require_free_columns(AttachSpec *spec)
+{
+	const char *columns[] = {spec->cached_column, spec->rank_column};
+	Oid			types[] = {INT4OID, OIDOID, TEXTOID};
+	Datum		values[] = {Int32GetDatum(spec->engine->id), ObjectIdGetDatum(spec->tables[0].oid), 0};
+
+	for (int i = 0; i < lengthof(columns); i++)
+	{
+		if (columns[i] == NULL)
+			continue;
+		values[2] = CStringGetTextDatum(columns[i]);
+		if (spi_exec("SELECT name FROM reputation.engine WHERE id <> $1 AND users = $2 "
+					 "AND $3 IN (cached_column, rank_column)", 3, types, values, NULL) > 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("column %s of %s is written by the engine \"%s\"",
+							quote_identifier(columns[i]), spec->tables[0].qualified, spi_text(0, 1)),
+					 errhint("Name another one, which is added when it is missing.")));
+	}
 }
 
 /* Everything in the registry that is the engine's own. */
@@ -108,7 +197,7 @@ add_algorithm(const EngineDescriptor *engine)
 {
 	Oid			types[] = {TEXTOID, TEXTOID};
 	Datum		values[] = {CStringGetTextDatum(engine->name),
-	CStringGetTextDatum(engine->default_parameters)};
+	CStringGetTextDatum(engine->class->default_parameters)};
 
 	spi_exec("INSERT INTO reputation.algorithm (engine, version, parameters, active) "
 			 "SELECT $1, 1, $2::jsonb, true WHERE NOT EXISTS "
@@ -124,7 +213,7 @@ set_parameters(const EngineDescriptor *engine, char *parameters)
 {
 	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID};
 	Datum		values[] = {CStringGetTextDatum(engine->name), CStringGetTextDatum(parameters),
-	CStringGetTextDatum(engine->default_parameters)};
+	CStringGetTextDatum(engine->class->default_parameters)};
 
 	if (spi_exec("UPDATE reputation.algorithm SET active = false WHERE engine = $1 AND active "
 				 "AND NOT ($3::jsonb || parameters) @> $2::jsonb RETURNING parameters::text",
@@ -143,15 +232,16 @@ registry_add_engine(AttachSpec *spec, Oid role, ViewState view)
 	const EngineDescriptor *engine = spec->engine;
 	AttachColumn *key = attach_column(&spec->tables[0], spec->users_key);
 	Oid			types[] = {INT4OID, TEXTOID, OIDOID, OIDOID, TEXTOID, OIDOID, TEXTOID, TEXTOID,
-	TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTOID};
+	TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID};
 	Datum		values[] = {Int32GetDatum(engine->id), CStringGetTextDatum(engine->name),
 		ObjectIdGetDatum(role), ObjectIdGetDatum(spec->tables[0].oid),
 		CStringGetTextDatum(key->raw), ObjectIdGetDatum(key->type),
 		spec->cached_column ? CStringGetTextDatum(spec->cached_column) : (Datum) 0,
 		spec->rank_column ? CStringGetTextDatum(spec->rank_column) : (Datum) 0,
 		CStringGetTextDatum(view.definition), CStringGetTextDatum(spec->fire),
-	TimestampTzGetDatum(clock_now()), CStringGetTextDatum(view.rule)};
-	char		nulls[] = "            ";
+	TimestampTzGetDatum(clock_now()), CStringGetTextDatum(view.rule),
+	CStringGetTextDatum(engine->class->name)};
+	char		nulls[] = "             ";
 	Oid			same_types[] = {INT4OID, OIDOID, OIDOID};
 	Datum		same[] = {values[0], values[3], values[5]};
 
@@ -164,15 +254,15 @@ registry_add_engine(AttachSpec *spec, Oid role, ViewState view)
 		registry_cancel_work(engine, "the engine was attached to other tables");
 	registry_remove_engine(engine);
 	spi_exec("INSERT INTO reputation.engine (id, name, role, users, users_key, key_type, "
-			 "cached_column, rank_column, view_definition, fire, attached_at, view_rule, home) "
-			 "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, reputation.home())",
-			 12, types, values, nulls);
+			 "cached_column, rank_column, view_definition, fire, attached_at, view_rule, class, home) "
+			 "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, reputation.home())",
+			 13, types, values, nulls);
 	add_algorithm(engine);
 	if (spec->parameters != NULL)
 		set_parameters(engine, spec->parameters);
 	add_inputs(spec);
 	/* With it go the caches of its boards. */
-	if (spec->rank_column != NULL || engine->windows)
+	if (spec->rank_column != NULL || engine->class->windows)
 		spi_exec("INSERT INTO reputation.schedule (job_name, every, next_run_at, started_by) "
 				 "VALUES ('leaderboards', '15 min', reputation.clock(), 'worker') "
 				 "ON CONFLICT DO NOTHING", 0, NULL, NULL, NULL);
@@ -231,10 +321,16 @@ registry_add_capture(AttachSpec *spec, AttachTable *table, int32 source)
 	values[0] = Int32GetDatum(spec->engine->id);
 	values[1] = Int32GetDatum(source);
 	values[2] = text_array(watched, nwatched);
-	spi_exec("INSERT INTO reputation.capture (engine, source, watched, owner) "
-			 "SELECT $1, $2, $3, c.relowner FROM reputation.source s "
-			 "JOIN pg_catalog.pg_class c ON c.oid = s.relation WHERE s.id = $2",
-			 3, types, values, NULL);
+	if (spi_exec("INSERT INTO reputation.capture (engine, source, position, watched, owner) "
+				 "SELECT $1, $2, p.position, $3, c.relowner FROM reputation.source s "
+				 "JOIN pg_catalog.pg_class c ON c.oid = s.relation "
+				 "CROSS JOIN LATERAL (SELECT min(i) AS position FROM generate_series(0, 31) i "
+				 "WHERE NOT EXISTS (SELECT FROM reputation.capture o WHERE o.source = $2 "
+				 "AND o.position = i)) p WHERE s.id = $2 AND p.position IS NOT NULL",
+				 3, types, values, NULL) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("%s is the source of 32 engines already", table->qualified)));
 
 	for (AttachKey *key = table->keys; key->column != NULL; key++)
 	{

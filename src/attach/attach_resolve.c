@@ -144,7 +144,7 @@ resolve_tables(AttachSpec *spec)
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("missing tables: %s", missing.data),
 				 errhint("Name your tables in the arguments of %s(), qualified if they are not "
-						 "in the search_path.", spec->engine->attach_function)));
+						 "in the search_path.", spec->engine->class->attach_function)));
 
 	for (int i = 0; i < spec->ntables; i++)
 	{
@@ -295,7 +295,7 @@ attach_check_privileges(AttachSpec *spec)
 	bool		writes = spec->cached_column != NULL || spec->rank_column != NULL;
 
 	/* Who is given points or a badge is held (FOR KEY SHARE). */
-	bool		holds = spec->engine->keeps;
+	bool		holds = spec->engine->class->keeps;
 	StringInfoData foreign;
 	StringInfoData closed;
 

@@ -27,6 +27,8 @@ extern bool attach_has_index(Oid table, const char *column);
 
 extern void registry_cancel_work(const EngineDescriptor *engine, const char *why);
 extern void registry_require_same_users(AttachSpec *spec);
+extern void registry_require_same_tables(AttachSpec *spec);
+extern void registry_require_free_columns(AttachSpec *spec);
 extern void registry_add_engine(AttachSpec *spec, Oid role, ViewState view);
 extern void registry_remove_engine(const EngineDescriptor *engine);
 extern int32 registry_add_source(Oid table);

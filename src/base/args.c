@@ -17,16 +17,32 @@ args_text(FunctionCallInfo fcinfo, int argno)
 	return PG_ARGISNULL(argno) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(argno));
 }
 
+static void
+require_argument(FunctionCallInfo fcinfo, int argno, const char *name)
+{
+	if (PG_ARGISNULL(argno))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("argument \"%s\" must not be null", name)));
+}
+
+/*
+ * args_required_bool -- a boolean argument. 22004 when it is null.
+ */
+bool
+args_required_bool(FunctionCallInfo fcinfo, int argno, const char *name)
+{
+	require_argument(fcinfo, argno, name);
+	return PG_GETARG_BOOL(argno);
+}
+
 /*
  * args_required_text -- a text argument. 22004 when it is null.
  */
 char *
 args_required_text(FunctionCallInfo fcinfo, int argno, const char *name)
 {
-	if (PG_ARGISNULL(argno))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("argument \"%s\" must not be null", name)));
+	require_argument(fcinfo, argno, name);
 	return text_to_cstring(PG_GETARG_TEXT_PP(argno));
 }
 

@@ -2,17 +2,19 @@
  * locks.c
  *		The extension's own locks, and locks that are only tried.
  *
- * FOLD (one per database), ENGINE, DUE and LANE (per engine and lane) are heavyweight
+ * FOLD and REGISTRY (one per database), ENGINE, DUE and LANE (per engine and lane) are heavyweight
  * locks of the advisory class with a number of their own in the tag's fourth
  * field, so that they neither meet the application's advisory locks nor need
  * shared memory of ours. They are held to the end of the transaction: whoever
  * gets one next takes a later snapshot than everything its predecessor did.
  *
- * Workers only try; a session that drains may wait. It takes ENGINE before FOLD,
- * that before any lane, lanes in ascending order, and DUE last, so two sessions
- * cannot deadlock: FOLD keeps one out that would want lanes after DUE. RANK is taken at
- * the commit and tried only; who changes a whole tree waits for it (rank_tree.c). A unit holds ENGINE shared, an attach or detach exclusive: no unit
- * works with an engine that is changed under it.
+ * Workers only try; a session that drains may wait. It takes REGISTRY before ENGINE, those in
+ * the order of the ids and before FOLD, that before any lane, lanes in ascending order, and DUE
+ * last, so two sessions cannot deadlock: FOLD keeps one out that would want lanes after DUE.
+ * RANK is taken at the commit and tried only; who changes a whole tree waits for it
+ * (rank_tree.c). A unit holds ENGINE shared, an attach or detach exclusive: no unit
+ * works with an engine that is changed under it. It holds REGISTRY shared, an attach
+ * exclusive: no unit takes keys out of the inbox that are those of an engine it does not know.
  */
 #include "postgres.h"
 
@@ -29,6 +31,7 @@
 
 /* Where an engine's id is in the tags of others. */
 #define LOCK_BOARDS		(MAX_ENGINE_ID + 1)
+#define LOCK_REGISTRY	(MAX_ENGINE_ID + 2)
 
 static bool
 lock_tag(uint32 key1, uint32 key2, LOCKMODE mode, bool wait)
@@ -69,14 +72,23 @@ lock_due(int engine, bool wait)
 }
 
 /*
+ * lock_registry -- the right to attach an engine, exclusive, or to know that none will
+ * be, shared, until the transaction ends.
+ */
+bool
+lock_registry(bool exclusive, bool wait)
+{
+	return lock_tag(LOCK_REGISTRY, 0, exclusive ? ExclusiveLock : ShareLock, wait);
+}
+
+/*
  * lock_engine -- the right to use an attached engine, shared, or to attach or
- * detach it, exclusive, until the transaction ends. The engines that are made at
- * run time have one lock together.
+ * detach it, exclusive, until the transaction ends.
  */
 bool
 lock_engine(int engine, bool exclusive, bool wait)
 {
-	return lock_tag((uint32) Min(engine, FIRST_BOARD_ENGINE), 0, exclusive ? ExclusiveLock : ShareLock, wait);
+	return lock_tag((uint32) engine, 0, exclusive ? ExclusiveLock : ShareLock, wait);
 }
 
 /*

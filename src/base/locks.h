@@ -12,14 +12,14 @@
 
 #define LANES	16
 
-#define MAX_ENGINE_ID 30
-#define FIRST_BOARD_ENGINE 16	/* from here on engines are made at run time, and have one lock */
+#define MAX_ENGINE_ID 254
 
 extern bool lock_fold(bool wait);
 extern bool lock_lane(int engine, int lane, bool wait);
 extern bool lock_due(int engine, bool wait);
 extern bool lock_rank(int tree, bool wait);
 extern bool lock_board(int tree);
+extern bool lock_registry(bool exclusive, bool wait);
 extern bool lock_engine(int engine, bool exclusive, bool wait);
 extern bool lock_relation_within(Oid relation, LOCKMODE mode, int timeout_ms);
 extern Relation lock_try_open(Oid oid, LOCKMODE mode);

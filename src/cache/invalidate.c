@@ -177,7 +177,7 @@ add_concern(int engine, const char *user, int length, ConcernKind kind)
 void
 invalidate_queued(const Engine *engine, char **users, int count)
 {
-	if (!engine->descriptor->read_cached || max_prepared_xacts == 0)
+	if (!engine->descriptor->class->read_cached || max_prepared_xacts == 0)
 		return;
 	for (int i = 0; i < count; i++)
 		add_concern(engine->descriptor->id, users[i], (int) strlen(users[i]), CONCERN_QUEUED);
@@ -216,14 +216,9 @@ open_registry(const char *name)
 static bool
 is_read_cached(int id)
 {
-	const EngineDescriptor *descriptor;
+	const EngineDescriptor *engine = engine_registered(id, NULL);
 
-	for (int i = 0; (descriptor = engine_descriptor_number(i)) != NULL; i++)
-	{
-		if (descriptor->id == id)
-			return descriptor->read_cached;
-	}
-	return false;
+	return engine != NULL && engine->class->read_cached;
 }
 
 /* The view of a lookup, from reputation.lookup (engine, kind, view_name, ...). */

@@ -356,18 +356,18 @@ capture_written(TriggerPlan *plan, TupleTableSlot *old_row, TupleTableSlot *new_
 	}
 }
 
-/* The engines that a column is the users' key of, of those that keep what follows a user. */
-static uint32
-engines_followed(TriggerColumn *column, Relation relation)
+/* Is a column the users' key of an engine that keeps what follows a user? */
+static bool
+is_followed(TriggerColumn *column, Relation relation)
 {
 	uint64		now = relation_changes();
 
 	if (column->followed_as_of != now)
 	{
-		column->followed_by = capture_follower()->engines_of(relation, column->attnum);
+		column->followed = capture_follower()->wanted(relation, column->attnum);
 		column->followed_as_of = now;
 	}
-	return column->followed_by;
+	return column->followed;
 }
 
 /* When the row of a user that may have ledger rows or badges goes, or gets another id. */
@@ -379,15 +379,13 @@ follow_user(FunctionCallInfo fcinfo, TriggerColumn *column, TupleTableSlot *old_
 	char		old_number[MAXINT8LEN + 1];
 	char		new_number[MAXINT8LEN + 1];
 	const char *new_key = NULL;
-	uint32		engines;
 	bool		isnull;
 	int			length;
 	Datum		value;
 
 	if (!column->follows || (new_row != NULL && !column_changed(column, old_row, new_row)))
 		return;
-	engines = engines_followed(column, data->tg_relation);
-	if (engines == 0)
+	if (!is_followed(column, data->tg_relation))
 		return;
 	if (new_row != NULL)
 	{
@@ -397,7 +395,8 @@ follow_user(FunctionCallInfo fcinfo, TriggerColumn *column, TupleTableSlot *old_
 	}
 	value = slot_getattr(old_row, column->attnum, &isnull);
 	if (!isnull)
-		capture_follower()->follow(fcinfo, engines, key_text(column, value, old_number, &length), new_key);
+		capture_follower()->follow(fcinfo, data->tg_relation, column->attnum,
+								   key_text(column, value, old_number, &length), new_key);
 }
 
 /*

@@ -14,15 +14,15 @@
 extern void capture_init(void);
 
 /*
- * What follows a user whose row is deleted, or gets another id, in the same transaction:
- * of these engines (bits), if a column of the relation is the key of their users.
+ * What follows a user whose row is deleted (new_key NULL), or gets another id, in the same
+ * transaction, if it is wanted: the column of the relation is a key of users of whom there
+ * is something to follow.
  */
 typedef struct CaptureFollower
 {
-	uint32		(*engines) (void);
-	uint32		(*engines_of) (Relation relation, AttrNumber attnum);
-	void		(*follow) (FunctionCallInfo fcinfo, uint32 engines, const char *old_key,
-						   const char *new_key);
+	bool		(*wanted) (Relation relation, AttrNumber attnum);
+	void		(*follow) (FunctionCallInfo fcinfo, Relation relation, AttrNumber attnum,
+						   const char *old_key, const char *new_key);
 } CaptureFollower;
 
 extern void capture_register_follower(const CaptureFollower *follower);

@@ -114,8 +114,7 @@ plan_column(TriggerColumn *column, const char *description, Relation relation)
 	getTypeOutputInfo(column->type, &output, &varlena);
 	fmgr_info_cxt(output, &column->output, CacheMemoryContext);
 	/* The key that stands for all engines is there for each column. */
-	column->follows = column->mode == 'o' && !column->single &&
-		capture_follower() != NULL && (column->engines & capture_follower()->engines()) != 0;
+	column->follows = column->mode == 'o' && !column->single && capture_follower() != NULL;
 	column->followed_as_of = 0;
 	return COLUMN_PLANNED;
 }

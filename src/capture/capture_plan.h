@@ -26,8 +26,8 @@ typedef struct TriggerColumn
 	bool		byval;
 	int16		length;
 	FmgrInfo	output;
-	bool		follows;		/* the arguments say it is a users' key */
-	uint32		followed_by;	/* the engines it is one of, as bits */
+	bool		follows;		/* it may be a users' key */
+	bool		followed;		/* the registry says it is one that is followed */
 	uint64		followed_as_of; /* relation_changes() then; 0: not known */
 } TriggerColumn;
 

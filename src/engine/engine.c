@@ -2,14 +2,18 @@
  * engine.c
  *		Engines: which there are, and which are attached.
  *
- * A descriptor is registered while the library is loaded; a row of reputation.engine says
- * to what it is attached, a row of reputation.algorithm with which parameters it computes.
+ * A class is registered while the library is loaded; an engine of it is a row of
+ * reputation.instance; a row of reputation.engine says to what that is attached, a row of
+ * reputation.algorithm with which parameters it computes.
  * The rest of an engine's path is in engine_context.c (as whom it works),
  * engine_compute.c (ids -> signals -> scores) and engine_store.c.
  */
 #include "postgres.h"
 
+#include "access/heapam.h"
 #include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
 #include "access/xlog.h"
 #include "base/guc.h"
 #include "base/keyset.h"
@@ -29,6 +33,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 PG_FUNCTION_INFO_V1(reputation_home);
@@ -36,11 +41,13 @@ PG_FUNCTION_INFO_V1(reputation_check_algorithm);
 
 const char *const board_periods[BOARD_PERIODS] = {"all_time", "weekly", "daily"};
 
-/* The engines there are, in the order of their ids, and those that are made at run time. */
-#define MAX_DESCRIPTORS	FIRST_BOARD_ENGINE
-static const EngineDescriptor *descriptors[MAX_DESCRIPTORS];
-static int	ndescriptors = 0;
-static EngineFamily family = {0};
+/* The classes, in the order in which they were registered. */
+static const EngineClass *classes[MAX_ENGINE_CLASSES];
+static int	nclasses = 0;
+
+/* The engines that were looked up. */
+static List *descriptors = NIL;
+static OwnRelation instance_table = {.name = "instance"};
 
 /* Is told of what changes every score that is kept elsewhere. */
 static void (*on_change) (void) = NULL;
@@ -53,27 +60,39 @@ static Oid	engine_table = InvalidOid;
 static bool cache_registered = false;
 
 /*
- * engine_register -- takes in an engine, in the order of their ids; while the library is
+ * engine_register -- takes in a class; while the library, or one that adds a class, is
  * loaded.
  */
 void
-engine_register(const EngineDescriptor *descriptor)
+engine_register(const EngineClass *class)
 {
-	if (ndescriptors == MAX_DESCRIPTORS || descriptor->id < 1 ||
-		descriptor->id >= FIRST_BOARD_ENGINE || descriptor->nsignals > MAX_SIGNALS ||
-		descriptor->ncolumns > MAX_SCORE_COLUMNS ||
-		(ndescriptors > 0 && descriptors[ndescriptors - 1]->id >= descriptor->id))
-		elog(ERROR, "the engine \"%s\" cannot be registered", descriptor->name);
-	descriptors[ndescriptors++] = descriptor;
+	if (nclasses == MAX_ENGINE_CLASSES || class->nsignals > MAX_SIGNALS ||
+		class->ncolumns > MAX_SCORE_COLUMNS || engine_class(class->name) != NULL)
+		elog(ERROR, "the class of engines \"%s\" cannot be registered", class->name);
+	classes[nclasses++] = class;
 }
 
 /*
- * engine_register_family -- takes in the engines that are made at run time.
+ * engine_class -- the class of that name; NULL when there is none.
  */
-void
-engine_register_family(const EngineFamily *engines)
+const EngineClass *
+engine_class(const char *name)
 {
-	family = *engines;
+	for (int i = 0; i < nclasses; i++)
+	{
+		if (strcmp(classes[i]->name, name) == 0)
+			return classes[i];
+	}
+	return NULL;
+}
+
+/*
+ * engine_class_number -- the classes one after the other, from 0; NULL after the last.
+ */
+const EngineClass *
+engine_class_number(int number)
+{
+	return number < nclasses ? classes[number] : NULL;
 }
 
 /*
@@ -87,42 +106,157 @@ engine_on_change(void (*changed) (void))
 }
 
 /*
- * engine_keepers -- the engines that keep what cannot be computed again, as bits.
+ * engine_object -- what an engine calls its own of an object of its class.
  */
-uint32
-engine_keepers(void)
+char *
+engine_object(const EngineDescriptor *engine, const char *of_class)
 {
-	uint32		keepers = 0;
-
-	for (int i = 0; i < ndescriptors; i++)
-	{
-		if (descriptors[i]->keeps)
-			keepers |= (uint32) 1 << descriptors[i]->id;
-	}
-	return keepers;
+	return strcmp(engine->name, engine->class->name) == 0 ? pstrdup(of_class) :
+		psprintf("%s_%s", engine->name, of_class);
 }
 
+static EngineDescriptor *
+make_descriptor(int id, const char *name, const EngineClass *class)
+{
+	EngineDescriptor *descriptor = palloc(sizeof(EngineDescriptor));
+
+	descriptor->id = id;
+	descriptor->name = pstrdup(name);
+	descriptor->class = class;
+	descriptor->signals_view = engine_object(descriptor, class->signals_view);
+	descriptor->score_table = engine_object(descriptor, class->score_table);
+	descriptor->audit_table = class->audit_table == NULL ? NULL :
+		engine_object(descriptor, class->audit_table);
+	return descriptor;
+}
+
+/*
+ * engine_descriptor_of -- the engine of a row of reputation.instance or
+ * reputation.engine; NULL when there is no such class: the library that has it is not
+ * loaded.
+ */
+const EngineDescriptor *
+engine_descriptor_of(int id, const char *name, const char *class_name)
+{
+	const EngineClass *class = engine_class(class_name);
+	MemoryContext before;
+	ListCell   *cell;
+
+	if (class == NULL)
+		return NULL;
+	foreach(cell, descriptors)
+	{
+		const EngineDescriptor *known = lfirst(cell);
+
+		if (known->id == id && known->class == class && strcmp(known->name, name) == 0)
+			return known;
+	}
+	before = MemoryContextSwitchTo(TopMemoryContext);
+	descriptors = lappend(descriptors, make_descriptor(id, name, class));
+	MemoryContextSwitchTo(before);
+	return llast(descriptors);
+}
+
+/* Columns of reputation.instance. */
+enum
+{
+	INSTANCE_ID = 1,
+	INSTANCE_NAME,
+	INSTANCE_CLASS
+};
+
+/*
+ * engine_registered -- the engine of that id or, if that is 0, of that name, as the latest
+ * snapshot has it; NULL when there is none, its class is not loaded, or the registry is
+ * locked. For trigger functions and what is done at a commit: without a query, a wait, or
+ * a privilege.
+ */
+const EngineDescriptor *
+engine_registered(int id, const char *name)
+{
+	Relation	registry = lock_try_open(relation_own(&instance_table), AccessShareLock);
+	const EngineDescriptor *found = NULL;
+	Snapshot	snapshot;
+	TableScanDesc scan;
+	HeapTuple	row;
+
+	if (registry == NULL)
+		return NULL;
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	scan = table_beginscan(registry, snapshot, 0, NULL);
+	while (found == NULL && (row = heap_getnext(scan, ForwardScanDirection)) != NULL)
+	{
+		TupleDesc	desc = RelationGetDescr(registry);
+		bool		isnull;
+		int			row_id = DatumGetInt32(heap_getattr(row, INSTANCE_ID, desc, &isnull));
+		char	   *row_name = TextDatumGetCString(heap_getattr(row, INSTANCE_NAME, desc, &isnull));
+		char	   *class = TextDatumGetCString(heap_getattr(row, INSTANCE_CLASS, desc, &isnull));
+
+		if (id != 0 ? row_id == id : strcmp(row_name, name) == 0)
+			found = engine_descriptor_of(row_id, row_name, class);
+	}
+	table_endscan(scan);
+	UnregisterSnapshot(snapshot);
+	table_close(registry, AccessShareLock);
+	return found;
+}
+
+/* The names of all engines, or of a class's. */
 static char *
-descriptor_names(void)
+engine_names(const EngineClass *class)
 {
-	StringInfoData names;
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {class == NULL ? (Datum) 0 : CStringGetTextDatum(class->name)};
 
-	initStringInfo(&names);
-	for (int i = 0; i < ndescriptors; i++)
-		appendStringInfo(&names, "%s%s", i > 0 ? ", " : "", descriptors[i]->name);
-	return names.data;
+	spi_exec("SELECT string_agg(name, ', ' ORDER BY id) FROM reputation.instance "
+			 "WHERE class = $1 OR $1 IS NULL", 1, types, values, class == NULL ? "n" : NULL);
+	return spi_text(0, 1);
 }
 
-/* The engine of that name that is no board's; NULL when there is none. */
+/* The engine of that name, of a class or of any. 22023, and 55000 without its library. */
 static const EngineDescriptor *
-compiled_in(const char *name)
+find_engine(const char *name, const EngineClass *class)
 {
-	for (int i = 0; i < ndescriptors; i++)
-	{
-		if (strcmp(descriptors[i]->name, name) == 0)
-			return descriptors[i];
-	}
-	return NULL;
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(name)};
+	const EngineDescriptor *descriptor;
+	const char *of_class;
+
+	if (spi_exec("SELECT id, class FROM reputation.instance WHERE name = $1", 1, types, values,
+				 NULL) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("there is no engine \"%s\"", name),
+				 errhint("The engines are: %s.", engine_names(class))));
+	of_class = spi_text(0, 2);
+	descriptor = engine_descriptor_of((int) spi_int(0, 1, NULL), name, of_class);
+	if (descriptor == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the class \"%s\" of the engine \"%s\" is not loaded", of_class, name),
+				 errhint("Load the library that has it, with shared_preload_libraries.")));
+	if (class != NULL && descriptor->class != class)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("the engine \"%s\" is of the class %s, not %s", name, of_class,
+						class->name),
+				 errhint("The engines of that class are: %s.", engine_names(class))));
+	return descriptor;
+}
+
+/*
+ * engine_of_class -- the engine of that name, which must be of the class. 22023 when it is
+ * not, or there is none.
+ */
+const EngineDescriptor *
+engine_of_class(const char *name, const EngineClass *class)
+{
+	const EngineDescriptor *descriptor;
+
+	spi_begin();
+	descriptor = find_engine(name, class);
+	spi_end();
+	return descriptor;
 }
 
 /*
@@ -131,24 +265,7 @@ compiled_in(const char *name)
 const EngineDescriptor *
 engine_descriptor(const char *name)
 {
-	const EngineDescriptor *descriptor = compiled_in(name);
-
-	if (descriptor != NULL || (descriptor = family.named(name)) != NULL)
-		return descriptor;
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("there is no engine \"%s\"", name),
-			 errhint("The engines are: %s.", descriptor_names())));
-}
-
-/*
- * engine_descriptor_number -- the engines one after the other, from 0; NULL
- * after the last.
- */
-const EngineDescriptor *
-engine_descriptor_number(int number)
-{
-	return number < ndescriptors ? descriptors[number] : NULL;
+	return engine_of_class(name, NULL);
 }
 
 /*
@@ -175,16 +292,6 @@ set_key_type(Engine *engine, Oid type)
 	fmgr_info_cxt(function, &engine->key_output, CurrentMemoryContext);
 }
 
-/*
- * engine_descriptor_of -- the engine of a row of reputation.engine or reputation.board.
- * 22023 when there is none.
- */
-const EngineDescriptor *
-engine_descriptor_of(int id, const char *name)
-{
-	return id >= FIRST_BOARD_ENGINE ? family.of_row(id, name) : engine_descriptor(name);
-}
-
 /* OIDs with a space between them. */
 static List *
 oids_of_text(char *text)
@@ -199,6 +306,7 @@ oids_of_text(char *text)
 	return oids;
 }
 
+/* NULL when its class is not loaded. */
 static Engine *
 engine_from_row(uint64 row)
 {
@@ -206,7 +314,10 @@ engine_from_row(uint64 row)
 	bool		isnull;
 	Datum		datum;
 
-	engine->descriptor = engine_descriptor_of((int) spi_int(row, 14, NULL), spi_text(row, 1));
+	engine->descriptor = engine_descriptor_of((int) spi_int(row, 14, NULL), spi_text(row, 1),
+											  spi_text(row, 17));
+	if (engine->descriptor == NULL)
+		return NULL;
 	engine->role = (Oid) spi_int(row, 2, NULL);
 	engine->users = (Oid) spi_int(row, 3, NULL);
 	engine->key_name = spi_text(row, 4);
@@ -227,7 +338,7 @@ engine_from_row(uint64 row)
 	if (!isnull)
 	{
 		engine->parameters = DatumGetJsonbPCopy(datum);
-		engine->weights = engine->descriptor->parse(engine->parameters);
+		engine->weights = engine->descriptor->class->parse(engine->descriptor->name, engine->parameters);
 		engine->debounce = engine_debounce(engine->parameters);
 	}
 	else
@@ -252,7 +363,7 @@ load_engines(const char *name)
 	uint64		count = spi_exec("SELECT e.name, e.role::oid, e.users::oid, e.users_key, "
 								 "e.key_type::oid, e.cached_column, e.rank_column, "
 								 "e.suspended_error, e.retry_at, e.home, a.version, a.parameters, "
-								 "e.computed_until, e.id, s.oids, s.given_away "
+								 "e.computed_until, e.id, s.oids, s.given_away, e.class "
 								 "FROM reputation.engine e CROSS JOIN LATERAL "
 								 "(SELECT string_agg(k.oid::text, ' ') AS oids, "
 								 "string_agg(k.oid::regclass::text, ', ') FILTER "
@@ -267,9 +378,33 @@ load_engines(const char *name)
 								 1, types, values, name ? NULL : "n");
 
 	for (uint64 row = 0; row < count; row++)
-		engines = lappend(engines, engine_from_row(row));
+	{
+		Engine	   *engine = engine_from_row(row);
+
+		if (engine != NULL)
+			engines = lappend(engines, engine);
+	}
 	SPI_freetuptable(SPI_tuptable);
 	return engines;
+}
+
+/*
+ * Of engines whose class is not loaded the keys in the inbox will be dropped. So they are
+ * taken for those of another database, as those of a dump are: once their class is there
+ * again everybody is computed (home.c).
+ */
+static void
+leave_home(void)
+{
+	char	   *names[MAX_ENGINE_CLASSES];
+	Oid			types[] = {TEXTARRAYOID};
+	Datum		values[1];
+
+	for (int i = 0; i < nclasses; i++)
+		names[i] = (char *) classes[i]->name;
+	values[0] = text_array(names, nclasses);
+	spi_exec("UPDATE reputation.engine SET home = '' WHERE class <> ALL ($1) AND home <> ''",
+			 1, types, values, NULL);
 }
 
 /*
@@ -284,22 +419,25 @@ List *
 engine_list(bool wait, bool *skipped)
 {
 	List	   *engines = NIL;
+	List	   *loaded;
 	ListCell   *cell;
 	bool		locked[MAX_ENGINE_ID + 1] = {false};
-	bool		boards;
+	uint64		count;
 
-	*skipped = false;
-	for (int i = 0; i < ndescriptors; i++)
+	/* No engine comes from here on, so none is missed of which there are keys. */
+	*skipped = !lock_registry(false, wait);
+	count = spi_exec("SELECT id FROM reputation.engine ORDER BY id", 0, NULL, NULL, NULL);
+	for (uint64 row = 0; row < count; row++)
 	{
-		locked[descriptors[i]->id] = lock_engine(descriptors[i]->id, false, wait);
-		*skipped |= !locked[descriptors[i]->id];
+		int			id = (int) spi_int(row, 1, NULL);
+
+		locked[id] = lock_engine(id, false, wait);
+		*skipped |= !locked[id];
 	}
-	/* One lock is for all of those that were made at run time (locks.c). */
-	boards = lock_engine(FIRST_BOARD_ENGINE, false, wait);
-	*skipped |= !boards;
-	for (int i = FIRST_BOARD_ENGINE; i <= MAX_ENGINE_ID; i++)
-		locked[i] = boards;
-	foreach(cell, load_engines(NULL))
+	loaded = load_engines(NULL);
+	if ((uint64) list_length(loaded) < count)
+		leave_home();
+	foreach(cell, loaded)
 	{
 		Engine	   *engine = lfirst(cell);
 
@@ -322,7 +460,7 @@ engine_require_users(const Engine *engine)
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("the users table of the engine \"%s\" no longer exists",
 						engine->descriptor->name),
-				 errhint("Attach it again with %s().", engine->descriptor->attach_function)));
+				 errhint("Attach it again with %s().", engine->descriptor->class->attach_function)));
 }
 
 /*
@@ -340,7 +478,7 @@ engine_require_objects(const Engine *engine)
 				 errmsg("the owner of %s has changed since the engine \"%s\" was attached",
 						engine->given_away, engine->descriptor->name),
 				 errdetail("What an owner has put into a table would run as the engine's role."),
-				 errhint("Attach it again with %s().", engine->descriptor->attach_function)));
+				 errhint("Attach it again with %s().", engine->descriptor->class->attach_function)));
 }
 
 /*
@@ -353,7 +491,7 @@ engine_not_attached(const EngineDescriptor *descriptor)
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("the engine \"%s\" is not attached", descriptor->name),
 			 errhint("Attach it to the application's tables with %s().",
-					 descriptor->attach_function)));
+					 descriptor->class->attach_function)));
 }
 
 /*
@@ -692,13 +830,13 @@ reputation_check_algorithm(PG_FUNCTION_ARGS)
 	if (!name_null && !parameters_null)
 	{
 		Jsonb	   *object = DatumGetJsonbP(parameters);
-		const EngineDescriptor *descriptor = compiled_in(TextDatumGetCString(name));
+		const EngineDescriptor *descriptor = engine_registered(0, TextDatumGetCString(name));
 
-		/* Otherwise a board's, which a restore may bring later. */
-		if (descriptor == NULL)
-			descriptor = family.pattern;
-		/* Anything else is refused by its constraint, too. */
-		if (JB_ROOT_IS_OBJECT(object))
+		/*
+		 * Otherwise a restore may bring it later; an attach reads them. Anything but an
+		 * object is refused by its constraint.
+		 */
+		if (descriptor != NULL && JB_ROOT_IS_OBJECT(object))
 			(void) engine_parse_parameters(descriptor, object);
 	}
 	return PointerGetDatum(row);

@@ -15,6 +15,7 @@
 #include "utils/portal.h"
 #include "utils/timestamp.h"
 
+#define MAX_ENGINE_CLASSES 32
 #define MAX_SIGNALS 24
 #define MAX_SCORE_COLUMNS 8
 
@@ -82,22 +83,26 @@ typedef struct EngineApart
 	void		(*settle) (struct Engine *engine, struct Score *scores, int count);
 } EngineApart;
 
+
 /*
- * What an engine is: fixed at compile time. The signals view has user_id and
- * the signals; score turns one row of them into a score, as of a time, which is
- * also what reputation.computation_time() gives to the view.
+ * What engines of a kind have in common: their code, fixed at compile time. The signals
+ * view has user_id and the signals; score turns one row of them into a score, as of a
+ * time, which is also what reputation.computation_time() gives to the view. The objects
+ * are those of the engine that bears the class's name; another engine has its own, called
+ * after it (engine_object()).
  */
-typedef struct EngineDescriptor
+typedef struct EngineClass
 {
-	int			id;
 	const char *name;
 	const char *signals_view;	/* in the schema reputation */
 	const char *score_table;	/* in the schema reputation */
+	const char *pattern;		/* what score tables are made like; NULL: score_table */
+	const char *audit_table;	/* in the schema reputation, or NULL */
 	const char *attach_function;
 	const char *signals;		/* select list over the view as v, with casts */
 	int			nsignals;
 	const char *default_parameters; /* JSON of algorithm version 1 */
-	void	   *(*parse) (Jsonb *parameters);	/* 22023 on a bad value */
+	void	   *(*parse) (const char *engine, Jsonb *parameters);	/* 22023 */
 	void		(*score) (const void *weights, TimestampTz now, const Datum *signals,
 						  const bool *nulls, ScoreResult *result);
 
@@ -109,25 +114,27 @@ typedef struct EngineDescriptor
 							const struct Score *score, const struct Score *next);
 	bool		read_cached;	/* reads of it go through the cache (read_cache.c) */
 	bool		timed;			/* the score table has next_due_at, with an index */
-	const char *audit_table;	/* in the schema reputation, or NULL */
 	const ScoreColumn *columns;
 	int			ncolumns;
 	bool		windows;		/* has a column for each of BOARD_PERIODS; else score alone */
 	const EngineApart *apart;	/* or NULL */
 	bool		keeps;			/* what cannot be computed again: its users must be those of every
 								 * other engine that does (ledger.c) */
-} EngineDescriptor;
+} EngineClass;
 
 /*
- * Engines that are made at run time, with ids from FIRST_BOARD_ENGINE on: by their row, or
- * by the name of an attached or detached one (NULL when there is none).
+ * Which engine: a row of reputation.instance, attached or not, and what its objects in
+ * the schema reputation are called. Never freed, for nothing in it changes.
  */
-typedef struct EngineFamily
+typedef struct EngineDescriptor
 {
-	const EngineDescriptor *pattern;	/* reads the parameters of each */
-	const EngineDescriptor *(*of_row) (int id, const char *name);
-	const EngineDescriptor *(*named) (const char *name);
-} EngineFamily;
+	int			id;
+	const char *name;
+	const EngineClass *class;
+	const char *signals_view;
+	const char *score_table;
+	const char *audit_table;	/* or NULL */
+} EngineDescriptor;
 
 /* The periods of a board are columns of a score table that has windows. */
 #define BOARD_PERIODS 3
@@ -137,14 +144,14 @@ extern const char *const board_periods[BOARD_PERIODS];
 static inline int
 engine_periods(const EngineDescriptor *engine)
 {
-	return engine->windows ? BOARD_PERIODS : 1;
+	return engine->class->windows ? BOARD_PERIODS : 1;
 }
 
 /* The column of the score table for one of them. */
 static inline const char *
 engine_period_column(const EngineDescriptor *engine, int period)
 {
-	return engine->windows ? board_periods[period] : "score";
+	return engine->class->windows ? board_periods[period] : "score";
 }
 
 /* An attached engine: its descriptor, its row, its active algorithm. */
@@ -218,14 +225,16 @@ typedef enum StoreMode
 
 typedef void (*ScoreConsumer) (Engine *engine, Score *scores, int count, void *arg);
 
-extern void engine_register(const EngineDescriptor *descriptor);
-extern void engine_register_family(const EngineFamily *family);
+extern void engine_register(const EngineClass *class);
+extern const EngineClass *engine_class(const char *name);
+extern const EngineClass *engine_class_number(int number);
 extern void engine_on_change(void (*changed) (void));
 extern Datum reputation_home(PG_FUNCTION_ARGS);
-extern const EngineDescriptor *engine_descriptor_of(int id, const char *name);
-extern uint32 engine_keepers(void);
+extern const EngineDescriptor *engine_descriptor_of(int id, const char *name, const char *class);
+extern const EngineDescriptor *engine_registered(int id, const char *name);
 extern const EngineDescriptor *engine_descriptor(const char *name);
-extern const EngineDescriptor *engine_descriptor_number(int number);
+extern const EngineDescriptor *engine_of_class(const char *name, const EngineClass *class);
+extern char *engine_object(const EngineDescriptor *engine, const char *of_class);
 extern List *engine_list(bool wait, bool *skipped);
 extern List *engine_chosen(const char *name);
 extern Engine *engine_attached(const char *name);
@@ -250,6 +259,7 @@ typedef struct EngineContext
 	int			security;
 	int			settings;
 	Jsonb	   *parameters;
+	const EngineClass *class;
 	TimestampTz now;
 	bool		bounded;		/* what bound_begin() gave */
 } EngineContext;
@@ -291,13 +301,13 @@ extern bool score_differs(const Engine *engine, const Score *score);
 /* engine_parameters.c */
 extern void *engine_parse_parameters(const EngineDescriptor *descriptor, Jsonb *parameters);
 extern int	engine_debounce(Jsonb *parameters);
-extern double engine_number(const EngineDescriptor *descriptor, Jsonb *parameters,
+extern double engine_number(const char *engine, Jsonb *parameters,
 							const char *name, double otherwise);
-extern double engine_signed_number(const EngineDescriptor *descriptor, Jsonb *parameters,
+extern double engine_signed_number(const char *engine, Jsonb *parameters,
 								   const char *name, double otherwise);
-extern void engine_check_list(const EngineDescriptor *descriptor, Jsonb *parameters,
+extern void engine_check_list(const char *engine, Jsonb *parameters,
 							  const char *name);
-extern char *engine_string(const EngineDescriptor *descriptor, Jsonb *parameters,
+extern char *engine_string(const char *engine, Jsonb *parameters,
 						   const char *name);
 
 /* suspend.c */

@@ -47,19 +47,19 @@ compute_query(const Engine *engine, bool all)
 	engine_require_objects(engine);
 	engine_require_algorithm(engine);
 	initStringInfo(&stored);
-	if (d->timed)
+	if (d->class->timed)
 		appendStringInfoString(&stored, ", s.next_due_at");
-	for (int i = 0; i < d->ncolumns; i++)
+	for (int i = 0; i < d->class->ncolumns; i++)
 	{
-		if (d->columns[i].exact)
-			appendStringInfo(&stored, d->columns[i].kind == COLUMN_TEXT ? ", s.%s::text" : ", s.%s",
-							 d->columns[i].name);
+		if (d->class->columns[i].exact)
+			appendStringInfo(&stored, d->class->columns[i].kind == COLUMN_TEXT ? ", s.%s::text" : ", s.%s",
+							 d->class->columns[i].name);
 	}
 	return psprintf("SELECT v.user_id::text, %s, s.score, s.algorithm_version, %s%s "
 					"FROM reputation.%s v JOIN %s t ON t.%s = v.user_id "
 					"LEFT JOIN reputation.%s s ON s.user_id = v.user_id::text COLLATE \"C\" WHERE %s",
 					engine->cached_column ? psprintf("t.%s", engine->cached_column) : "NULL::int",
-					d->signals, stored.data, d->signals_view, engine->users_name,
+					d->class->signals, stored.data, d->signals_view, engine->users_name,
 					engine->users_key, d->score_table,
 					all ? engine_usable_keys(engine, "v.user_id") : "v.user_id = ANY ($1)");
 }
@@ -125,29 +125,29 @@ score_row(Engine *engine, SPITupleTable *table, uint64 row, Score *score)
 	score->row_score = DatumGetInt32(SPI_getbinval(tuple, desc, 3, &isnull));
 	score->has_row = !isnull;
 	score->row_version = DatumGetInt32(SPI_getbinval(tuple, desc, 4, &isnull));
-	for (int i = 0; i < d->nsignals; i++)
+	for (int i = 0; i < d->class->nsignals; i++)
 		score->signals[i] = SPI_getbinval(tuple, desc, next++, &score->nulls[i]);
 
 	score->row_due_at = DT_NOEND;
-	if (d->timed)
+	if (d->class->timed)
 	{
 		Datum		due = SPI_getbinval(tuple, desc, next++, &isnull);
 
 		if (!isnull)
 			score->row_due_at = DatumGetTimestampTz(due);
 	}
-	if (d->ncolumns > 0)
+	if (d->class->ncolumns > 0)
 	{
-		result.columns = palloc0(sizeof(ScoreValue) * 2 * d->ncolumns);
-		score->row_columns = result.columns + d->ncolumns;
+		result.columns = palloc0(sizeof(ScoreValue) * 2 * d->class->ncolumns);
+		score->row_columns = result.columns + d->class->ncolumns;
 	}
-	for (int i = 0; i < d->ncolumns; i++)
+	for (int i = 0; i < d->class->ncolumns; i++)
 	{
-		if (d->columns[i].exact)
-			score->row_columns[i] = stored_value(&d->columns[i], tuple, desc, next++);
+		if (d->class->columns[i].exact)
+			score->row_columns[i] = stored_value(&d->class->columns[i], tuple, desc, next++);
 	}
 
-	d->score(engine->weights, engine->now, score->signals, score->nulls, &result);
+	d->class->score(engine->weights, engine->now, score->signals, score->nulls, &result);
 	score->score = result.score;
 	score->next_due_at = result.next_due_at;
 	score->columns = result.columns;

@@ -33,8 +33,9 @@ PG_FUNCTION_INFO_V1(reputation_status_list);
 PG_FUNCTION_INFO_V1(reputation_computation_time);
 PG_FUNCTION_INFO_V1(reputation_window_start);
 
-/* The parameters and the time of the computation that is on, for its views. */
+/* The parameters, the engine's class and the time of the computation that is on, for its views. */
 static Jsonb *current_parameters = NULL;
+static const EngineClass *current_class = NULL;
 static TimestampTz current_time = 0;
 
 /* How many rows a table has, by the last VACUUM or ANALYZE; 0 when that is not known. */
@@ -86,11 +87,13 @@ engine_enter(const Engine *engine, bool everybody, EngineContext *context)
 	spi_set("enable_hashjoin", "on");
 	spi_set("enable_mergejoin", "on");
 	/* Floats of the score table are compared as texts. */
-	if (engine->descriptor->ncolumns > 0)
+	if (engine->descriptor->class->ncolumns > 0)
 		spi_set("extra_float_digits", "1");
 	context->parameters = current_parameters;
+	context->class = current_class;
 	context->now = current_time;
 	current_parameters = engine->parameters;
+	current_class = engine->descriptor->class;
 	current_time = engine->now;
 	context->bounded = bound_begin(engine->descriptor->id, rows);
 }
@@ -103,6 +106,7 @@ engine_leave(const EngineContext *context)
 {
 	bound_end(context->bounded);
 	current_parameters = context->parameters;
+	current_class = context->class;
 	current_time = context->now;
 	spi_settings_end(context->settings);
 	SetUserIdAndSecContext(context->user, context->security);
@@ -172,6 +176,22 @@ engine_view_parameters(FunctionCallInfo fcinfo, const char *engine)
 	return parameters;
 }
 
+/* The class of the engine whose computation is on, else of the engine of that name. */
+static const EngineClass *
+view_class(FunctionCallInfo fcinfo, const char *engine)
+{
+	EngineContext context;
+	const EngineClass *class = current_class;
+
+	if (class == NULL)
+	{
+		owner_enter(fcinfo, &context);
+		class = engine_descriptor(engine)->class;
+		owner_leave(&context);
+	}
+	return class;
+}
+
 /* A parameter for the engine's views, or its default; NULL when there is none. */
 static JsonbValue *
 view_parameter(FunctionCallInfo fcinfo, const char *engine, const char *name, JsonbValue *value)
@@ -181,7 +201,7 @@ view_parameter(FunctionCallInfo fcinfo, const char *engine, const char *name, Js
 
 	if (getKeyJsonValueFromContainer(&parameters->root, name, strlen(name), value) != NULL)
 		return value;
-	text = engine_descriptor(engine)->default_parameters;
+	text = view_class(fcinfo, engine)->default_parameters;
 	parameters = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
 	return getKeyJsonValueFromContainer(&parameters->root, name, strlen(name), value);
 }
@@ -326,6 +346,7 @@ engine_failed(const Engine *engine, const EngineContext *context, MemoryContext 
 	char	   *hint;
 
 	current_parameters = context->parameters;
+	current_class = context->class;
 	current_time = context->now;
 
 	MemoryContextSwitchTo(memory);
@@ -337,7 +358,7 @@ engine_failed(const Engine *engine, const EngineContext *context, MemoryContext 
 		hint = psprintf("The engine \"%s\" computes from the view reputation.%s. "
 						"Check it, or attach the engine again with %s().",
 						engine->descriptor->name, engine->descriptor->signals_view,
-						engine->descriptor->attach_function);
+						engine->descriptor->class->attach_function);
 	if (hint != NULL)
 		error->hint = hint;
 	if (hint != NULL || bound_exceeded(error))

@@ -16,12 +16,12 @@
 
 /* 22023: the parameter is not what it must be. */
 static void
-bad_parameter(const EngineDescriptor *descriptor, const char *name, const char *wanted)
+bad_parameter(const char *engine, const char *name, const char *wanted)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("parameter \"%s\" of the engine \"%s\" must %s", name,
-					descriptor->name, wanted)));
+					engine, wanted)));
 }
 
 /*
@@ -29,7 +29,7 @@ bad_parameter(const EngineDescriptor *descriptor, const char *name, const char *
  * is not given. 22023 when it is none, or beyond MAX_PARAMETER either way.
  */
 double
-engine_signed_number(const EngineDescriptor *descriptor, Jsonb *parameters, const char *name,
+engine_signed_number(const char *engine, Jsonb *parameters, const char *name,
 					 double otherwise)
 {
 	JsonbValue	value;
@@ -38,13 +38,13 @@ engine_signed_number(const EngineDescriptor *descriptor, Jsonb *parameters, cons
 	if (getKeyJsonValueFromContainer(&parameters->root, name, strlen(name), &value) == NULL)
 		return otherwise;
 	if (value.type != jbvNumeric)
-		bad_parameter(descriptor, name, "be a number");
+		bad_parameter(engine, name, "be a number");
 	number = DatumGetFloat8(DirectFunctionCall1(numeric_float8_no_overflow,
 												NumericGetDatum(value.val.numeric)));
 	if (number > MAX_PARAMETER)
-		bad_parameter(descriptor, name, psprintf("not be greater than %.0f", MAX_PARAMETER));
+		bad_parameter(engine, name, psprintf("not be greater than %.0f", MAX_PARAMETER));
 	if (number < -MAX_PARAMETER)
-		bad_parameter(descriptor, name, psprintf("not be less than %.0f", -MAX_PARAMETER));
+		bad_parameter(engine, name, psprintf("not be less than %.0f", -MAX_PARAMETER));
 	return number;
 }
 
@@ -52,13 +52,13 @@ engine_signed_number(const EngineDescriptor *descriptor, Jsonb *parameters, cons
  * engine_number -- the same; 22023 when it is negative, too.
  */
 double
-engine_number(const EngineDescriptor *descriptor, Jsonb *parameters, const char *name,
+engine_number(const char *engine, Jsonb *parameters, const char *name,
 			  double otherwise)
 {
-	double		number = engine_signed_number(descriptor, parameters, name, otherwise);
+	double		number = engine_signed_number(engine, parameters, name, otherwise);
 
 	if (number < 0)
-		bad_parameter(descriptor, name, "not be negative");
+		bad_parameter(engine, name, "not be negative");
 	return number;
 }
 
@@ -67,7 +67,7 @@ engine_number(const EngineDescriptor *descriptor, Jsonb *parameters, const char 
  * of strings.
  */
 void
-engine_check_list(const EngineDescriptor *descriptor, Jsonb *parameters, const char *name)
+engine_check_list(const char *engine, Jsonb *parameters, const char *name)
 {
 	JsonbValue	value;
 	JsonbIterator *iterator;
@@ -84,7 +84,7 @@ engine_check_list(const EngineDescriptor *descriptor, Jsonb *parameters, const c
 			good &= token != WJB_ELEM || value.type == jbvString;
 	}
 	if (!good)
-		bad_parameter(descriptor, name, "be an array of strings");
+		bad_parameter(engine, name, "be an array of strings");
 }
 
 /*
@@ -92,14 +92,14 @@ engine_check_list(const EngineDescriptor *descriptor, Jsonb *parameters, const c
  * 22023 when it is none.
  */
 char *
-engine_string(const EngineDescriptor *descriptor, Jsonb *parameters, const char *name)
+engine_string(const char *engine, Jsonb *parameters, const char *name)
 {
 	JsonbValue	value;
 
 	if (getKeyJsonValueFromContainer(&parameters->root, name, strlen(name), &value) == NULL)
 		return NULL;
 	if (value.type != jbvString)
-		bad_parameter(descriptor, name, "be a string");
+		bad_parameter(engine, name, "be a string");
 	return pnstrdup(value.val.string.val, value.val.string.len);
 }
 
@@ -163,7 +163,7 @@ names_but(Jsonb *object, Jsonb *known)
 void *
 engine_parse_parameters(const EngineDescriptor *descriptor, Jsonb *parameters)
 {
-	Datum		own = DirectFunctionCall1(jsonb_in, CStringGetDatum(descriptor->default_parameters));
+	Datum		own = DirectFunctionCall1(jsonb_in, CStringGetDatum(descriptor->class->default_parameters));
 	Datum		common = DirectFunctionCall1(jsonb_in, CStringGetDatum("{\"debounce\": null}"));
 	Jsonb	   *known = DatumGetJsonbP(DirectFunctionCall2(jsonb_concat, own, common));
 	char	   *unknown = names_but(parameters, known);
@@ -174,5 +174,5 @@ engine_parse_parameters(const EngineDescriptor *descriptor, Jsonb *parameters)
 				 errmsg("the engine \"%s\" has no such parameters: %s", descriptor->name, unknown),
 				 errhint("Its parameters are: %s.", names_but(known, NULL))));
 	(void) engine_debounce(parameters);
-	return descriptor->parse(parameters);
+	return descriptor->class->parse(descriptor->name, parameters);
 }

@@ -79,9 +79,9 @@ engine_sort_scores(Score **scores, int count, char ***keys, int32 **numbers)
 static bool
 dates_scores(const EngineDescriptor *d)
 {
-	for (int i = 0; i < d->ncolumns; i++)
+	for (int i = 0; i < d->class->ncolumns; i++)
 	{
-		if (strcmp(d->columns[i].name, "reached_at") == 0)
+		if (strcmp(d->class->columns[i].name, "reached_at") == 0)
 			return true;
 	}
 	return false;
@@ -116,10 +116,10 @@ columns(const EngineDescriptor *d, bool audited_only, const char *format)
 	StringInfoData list;
 
 	initStringInfo(&list);
-	for (int i = 0; i < d->ncolumns; i++)
+	for (int i = 0; i < d->class->ncolumns; i++)
 	{
-		if (d->columns[i].audited || !audited_only)
-			appendStringInfo(&list, format, d->columns[i].name, d->columns[i].type);
+		if (d->class->columns[i].audited || !audited_only)
+			appendStringInfo(&list, format, d->class->columns[i].name, d->class->columns[i].type);
 	}
 	return list.data;
 }
@@ -131,7 +131,7 @@ parameter_rows(const EngineDescriptor *d)
 	StringInfoData arrays;
 
 	initStringInfo(&arrays);
-	for (int i = 0; i < d->ncolumns; i++)
+	for (int i = 0; i < d->class->ncolumns; i++)
 		appendStringInfo(&arrays, ", $%d", 7 + i);
 	return psprintf("unnest($1, $2, $5, $6%s) AS n(id, score, due_at, cause%s)", arrays.data,
 					columns(d, false, ", %1$s"));
@@ -161,7 +161,7 @@ row_assignments(const EngineDescriptor *d)
 	return psprintf("%1$s%2$s" UNLESS("n.cause = ''", "score", "n.score") ", "
 					UNLESS("n.cause = ''", "algorithm_version", "$3") ", "
 					UNLESS("n.cause = ''", "computed_at", "$4") "%3$s",
-					d->timed ? "next_due_at = nullif(n.due_at, 'infinity'), " : "",
+					d->class->timed ? "next_due_at = nullif(n.due_at, 'infinity'), " : "",
 					dates_scores(d) ? "" :
 					UNLESS("n.cause = '' OR s.score = n.score", "reached_at", "$4") ", ",
 					columns(d, false, ", " UNLESS("n.cause = ''", "%1$s", "n.%1$s::%2$s")));
@@ -180,8 +180,8 @@ insert_statement(const EngineDescriptor *d)
 					"FROM added a JOIN n ON n.id = a.user_id)%5$s",
 					parameter_rows(d), d->score_table, columns(d, false, ", %1$s"),
 					columns(d, false, ", n.%1$s::%2$s"), audit_statement(d),
-					d->timed ? ", next_due_at" : "",
-					d->timed ? ", nullif(n.due_at, 'infinity')" : "",
+					d->class->timed ? ", next_due_at" : "",
+					d->class->timed ? ", nullif(n.due_at, 'infinity')" : "",
 					dates_scores(d) ? "" : ", reached_at", dates_scores(d) ? "" : ", $4");
 }
 
@@ -205,7 +205,7 @@ update_statement(const EngineDescriptor *d, bool hasty)
 static Datum
 column_array(const Engine *engine, Score **scores, int count, int column, Oid *type)
 {
-	ColumnKind	kind = engine->descriptor->columns[column].kind;
+	ColumnKind	kind = engine->descriptor->class->columns[column].kind;
 	int64	   *numbers;
 
 	if (kind == COLUMN_TEXT)
@@ -246,9 +246,9 @@ write_columns(Engine *engine, Score **scores, int count, bool missing, bool hast
 	}
 	values[4] = timestamp_array(due, count);
 	values[5] = text_array(texts, count);
-	for (int i = 0; i < d->ncolumns; i++)
+	for (int i = 0; i < d->class->ncolumns; i++)
 		values[6 + i] = column_array(engine, scores, count, i, &types[6 + i]);
-	return spi_exec(missing ? insert_statement(d) : update_statement(d, hasty), 6 + d->ncolumns,
+	return spi_exec(missing ? insert_statement(d) : update_statement(d, hasty), 6 + d->class->ncolumns,
 					types, values, NULL);
 }
 
@@ -274,11 +274,11 @@ engine_write_rows(Engine *engine, Score **scores, int count, bool missing, bool 
 	values[0] = text_array(keys, count);
 	values[1] = int_array(numbers, count);
 	values[2] = Int32GetDatum(engine->version);
-	values[3] = TimestampTzGetDatum(d->ncolumns > 0 ? engine->now : clock_now());
+	values[3] = TimestampTzGetDatum(d->class->ncolumns > 0 ? engine->now : clock_now());
 	spi_prefer_indexes();
 	if (hasty)
 		spi_set("lock_timeout", "1ms");
-	written = d->ncolumns > 0 ? write_columns(engine, scores, count, missing, hasty, values) :
+	written = d->class->ncolumns > 0 ? write_columns(engine, scores, count, missing, hasty, values) :
 		spi_exec(psprintf(plain_statement(missing, hasty), d->score_table), 4, types, values,
 				 NULL);
 	engine_mark_returned(scores, count, written, false);

@@ -239,8 +239,8 @@ engine_store(Engine *engine, Score *scores, int count, StoreMode mode)
 		this.hasty = false;
 		store_differing(&this);
 	}
-	if (mode == STORE_CLAIMED && engine->descriptor->apart != NULL)
-		engine->descriptor->apart->settle(engine, scores, count);
+	if (mode == STORE_CLAIMED && engine->descriptor->class->apart != NULL)
+		engine->descriptor->class->apart->settle(engine, scores, count);
 }
 
 /*
@@ -255,8 +255,8 @@ engine_probe(Engine *engine)
 	engine_compute(engine, NULL, 0, &none);
 	if (engine->cached_column != NULL)
 		store_cached(engine, &none, 0, false);
-	if (engine->descriptor->apart != NULL)
-		engine->descriptor->apart->settle(engine, none, 0);
+	if (engine->descriptor->class->apart != NULL)
+		engine->descriptor->class->apart->settle(engine, none, 0);
 }
 
 /*

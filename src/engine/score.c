@@ -32,7 +32,7 @@ score_cached_differs(const Engine *engine, const Score *score)
 bool
 score_column_differs(const Engine *engine, const Score *score, int column)
 {
-	const ScoreColumn *c = &engine->descriptor->columns[column];
+	const ScoreColumn *c = &engine->descriptor->class->columns[column];
 	ScoreValue	stored = score->row_columns[column];
 	ScoreValue	value = score->columns[column];
 
@@ -55,7 +55,7 @@ score_changed(const Engine *engine, const Score *score)
 	if (!score->has_row || score->row_score != score->score ||
 		score->row_version != engine->version)
 		return true;
-	for (int i = 0; i < d->ncolumns; i++)
+	for (int i = 0; i < d->class->ncolumns; i++)
 	{
 		if (score_column_differs(engine, score, i))
 			return true;

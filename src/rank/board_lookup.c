@@ -143,7 +143,7 @@ find_period(const EngineDescriptor *d, const char *board, const text * name)
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("the board \"%s\" has no period \"%s\"", board, text_to_cstring(name)),
-			 errhint("%s", d->windows ? "The periods are all_time, weekly and daily." :
+			 errhint("%s", d->class->windows ? "The periods are all_time, weekly and daily." :
 					 "It has all_time alone.")));
 }
 
@@ -305,7 +305,7 @@ board_equals(const Board *board, const char *sign)
 const char *
 board_score_argument(const Board *board)
 {
-	return board->engine->descriptor->windows ? "$1" : "$1::int";
+	return board->engine->descriptor->class->windows ? "$1" : "$1::int";
 }
 
 /*

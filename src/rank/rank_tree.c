@@ -323,25 +323,48 @@ track_column(const TriggerData *data, const RankSource *source)
 		note_update(data, source, type);
 }
 
-/* Is it the score table of the engine of that id? */
+/* Does the name end with an underscore and that? */
 static bool
-is_score_table(Relation relation, int engine)
+has_suffix(const char *name, const char *suffix)
 {
-	const char *name = RelationGetRelationName(relation);
-	size_t		length = strlen(name);
-	const EngineDescriptor *d;
+	size_t		start = strlen(name) - Min(strlen(suffix), strlen(name));
 
-	if (!relation_is_own(relation, NULL))
-		return false;
-	for (int i = 0; (d = engine_descriptor_number(i)) != NULL; i++)
+	return start > 0 && name[start - 1] == '_' && strcmp(name + start, suffix) == 0;
+}
+
+/* May it be the score table of an engine of which there is no row yet? */
+static bool
+may_be_score_table(const char *name)
+{
+	const EngineClass *class;
+
+	for (int i = 0; (class = engine_class_number(i)) != NULL; i++)
 	{
-		if (d->id == engine)
-			return strcmp(d->score_table, name) == 0;
+		if (has_suffix(name, class->score_table))
+			return true;
 	}
-	/* Whose row in reputation.board a restore may bring later. */
-	return engine >= FIRST_BOARD_ENGINE && engine <= MAX_ENGINE_ID && length > strlen("_scores") &&
-		strncmp(name, "board_", strlen("board_")) == 0 &&
-		strcmp(name + length - strlen("_scores"), "_scores") == 0;
+	return false;
+}
+
+/* Is it the score table of the engine of that id? A restore may bring the engine later. */
+static bool
+is_score_table(Relation relation, int id)
+{
+	static Oid	known[MAX_ENGINE_ID + 1];	/* of each engine, once it was looked up */
+	const char *name = RelationGetRelationName(relation);
+	const EngineDescriptor *engine;
+
+	if (id < 1 || id > MAX_ENGINE_ID || !relation_is_own(relation, NULL))
+		return false;
+	if (known[id] == RelationGetRelid(relation))
+		return true;
+	engine = engine_registered(id, NULL);
+	if (engine == NULL)
+		return may_be_score_table(name);
+	if (strcmp(engine->score_table, name) != 0)
+		return false;
+	known[id] = RelationGetRelid(relation);
+	return true;
 }
 
 /* 39P01 unless the trigger is one that keeps the trees of a score table. */

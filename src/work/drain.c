@@ -260,7 +260,7 @@ resolve_lookups(Batch *batch, Job *jobs, int count, Outcome *outcomes)
 				 errmsg("lookup view %d of the engine \"%s\" no longer exists", jobs[0].kind,
 						engine->descriptor->name),
 				 errhint("Attach the engine again with %s().",
-						 engine->descriptor->attach_function)));
+						 engine->descriptor->class->attach_function)));
 	key_type = (Oid) spi_int(0, 2, NULL);
 	array_type = get_array_type(key_type);
 	keys = typed_array(key_type, job_keys(jobs, count), count);

@@ -96,7 +96,7 @@ due_feed(const Engine *engine, int portion, bool wait)
 {
 	int			room;
 
-	if (!engine->descriptor->timed || !lock_due(engine->descriptor->id, wait))
+	if (!engine->descriptor->class->timed || !lock_due(engine->descriptor->id, wait))
 		return 0;
 	room = portion - waiting(engine, portion);
 	return room > 0 ? feed_timed(engine, room) : 0;
@@ -108,7 +108,7 @@ due_feed(const Engine *engine, int portion, bool wait)
 bool
 due_job(const Engine *engine)
 {
-	return engine->descriptor->timed && lock_due(engine->descriptor->id, false) &&
+	return engine->descriptor->class->timed && lock_due(engine->descriptor->id, false) &&
 		feed_timed(engine, 1) > 0;
 }
 
@@ -127,7 +127,7 @@ due_next(const List *engines)
 		const Engine *engine = lfirst(cell);
 		bool		isnull;
 
-		if (engine->descriptor->timed &&
+		if (engine->descriptor->class->timed &&
 			query(engine, "SELECT s.next_due_at FROM reputation.%s s "
 				  "WHERE s.next_due_at IS NOT NULL AND " NOT_QUEUED
 				  " ORDER BY s.next_due_at LIMIT %d", 1) > 0)

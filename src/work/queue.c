@@ -434,8 +434,8 @@ has_restores(const Engine *engine)
 int
 queue_claim(const Engine *engine, const DrainScope *scope, Job **jobs, Tallies *tallies)
 {
-	static uint32 had_users = 0;	/* engines, as bits, whose users had the last turn */
-	uint32		engine_bit = (uint32) 1 << engine->descriptor->id;
+	static bool had_users[MAX_ENGINE_ID + 1];	/* whose users had the last turn */
+	int			id = engine->descriptor->id;
 	int16		lanes[LANES];
 	int			nlanes;
 	int			count = 0;
@@ -452,17 +452,16 @@ queue_claim(const Engine *engine, const DrainScope *scope, Job **jobs, Tallies *
 		if (nlanes == 0)
 			continue;
 		restores = has_restores(engine);
-		if (restores && (had_users & engine_bit) != 0)
+		if (restores && had_users[id])
 		{
-			had_users &= ~engine_bit;
+			had_users[id] = false;
 			count = claim_lanes(engine, scope, lanes, nlanes, CLASS_RESTORES, jobs, tallies);
 			restores = false;
 		}
 		if (count == 0)
 		{
 			count = claim_lanes(engine, scope, lanes, nlanes, CLASS_USERS, jobs, tallies);
-			if (count > 0)
-				had_users |= engine_bit;
+			had_users[id] |= count > 0;
 		}
 		if (count == 0 && restores)
 			count = claim_lanes(engine, scope, lanes, nlanes, CLASS_RESTORES, jobs, tallies);

@@ -81,7 +81,7 @@ sweep_start(const Engine *engine, const char *job_name, const char *trigger)
 		CStringGetTextDatum(engine->descriptor->name), TimestampTzGetDatum(clock_now()),
 	Int32GetDatum(engine->version)};
 
-	if (engine->descriptor->read_cached)
+	if (engine->descriptor->class->read_cached)
 		invalidate_everyone();
 	spi_exec("INSERT INTO reputation.job_runs AS r "
 			 "(job_name, status, trigger, scope, started_at, algorithm_version, fed_all) "
@@ -361,7 +361,7 @@ sweep_where_set_back(const Engine *engine)
 	TimestampTzGetDatum(engine->computed_until)};
 	bool		set_back = now < engine->computed_until - CLOCK_STEP;
 
-	if (!engine->descriptor->timed || (!set_back && now < engine->computed_until + CLOCK_STEP &&
+	if (!engine->descriptor->class->timed || (!set_back && now < engine->computed_until + CLOCK_STEP &&
 									   engine->computed_until != 0))
 		return;
 	if (spi_exec("UPDATE reputation.engine SET computed_until = $2 "

@@ -204,7 +204,7 @@ SELECT leaderboard_create('clicks', 'likes', zone => 'UTC');
 SELECT leaderboard_create('clicks', 'boards.likes', columns => '{"source": {"points": null}}', zone => 'Europe/Berlin', rank_column => 'click_rank') IS NOT NULL AS attached;
 INSERT INTO likes (user_id, created_at) SELECT i % 3 + 1, '2026-01-16 23:30:00' FROM generate_series(1, 7) i;
 SELECT reputation_process() > 0 AS computed;
-SELECT user_id, all_time, weekly, daily, next_due_at FROM reputation.board_clicks_scores WHERE all_time > 0 ORDER BY user_id;
+SELECT user_id, all_time, weekly, daily, next_due_at FROM reputation.clicks_board_scores WHERE all_time > 0 ORDER BY user_id;
 CALL reputation_run('leaderboards');
 SELECT id, click_rank FROM users ORDER BY click_rank, id LIMIT 4;
 SELECT leaderboard_drop('likes');
@@ -231,9 +231,9 @@ SELECT leaderboard_create('by_date', 'extremes', columns => '{"source": {"create
 	leaderboard_create('by_timestamp', 'extremes', columns => '{"source": {"created_at": "t"}}') IS NOT NULL AS by_timestamp,
 	leaderboard_create('by_time', 'extremes', columns => '{"source": {"created_at": "tz"}}', zone => 'Pacific/Kiritimati') IS NOT NULL AS by_time;
 SELECT sweeps, pending, drift FROM test.concerned();
-SELECT user_id, score, all_time, weekly, daily, reached_at, next_due_at FROM reputation.board_by_date_scores WHERE user_id < '8' AND length(user_id) = 1 ORDER BY 1;
-SELECT user_id, score, all_time, weekly, daily, reached_at, next_due_at FROM reputation.board_by_timestamp_scores WHERE user_id < '8' AND length(user_id) = 1 ORDER BY 1;
-SELECT user_id, score, all_time, weekly, daily, reached_at, next_due_at FROM reputation.board_by_time_scores WHERE user_id < '8' AND length(user_id) = 1 ORDER BY 1;
+SELECT user_id, score, all_time, weekly, daily, reached_at, next_due_at FROM reputation.by_date_board_scores WHERE user_id < '8' AND length(user_id) = 1 ORDER BY 1;
+SELECT user_id, score, all_time, weekly, daily, reached_at, next_due_at FROM reputation.by_timestamp_board_scores WHERE user_id < '8' AND length(user_id) = 1 ORDER BY 1;
+SELECT user_id, score, all_time, weekly, daily, reached_at, next_due_at FROM reputation.by_time_board_scores WHERE user_id < '8' AND length(user_id) = 1 ORDER BY 1;
 SELECT b, calculate_user_rank(1, 'all_time', b), calculate_user_rank(1, 'daily', b), calculate_user_rank(2, 'all_time', b), calculate_user_rank(3, 'all_time', b), leaderboard_percentile(1, 'all_time', b), leaderboard_percentile(2, 'all_time', b)
 FROM unnest('{by_date, by_timestamp, by_time}'::text[]) b;
 SELECT * FROM leaderboard_around(1, 2, 'all_time', 'by_date');
@@ -243,7 +243,7 @@ SELECT id, extreme_rank FROM users WHERE id < 8 ORDER BY extreme_rank, id;
 SELECT position, rank, user_id, score FROM reputation.leaderboard_cache WHERE board = 'by_date' AND period = 'weekly' ORDER BY position;
 -- Verify and repair get past them, too; and find who is wrong.
 SELECT * FROM reputation_verify();
-UPDATE reputation.board_by_date_scores SET all_time = 0 WHERE user_id IN ('1', '4');
+UPDATE reputation.by_date_board_scores SET all_time = 0 WHERE user_id IN ('1', '4');
 SELECT engine_name, user_id, item, cached, expected FROM reputation_verify() ORDER BY 1, 2, 3;
 SELECT reputation_repair('by_date');
 SELECT pending, drift FROM test.concerned();
@@ -251,7 +251,7 @@ SELECT * FROM reputation_verify();
 -- Such a row that goes leaves no trace.
 DELETE FROM extremes WHERE points > 1000 OR points < 0 OR isfinite(d) IS FALSE;
 SELECT users, pending, drift FROM test.concerned();
-SELECT user_id, all_time, weekly, daily FROM reputation.board_by_date_scores WHERE user_id < '8' AND length(user_id) = 1 ORDER BY 1;
+SELECT user_id, all_time, weekly, daily FROM reputation.by_date_board_scores WHERE user_id < '8' AND length(user_id) = 1 ORDER BY 1;
 SELECT leaderboard_drop('by_date'), leaderboard_drop('by_timestamp'), leaderboard_drop('by_time');
 
 -- Nodes that moved, with others in their places, since this session saw them.

@@ -39,7 +39,7 @@ sub others_go_on
 	$clicks++;
 	$node->safe_psql('app', 'INSERT INTO other.clicks VALUES (3, 1, now())');
 	return wait_until($node, 'app',
-		"SELECT score = $clicks FROM reputation.board_clicks_scores WHERE user_id = '3'", "$when: the other engine goes on");
+		"SELECT score = $clicks FROM reputation.clicks_board_scores WHERE user_id = '3'", "$when: the other engine goes on");
 }
 
 # The body of a trigger function on users; the name is the trigger's, too.

@@ -56,7 +56,7 @@ $node->safe_psql('app', q{
 my %values = (
 	'text' => [ q{''}, q{'builder'}, q{'points'}, q{'plays'}, q{'nightly'}, q{'all_time'}, q{'1'}, q{'-1'},
 		q{repeat('x', 100000)}, q{E'a"b''c;--%s%n\x01'}, q{'9223372036854775808'}, q{'public.users'},
-		q{'pg_catalog.pg_class'}, q{'erase'}, q{'users'}, q{'board_plays_scores'} ],
+		q{'pg_catalog.pg_class'}, q{'erase'}, q{'users'}, q{'plays_board_scores'} ],
 	'integer' => [ qw(0 1 4 16 30 31 -1 2147483647 -2147483648) ],
 	'bigint' => [ qw(0 1 100 -1 9223372036854775807 -9223372036854775808) ],
 	'oid' => [ qw(0 1 1259 999999999 4294967295), q{'public.users'::regclass} ],

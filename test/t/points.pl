@@ -54,7 +54,7 @@ sub all_right
 	my ($now, $when) = @_;
 
 	wait_until($node, 'app', qq{SELECT NOT EXISTS (SELECT FROM reputation.points_scores WHERE next_due_at <= '$now')
-		AND NOT EXISTS (SELECT FROM reputation.board_clicks_scores WHERE next_due_at <= '$now')}, "$when: what is due is computed");
+		AND NOT EXISTS (SELECT FROM reputation.clicks_board_scores WHERE next_due_at <= '$now')}, "$when: what is due is computed");
 	wait_computed($node, 'app', "$when: everything is computed");
 	is(wrong_ranks('points', 'reputation.point_ledger', $now), '', "$when: the ranks of points");
 	is(wrong_ranks('clicks', 'clicks', $now), '', "$when: the ranks of clicks");

@@ -24,7 +24,7 @@ typedef struct BadgeChanges
 } BadgeChanges;
 
 /* badges_engine.c */
-extern const EngineDescriptor badges_engine;
+extern const EngineClass badges_class;
 
 /* badges_settle.c */
 extern const EngineApart badges_apart;

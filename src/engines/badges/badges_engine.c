@@ -44,7 +44,7 @@ static const char *const metric_names[BADGE_METRICS] = {
 
 /* The badges have no weights but reputation.badge. */
 static void *
-badges_parse_weights(Jsonb *parameters)
+badges_parse_weights(const char *engine, Jsonb *parameters)
 {
 	return palloc(1);
 }
@@ -109,8 +109,7 @@ badges_explain_terms(StringInfo json, const void *weights, TimestampTz now, cons
 	appendStringInfoChar(json, ']');
 }
 
-const EngineDescriptor badges_engine = {
-	.id = 5,
+const EngineClass badges_class = {
 	.name = "badges",
 	.signals_view = "badges_signals",
 	.score_table = "badges_scores",
@@ -274,9 +273,10 @@ badges_attach(PG_FUNCTION_ARGS)
 	static const char *const flag[] = {"counts", NULL};
 	AttachTable tables[2 + COUNTS] = {0};
 	AttachSpec	spec = {
-		.engine = &badges_engine,
+		.engine = attach_engine(fcinfo, 7, &badges_class),
 		.tables = tables,
 		.ntables = describe_tables(fcinfo, tables),
+		.replace = args_required_bool(fcinfo, 8, "replace"),
 		.users_key = "id",
 		.fire = args_required_text(fcinfo, 6, "fire"),
 		.columns = PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1)
@@ -301,24 +301,24 @@ badges_attach(PG_FUNCTION_ARGS)
 Datum
 badges_detach(PG_FUNCTION_ARGS)
 {
-	attach_remove(fcinfo, &badges_engine);
+	attach_detach(fcinfo, &badges_class);
 	PG_RETURN_VOID();
 }
 
 Datum
 badges_recalc(PG_FUNCTION_ARGS)
 {
-	return api_recalc(fcinfo, "badges");
+	return api_recalc(fcinfo, &badges_class);
 }
 
 Datum
 badges_recalc_all(PG_FUNCTION_ARGS)
 {
-	return api_recalc_all(fcinfo, "badges");
+	return api_recalc_all(fcinfo, &badges_class);
 }
 
 Datum
 badges_explain(PG_FUNCTION_ARGS)
 {
-	return api_explain(fcinfo, "badges");
+	return api_explain(fcinfo, &badges_class);
 }

@@ -31,20 +31,20 @@ PG_FUNCTION_INFO_V1(builder_score_explain);
 #define LOOKUP_PROJECT_OWNER	2
 
 static void *
-builder_parse_weights(Jsonb *parameters)
+builder_parse_weights(const char *engine, Jsonb *parameters)
 {
 	BuilderWeights *weights = palloc(sizeof(BuilderWeights));
 
-	engine_check_list(&builder_engine, parameters, "shipped");
-	engine_check_list(&builder_engine, parameters, "confirmed");
+	engine_check_list(engine, parameters, "shipped");
+	engine_check_list(engine, parameters, "confirmed");
 	*weights = builder_default_weights();
-	weights->own = engine_number(&builder_engine, parameters, "own", weights->own);
-	weights->collab = engine_number(&builder_engine, parameters, "collab", weights->collab);
-	weights->vouch = engine_number(&builder_engine, parameters, "vouch", weights->vouch);
-	weights->vouch_full = engine_number(&builder_engine, parameters, "vouch_full", weights->vouch_full);
-	weights->vouch_more = engine_number(&builder_engine, parameters, "vouch_more", weights->vouch_more);
-	weights->impact = engine_number(&builder_engine, parameters, "impact", weights->impact);
-	weights->impact_max = engine_number(&builder_engine, parameters, "impact_max", weights->impact_max);
+	weights->own = engine_number(engine, parameters, "own", weights->own);
+	weights->collab = engine_number(engine, parameters, "collab", weights->collab);
+	weights->vouch = engine_number(engine, parameters, "vouch", weights->vouch);
+	weights->vouch_full = engine_number(engine, parameters, "vouch_full", weights->vouch_full);
+	weights->vouch_more = engine_number(engine, parameters, "vouch_more", weights->vouch_more);
+	weights->impact = engine_number(engine, parameters, "impact", weights->impact);
+	weights->impact_max = engine_number(engine, parameters, "impact_max", weights->impact_max);
 	return weights;
 }
 
@@ -95,8 +95,7 @@ builder_explain_terms(StringInfo json, const void *weights, TimestampTz now, con
 					 json_number(terms.vouches), json_number(terms.impact));
 }
 
-const EngineDescriptor builder_engine = {
-	.id = 1,
+const EngineClass builder_class = {
 	.name = "builder",
 	.signals_view = "builder_signals",
 	.score_table = "builder_scores",
@@ -113,25 +112,30 @@ const EngineDescriptor builder_engine = {
 	.explain = builder_explain_terms
 };
 
+/* Is a status in a list of the engine's parameters? */
+static char *
+status_is(const char *engine, const char *alias, const AttachColumn *status, const char *list)
+{
+	return psprintf("%s.%s::text = ANY ((SELECT reputation.status_list(%s, '%s'))::text[])", alias,
+					status->actual, quote_literal_cstr(engine), list);
+}
+
 /*
  * The signals view over the three tables: a union of the users themselves, what
  * they own and shipped, what they collaborate on (with its owner), and who
  * collaborates on what they own.
  */
 static char *
-builder_signals_query(AttachTable *users, AttachTable *projects, AttachTable *collaborators)
+builder_signals_query(const char *engine, AttachTable *users, AttachTable *projects,
+					  AttachTable *collaborators)
 {
 	AttachColumn *id = attach_column(users, "id");
 	AttachColumn *project = attach_column(projects, "id");
 	AttachColumn *impact = attach_column(projects, "impact");
 	UserColumn	owner = attach_user_column(users, projects, "owner_id", "p");
 	UserColumn	collaborator = attach_user_column(users, collaborators, "user_id", "c");
-	char	   *shipped = psprintf("p.%s::text = ANY ((SELECT reputation.status_list('builder', "
-								   "'shipped'))::text[])",
-								   attach_column(projects, "status")->actual);
-	char	   *confirmed = psprintf("c.%s::text = ANY ((SELECT reputation.status_list('builder', "
-									 "'confirmed'))::text[])",
-									 attach_column(collaborators, "status")->actual);
+	char	   *shipped = status_is(engine, "p", attach_column(projects, "status"), "shipped");
+	char	   *confirmed = status_is(engine, "c", attach_column(collaborators, "status"), "confirmed");
 	char	   *edges = psprintf("%s c JOIN %s p ON p.%s = c.%s", collaborators->qualified,
 								 projects->qualified, project->actual,
 								 attach_column(collaborators, "project_id")->actual);
@@ -172,19 +176,19 @@ project_owner_query(AttachTable *projects, Oid key_type)
 
 /* The other one: a project's key -> its owner and its confirmed collaborators. */
 static char *
-project_users_query(AttachTable *projects, AttachTable *collaborators, Oid key_type)
+project_users_query(const char *engine, AttachTable *projects, AttachTable *collaborators,
+					Oid key_type)
 {
-	return psprintf("%s UNION ALL SELECT %s, c.%s FROM %s c WHERE c.%s::text = ANY "
-					"((SELECT reputation.status_list('builder', 'confirmed'))::text[])",
+	return psprintf("%s UNION ALL SELECT %s, c.%s FROM %s c WHERE %s",
 					project_owner_query(projects, key_type),
 					attach_as(attach_column(collaborators, "project_id"), "c", key_type),
 					attach_column(collaborators, "user_id")->actual, collaborators->qualified,
-					attach_column(collaborators, "status")->actual);
+					status_is(engine, "c", attach_column(collaborators, "status"), "confirmed"));
 }
 
 /*
  * builder_score_attach(users, projects, collaborators, columns, rank_column,
- * fire) -- see sql/30-builder.sql.
+ * fire, name, replace, score_column) -- see sql/30-builder.sql.
  *
  * A deleted user is a priority of its own: what is kept of it goes at once. A
  * project's owner is captured as a user only when it lost the project; the
@@ -216,11 +220,12 @@ builder_score_attach(PG_FUNCTION_ARGS)
 		}
 	};
 	AttachSpec	spec = {
-		.engine = &builder_engine,
+		.engine = attach_engine(fcinfo, 6, &builder_class),
 		.tables = tables,
 		.ntables = 3,
+		.replace = args_required_bool(fcinfo, 7, "replace"),
 		.users_key = "id",
-		.cached_column = "builder_score",
+		.cached_column = args_required_text(fcinfo, 8, "score_column"),
 		.rank_column = PG_ARGISNULL(4) ? NULL : args_required_text(fcinfo, 4, "rank_column"),
 		.fire = args_required_text(fcinfo, 5, "fire"),
 		.columns = PG_ARGISNULL(3) ? NULL : PG_GETARG_JSONB_P(3)
@@ -235,10 +240,10 @@ builder_score_attach(PG_FUNCTION_ARGS)
 	attach_resolve(fcinfo, &spec);
 	attach_require_comparable(&tables[1], "owner_id", &tables[2], "user_id");
 	attach_require_comparable(&tables[2], "project_id", &tables[1], "id");
-	spec.view_query = builder_signals_query(&tables[0], &tables[1], &tables[2]);
+	spec.view_query = builder_signals_query(spec.engine->name, &tables[0], &tables[1], &tables[2]);
 	key_type = attach_wider_type(attach_column(&tables[1], "id"),
 								 attach_column(&tables[2], "project_id"));
-	lookups[0].query = project_users_query(&tables[1], &tables[2], key_type);
+	lookups[0].query = project_users_query(spec.engine->name, &tables[1], &tables[2], key_type);
 	lookups[1].query = project_owner_query(&tables[1], key_type);
 	lookups[0].key_type = lookups[1].key_type = key_type;
 	spec.lookups = lookups;
@@ -255,39 +260,39 @@ builder_score_attach(PG_FUNCTION_ARGS)
 }
 
 /*
- * builder_score_detach() -- see sql/30-builder.sql.
+ * builder_score_detach(engine) -- see sql/30-builder.sql.
  */
 Datum
 builder_score_detach(PG_FUNCTION_ARGS)
 {
-	attach_remove(fcinfo, &builder_engine);
+	attach_detach(fcinfo, &builder_class);
 	PG_RETURN_VOID();
 }
 
 /*
- * builder_score(uid), _recalc(uid), _recalc_all(), _explain(uid) -- see
+ * builder_score(uid, engine), _recalc(uid, engine), _recalc_all(engine), _explain(uid, engine) -- see
  * sql/30-builder.sql.
  */
 Datum
 builder_score(PG_FUNCTION_ARGS)
 {
-	return api_score(fcinfo, "builder");
+	return api_score(fcinfo, &builder_class);
 }
 
 Datum
 builder_score_recalc(PG_FUNCTION_ARGS)
 {
-	return api_recalc(fcinfo, "builder");
+	return api_recalc(fcinfo, &builder_class);
 }
 
 Datum
 builder_score_recalc_all(PG_FUNCTION_ARGS)
 {
-	return api_recalc_all(fcinfo, "builder");
+	return api_recalc_all(fcinfo, &builder_class);
 }
 
 Datum
 builder_score_explain(PG_FUNCTION_ARGS)
 {
-	return api_explain(fcinfo, "builder");
+	return api_explain(fcinfo, &builder_class);
 }

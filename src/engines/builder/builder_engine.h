@@ -7,6 +7,6 @@
 
 #include "engine/engine.h"
 
-extern const EngineDescriptor builder_engine;
+extern const EngineClass builder_class;
 
 #endif							/* REPUTATION_BUILDER_ENGINE_H */

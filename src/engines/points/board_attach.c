@@ -69,14 +69,10 @@ register_board(FunctionCallInfo fcinfo)
 Datum
 reputation_leaderboard_create(PG_FUNCTION_ARGS)
 {
-	char	   *name = args_required_text(fcinfo, 0, "name");
-	int			id;
-
 	args_require_read_committed("leaderboard_create");
-	id = register_board(fcinfo);
-	if (id < FIRST_BOARD_ENGINE)
+	if (register_board(fcinfo) == 0)
 		PG_RETURN_NULL();
-	PG_RETURN_INT64(points_attach_source(fcinfo, board_descriptor(id, name),
+	PG_RETURN_INT64(points_attach_source(fcinfo, attach_engine(fcinfo, 0, board_class), false,
 										 args_required_text(fcinfo, 3, "users"),
 										 args_required_text(fcinfo, 1, "source"),
 										 PG_ARGISNULL(2) ? NULL : PG_GETARG_JSONB_P(2),
@@ -85,7 +81,7 @@ reputation_leaderboard_create(PG_FUNCTION_ARGS)
 
 /* Is the board the one that its engine was made for? 22023 when there is no such board. */
 static bool
-has_own_engine(FunctionCallInfo fcinfo, const char *name, int *id)
+has_own_engine(FunctionCallInfo fcinfo, const char *name)
 {
 	Oid			types[] = {TEXTOID};
 	Datum		values[] = {CStringGetTextDatum(name)};
@@ -95,8 +91,7 @@ has_own_engine(FunctionCallInfo fcinfo, const char *name, int *id)
 	spi_begin();
 	owner_enter(fcinfo, &caller);
 	spi_exec("SELECT reputation.board_may_go($1)", 1, types, values, NULL);
-	*id = (int) spi_int(0, 1, NULL);
-	own = *id >= FIRST_BOARD_ENGINE;
+	own = spi_int(0, 1, NULL) != 0;
 	owner_leave(&caller);
 	spi_end();
 	return own;
@@ -112,10 +107,9 @@ reputation_leaderboard_drop(PG_FUNCTION_ARGS)
 	Oid			types[] = {TEXTOID};
 	Datum		values[] = {CStringGetTextDatum(name)};
 	EngineContext caller;
-	int			id;
 
-	if (has_own_engine(fcinfo, name, &id))
-		attach_remove(fcinfo, board_descriptor(id, name));
+	if (has_own_engine(fcinfo, name))
+		attach_remove(fcinfo, attach_engine_named(fcinfo, 0, board_class));
 	spi_begin();
 	owner_enter(fcinfo, &caller);
 	spi_exec("SELECT reputation.board_unregister($1)", 1, types, values, NULL);

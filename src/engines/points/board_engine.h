@@ -1,13 +1,14 @@
 /*
  * board_engine.h
- *		Engines that are made at run time: boards over an application's table.
+ *		The class of the engines that are boards over an application's table.
  */
 #ifndef REPUTATION_BOARD_ENGINE_H
 #define REPUTATION_BOARD_ENGINE_H
 
 #include "engine/engine.h"
 
+extern const EngineClass *const board_class;
+
 extern void board_engine_init(void);
-extern const EngineDescriptor *board_descriptor(int id, const char *name);
 
 #endif							/* REPUTATION_BOARD_ENGINE_H */

@@ -55,42 +55,66 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-/*
- * The engine of a row of reputation.engine (id, name, role, users, users_key), as a bit;
- * 0 when it keeps nothing, or has other users.
- */
-static uint32
-engine_of_users(HeapTuple row, TupleDesc desc, Relation relation, AttrNumber attnum)
+/* Columns of reputation.engine. */
+enum
+{
+	ENGINE_CLASS = 3,
+	ENGINE_USERS = 5,
+	ENGINE_USERS_KEY
+};
+
+/* What a column is the users' key of. */
+typedef struct Keepers
+{
+	bool		points;
+	bool		others;			/* another engine that keeps what cannot be computed again */
+} Keepers;
+
+/* Is the column that of an engine's row, and what does that keep? */
+static void
+add_keeper(HeapTuple row, TupleDesc desc, Relation relation, AttrNumber attnum, Keepers *keepers)
 {
 	bool		isnull;
-	uint32		engine = (uint32) 1 << DatumGetInt32(heap_getattr(row, 1, desc, &isnull));
-	Oid			users = DatumGetObjectId(heap_getattr(row, 4, desc, &isnull));
-	Name		key = DatumGetName(heap_getattr(row, 5, desc, &isnull));
+	char	   *name = TextDatumGetCString(heap_getattr(row, ENGINE_CLASS, desc, &isnull));
+	const EngineClass *class = engine_class(name);
+	Oid			users = DatumGetObjectId(heap_getattr(row, ENGINE_USERS, desc, &isnull));
+	Name		key = DatumGetName(heap_getattr(row, ENGINE_USERS_KEY, desc, &isnull));
 
-	return (engine & engine_keepers()) != 0 && source_has_relation(users, relation) &&
-		get_attnum(RelationGetRelid(relation), NameStr(*key)) == attnum ? engine : 0;
+	if (class == NULL || !class->keeps || !source_has_relation(users, relation) ||
+		get_attnum(RelationGetRelid(relation), NameStr(*key)) != attnum)
+		return;
+	keepers->points |= class == &points_class;
+	keepers->others |= class != &points_class;
 }
 
 /*
- * Which of the points and the badges engine have this column of the relation, or of the
- * table it is a partition of, as their users' key; as bits.
+ * Who has this column of the relation, or of the table it is a partition of, as the users'
+ * key.
  */
-static uint32
-ledger_engines(Relation relation, AttrNumber attnum)
+static Keepers
+ledger_keepers(Relation relation, AttrNumber attnum)
 {
 	Oid			table = get_relname_relid("engine", get_namespace_oid("reputation", false));
 	Relation	registry = table_open(table, AccessShareLock);
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TableScanDesc scan = table_beginscan(registry, snapshot, 0, NULL);
 	HeapTuple	row;
-	uint32		engines = 0;
+	Keepers		keepers = {false, false};
 
 	while ((row = heap_getnext(scan, ForwardScanDirection)) != NULL)
-		engines |= engine_of_users(row, RelationGetDescr(registry), relation, attnum);
+		add_keeper(row, RelationGetDescr(registry), relation, attnum, &keepers);
 	table_endscan(scan);
 	UnregisterSnapshot(snapshot);
 	table_close(registry, AccessShareLock);
-	return engines;
+	return keepers;
+}
+
+static bool
+ledger_is_wanted(Relation relation, AttrNumber attnum)
+{
+	Keepers		keepers = ledger_keepers(relation, attnum);
+
+	return keepers.points || keepers.others;
 }
 
 /* 40001 when there are rows of the user's that the transaction's snapshot does not have. */
@@ -124,18 +148,18 @@ require_same_rows(const Oid *types, const Datum *values, const char *nulls)
 }
 
 /*
- * The user's row was deleted (new_key NULL), or has another id; engines:
- * those whose users' key it is. fcinfo is the trigger function's, whose owner has the
- * right to change the ledger. 40001, see above.
+ * The user's row was deleted (new_key NULL), or has another id. fcinfo is the trigger
+ * function's, whose owner has the right to change the ledger. 40001, see above.
  */
 static void
-ledger_follow(FunctionCallInfo fcinfo, uint32 engines, const char *old_key, const char *new_key)
+ledger_follow(FunctionCallInfo fcinfo, Relation relation, AttrNumber attnum, const char *old_key,
+			  const char *new_key)
 {
+	Keepers		keepers = ledger_keepers(relation, attnum);
 	Oid			types[] = {TEXTOID, TEXTOID, BOOLOID, BOOLOID};
 	Datum		values[] = {CStringGetTextDatum(old_key),
 		new_key == NULL ? (Datum) 0 : CStringGetTextDatum(new_key),
-		BoolGetDatum((engines & (1 << points_engine.id)) != 0),
-	BoolGetDatum((engines & ~(1 << points_engine.id)) != 0)};
+	BoolGetDatum(keepers.points), BoolGetDatum(keepers.others)};
 	char		nulls[] = {' ', new_key == NULL ? 'n' : ' ', ' ', ' ', '\0'};
 	EngineContext outside;
 
@@ -156,7 +180,7 @@ ledger_follow(FunctionCallInfo fcinfo, uint32 engines, const char *old_key, cons
 void
 ledger_init(void)
 {
-	static const CaptureFollower follower = {engine_keepers, ledger_engines, ledger_follow};
+	static const CaptureFollower follower = {ledger_is_wanted, ledger_follow};
 
 	capture_register_follower(&follower);
 }

@@ -115,7 +115,7 @@ parse_zone(Jsonb *parameters)
 }
 
 static void *
-points_parse_weights(Jsonb *parameters)
+points_parse_weights(const char *engine, Jsonb *parameters)
 {
 	static const char *const names[WINDOWS] = {"weekly_days", "daily_days"};
 	static const double defaults[WINDOWS] = {7, 1};
@@ -123,7 +123,7 @@ points_parse_weights(Jsonb *parameters)
 
 	for (int i = 0; i < WINDOWS; i++)
 	{
-		double		days = engine_number(&points_engine, parameters, names[i], defaults[i]);
+		double		days = engine_number(engine, parameters, names[i], defaults[i]);
 
 		if (!(days > 0 && days <= 100000))
 			ereport(ERROR,
@@ -199,7 +199,7 @@ reputation_period_after(PG_FUNCTION_ARGS)
 
 		if (strcmp(period, board_periods[i + 1]) != 0)
 			continue;
-		weights = points_parse_weights(engine_view_parameters(fcinfo, engine));
+		weights = points_parse_weights(engine, engine_view_parameters(fcinfo, engine));
 		PG_RETURN_TIMESTAMPTZ(weights->zone != NULL ? calendar_start(weights, i, now) - 1 :
 							  now - weights->lengths[i]);
 	}
@@ -307,8 +307,7 @@ points_explain_terms(StringInfo json, const void *weights, TimestampTz now, cons
 	appendStringInfoString(json, "}");
 }
 
-const EngineDescriptor points_engine = {
-	.id = 4,
+const EngineClass points_class = {
 	.name = "points",
 	.signals_view = "points_signals",
 	.score_table = "points_scores",
@@ -426,8 +425,8 @@ points_signals_query(const char *engine, AttachTable *users, AttachTable *source
  * points; returns the id of the first run.
  */
 int64
-points_attach_source(FunctionCallInfo fcinfo, const EngineDescriptor *engine, const char *users,
-					 const char *source, Jsonb *given, const char *rank_column,
+points_attach_source(FunctionCallInfo fcinfo, const EngineDescriptor *engine, bool replace,
+					 const char *users, const char *source, Jsonb *given, const char *rank_column,
 					 const char *fire)
 {
 	bool		own = strcmp(source, "reputation.point_ledger") == 0;
@@ -449,6 +448,7 @@ points_attach_source(FunctionCallInfo fcinfo, const EngineDescriptor *engine, co
 	};
 	AttachSpec	spec = {
 		.engine = engine,
+		.replace = replace,
 		.tables = tables,
 		.ntables = 2,
 		.users_key = "id",
@@ -475,7 +475,8 @@ points_attach_source(FunctionCallInfo fcinfo, const EngineDescriptor *engine, co
 Datum
 points_attach(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_INT64(points_attach_source(fcinfo, &points_engine,
+	PG_RETURN_INT64(points_attach_source(fcinfo, attach_engine(fcinfo, 4, &points_class),
+										 args_required_bool(fcinfo, 5, "replace"),
 										 args_required_text(fcinfo, 0, "users"),
 										 "reputation.point_ledger",
 										 PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1),
@@ -485,24 +486,24 @@ points_attach(PG_FUNCTION_ARGS)
 Datum
 points_detach(PG_FUNCTION_ARGS)
 {
-	attach_remove(fcinfo, &points_engine);
+	attach_detach(fcinfo, &points_class);
 	PG_RETURN_VOID();
 }
 
 Datum
 points_recalc(PG_FUNCTION_ARGS)
 {
-	return api_recalc(fcinfo, "points");
+	return api_recalc(fcinfo, &points_class);
 }
 
 Datum
 points_recalc_all(PG_FUNCTION_ARGS)
 {
-	return api_recalc_all(fcinfo, "points");
+	return api_recalc_all(fcinfo, &points_class);
 }
 
 Datum
 points_explain(PG_FUNCTION_ARGS)
 {
-	return api_explain(fcinfo, "points");
+	return api_explain(fcinfo, &points_class);
 }

@@ -7,10 +7,10 @@
 
 #include "attach/attach.h"
 
-extern const EngineDescriptor points_engine;
+extern const EngineClass points_class;
 
 extern int64 points_attach_source(FunctionCallInfo fcinfo, const EngineDescriptor *engine,
-								  const char *users, const char *source, Jsonb *columns,
+								  bool replace, const char *users, const char *source, Jsonb *columns,
 								  const char *rank_column, const char *fire);
 
 #endif							/* REPUTATION_POINTS_ENGINE_H */

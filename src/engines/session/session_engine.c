@@ -62,25 +62,27 @@ policy_named(const char *what, const char *name)
 }
 
 static void *
-session_parse_weights(Jsonb *parameters)
+session_parse_weights(const char *engine, Jsonb *parameters)
 {
 	SessionWeights *weights = palloc(sizeof(SessionWeights));
-	char	   *policy = engine_string(&session_engine, parameters, "policy");
+	char	   *policy = engine_string(engine, parameters, "policy");
 
-	engine_check_list(&session_engine, parameters, "completed");
-	engine_check_list(&session_engine, parameters, "no_show");
-	engine_check_list(&session_engine, parameters, "cancelled");
+	engine_check_list(engine, parameters, "completed");
+	engine_check_list(engine, parameters, "no_show");
+	engine_check_list(engine, parameters, "cancelled");
 	*weights = session_default_weights();
 	if (policy != NULL)
-		weights->policy = policy_named("parameter \"policy\" of the engine \"session\"", policy);
-	weights->min = engine_signed_number(&session_engine, parameters, "min", weights->min);
-	weights->max = engine_signed_number(&session_engine, parameters, "max", weights->max);
-	weights->gold = engine_signed_number(&session_engine, parameters, "gold", weights->gold);
-	weights->green = engine_signed_number(&session_engine, parameters, "green", weights->green);
+		weights->policy = policy_named(psprintf("parameter \"policy\" of the engine \"%s\"", engine),
+									   policy);
+	weights->min = engine_signed_number(engine, parameters, "min", weights->min);
+	weights->max = engine_signed_number(engine, parameters, "max", weights->max);
+	weights->gold = engine_signed_number(engine, parameters, "gold", weights->gold);
+	weights->green = engine_signed_number(engine, parameters, "green", weights->green);
 	if (weights->min > weights->max)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("parameter \"min\" of the engine \"session\" must not be greater than \"max\"")));
+				 errmsg("parameter \"min\" of the engine \"%s\" must not be greater than \"max\"",
+						engine)));
 	return weights;
 }
 
@@ -146,8 +148,7 @@ session_explain_terms(StringInfo json, const void *weights, TimestampTz now, con
 					 session_policy_name(w->policy), session_badge_name(session.badge));
 }
 
-const EngineDescriptor session_engine = {
-	.id = 3,
+const EngineClass session_class = {
 	.name = "session",
 	.signals_view = "session_signals",
 	.score_table = "session_scores",
@@ -170,6 +171,7 @@ const EngineDescriptor session_engine = {
 /* The tables' columns, as the view's query over "m" and "s" has them. */
 typedef struct SessionTables
 {
+	const char *engine;			/* its name */
 	AttachTable *users;
 	AttachTable *matches;
 	AttachTable *sessions;
@@ -196,8 +198,8 @@ cause_column(const SessionTables *tables, const char *name)
 static char *
 status_in(const SessionTables *tables, const char *list)
 {
-	return psprintf("%s::text = ANY ((SELECT reputation.status_list('session', '%s'))::text[])",
-					session_column(tables, "status"), list);
+	return psprintf("%s::text = ANY ((SELECT reputation.status_list(%s, '%s'))::text[])",
+					session_column(tables, "status"), quote_literal_cstr(tables->engine), list);
 }
 
 /*
@@ -434,12 +436,13 @@ session_reputation_attach(PG_FUNCTION_ARGS)
 			.keys = {{"match_id", 'a', LOOKUP_MATCH_USERS, 2}}
 		}
 	};
-	SessionTables session = {&tables[0], &tables[1], &tables[2],
+	SessionTables session = {NULL, &tables[0], &tables[1], &tables[2],
 	cause_named(args_required_text(fcinfo, 5, "cause"))};
 	AttachSpec	spec = {
-		.engine = &session_engine,
+		.engine = attach_engine(fcinfo, 7, &session_class),
 		.tables = tables,
 		.ntables = 3,
+		.replace = args_required_bool(fcinfo, 8, "replace"),
 		.users_key = "id",
 		.fire = args_required_text(fcinfo, 6, "fire"),
 		.columns = PG_ARGISNULL(3) ? NULL : PG_GETARG_JSONB_P(3)
@@ -447,6 +450,7 @@ session_reputation_attach(PG_FUNCTION_ARGS)
 	AttachLookup lookup = {.kind = LOOKUP_MATCH_USERS, .view = "session_match_users"};
 	int64		run;
 
+	session.engine = spec.engine->name;
 	spec.parameters = policy_argument(fcinfo, 4);
 	if (session.cause == BY_ANY || session.cause == BY_COLUMNS)
 		add_cause_columns(&tables[2]);
@@ -472,24 +476,24 @@ session_reputation_attach(PG_FUNCTION_ARGS)
 Datum
 session_reputation_detach(PG_FUNCTION_ARGS)
 {
-	attach_remove(fcinfo, &session_engine);
+	attach_detach(fcinfo, &session_class);
 	PG_RETURN_VOID();
 }
 
 Datum
 session_reputation_recalc(PG_FUNCTION_ARGS)
 {
-	return api_recalc(fcinfo, "session");
+	return api_recalc(fcinfo, &session_class);
 }
 
 Datum
 session_reputation_recalc_all(PG_FUNCTION_ARGS)
 {
-	return api_recalc_all(fcinfo, "session");
+	return api_recalc_all(fcinfo, &session_class);
 }
 
 Datum
 session_reputation_explain(PG_FUNCTION_ARGS)
 {
-	return api_explain(fcinfo, "session");
+	return api_explain(fcinfo, &session_class);
 }

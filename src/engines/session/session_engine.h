@@ -8,7 +8,7 @@
 #include "core/session.h"
 #include "engine/engine.h"
 
-extern const EngineDescriptor session_engine;
+extern const EngineClass session_class;
 
 extern SessionResult session_result(const Engine *engine, const Score *score);
 

@@ -59,15 +59,15 @@ set_value(CachedReputation *value, SessionResult result, TimestampTz now)
 static bool
 read_counts(const Engine *engine, const char *key, int64 *completed, int64 *no_shows)
 {
-	Oid			types[] = {TEXTOID, INT4OID, INT8OID};
+	Oid			types[] = {TEXTOID, INT4OID, INT8OID, TEXTOID};
 	Datum		values[] = {CStringGetTextDatum(key), Int32GetDatum(engine->version),
-	Int64GetDatum(LONG_HISTORY)};
+	Int64GetDatum(LONG_HISTORY), CStringGetTextDatum(engine->descriptor->name)};
 
-	if (spi_read("SELECT s.completed_sessions, s.no_shows FROM reputation.session_scores s "
-				 "WHERE s.user_id = $1 AND s.algorithm_version = $2 "
-				 "AND s.completed_sessions + s.no_shows >= $3 AND NOT EXISTS "
-				 "(SELECT FROM reputation.dead_letter d WHERE d.engine = 'session')",
-				 3, types, values, NULL) == 0)
+	if (spi_read(psprintf("SELECT s.completed_sessions, s.no_shows FROM reputation.%s s "
+						  "WHERE s.user_id = $1 AND s.algorithm_version = $2 "
+						  "AND s.completed_sessions + s.no_shows >= $3 AND NOT EXISTS "
+						  "(SELECT FROM reputation.dead_letter d WHERE d.engine = $4)",
+						  engine->descriptor->score_table), 4, types, values, NULL) == 0)
 		return false;
 	*completed = spi_int(0, 1, NULL);
 	*no_shows = spi_int(0, 2, NULL);
@@ -122,7 +122,7 @@ compute_reputation(FunctionCallInfo fcinfo, char *user, CachedReputation *value)
 
 	spi_reader_begin(&reader);
 	owner_enter(fcinfo, &outside);
-	session_reputation_compute(engine_get("session"), user, value);
+	session_reputation_compute(api_engine_get(fcinfo, &session_class, 1), user, value);
 	owner_leave(&outside);
 	spi_reader_end(&reader);
 }
@@ -164,7 +164,7 @@ refresh_reputation(FunctionCallInfo fcinfo, char *user, CacheTicket *ticket, Cac
 Datum
 user_reputation(PG_FUNCTION_ARGS)
 {
-	Engine	   *engine = api_engine(fcinfo, "session");
+	Engine	   *engine = api_engine(fcinfo, &session_class, 1);
 	char	   *user = engine_key_from_argument(fcinfo, 0, engine);
 	CacheAnswer answer = CACHE_COMPUTE;
 	CachedReputation value;
@@ -173,7 +173,7 @@ user_reputation(PG_FUNCTION_ARGS)
 
 	/* Who has changed something wants to see it. */
 	if (!capture_is_pending() && !invalidate_is_pending() &&
-		read_cache_key(&key, session_engine.id, user, (int) strlen(user)))
+		read_cache_key(&key, engine->descriptor->id, user, (int) strlen(user)))
 		answer = read_cache_get(&key, computes_for_all(), &value, &ticket);
 	if (answer == CACHE_REFRESH)
 		refresh_reputation(fcinfo, user, &ticket, &value);
@@ -188,10 +188,11 @@ user_reputation(PG_FUNCTION_ARGS)
 Datum
 user_reputation_invalidate(PG_FUNCTION_ARGS)
 {
-	char	   *user = engine_key_from_argument(fcinfo, 0, api_engine(fcinfo, "session"));
+	Engine	   *engine = api_engine(fcinfo, &session_class, 1);
+	char	   *user = engine_key_from_argument(fcinfo, 0, engine);
 	CacheKey	key;
 
-	PG_RETURN_BOOL(read_cache_key(&key, session_engine.id, user, (int) strlen(user)) &&
+	PG_RETURN_BOOL(read_cache_key(&key, engine->descriptor->id, user, (int) strlen(user)) &&
 				   read_cache_invalidate(&key));
 }
 

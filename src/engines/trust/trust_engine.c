@@ -62,7 +62,7 @@ static const struct
 };
 
 static void *
-trust_parse_weights(Jsonb *parameters)
+trust_parse_weights(const char *engine, Jsonb *parameters)
 {
 	TrustWeights *weights = palloc(sizeof(TrustWeights));
 
@@ -71,7 +71,7 @@ trust_parse_weights(Jsonb *parameters)
 	{
 		double	   *weight = (double *) (void *) ((char *) weights + parameters_of[i].offset);
 
-		*weight = engine_number(&trust_engine, parameters, parameters_of[i].name, *weight);
+		*weight = engine_number(engine, parameters, parameters_of[i].name, *weight);
 	}
 	if (weights->decay_min > 1)
 		ereport(ERROR,
@@ -393,8 +393,7 @@ trust_explain_terms(StringInfo json, const void *weights, TimestampTz now, const
 				   flag(score->signals, score->nulls, SIGNAL_LAST_ACTIVE_TRACKED), &present, now);
 }
 
-const EngineDescriptor trust_engine = {
-	.id = 2,
+const EngineClass trust_class = {
 	.name = "trust",
 	.signals_view = "trust_signals",
 	.score_table = "trust_scores",
@@ -445,9 +444,10 @@ trust_score_attach(PG_FUNCTION_ARGS)
 	};
 	AttachTable *activity = PG_ARGISNULL(2) ? NULL : &tables[1];
 	AttachSpec	spec = {
-		.engine = &trust_engine,
+		.engine = attach_engine(fcinfo, 4, &trust_class),
 		.tables = tables,
 		.ntables = activity ? 2 : 1,
+		.replace = args_required_bool(fcinfo, 5, "replace"),
 		.users_key = "id",
 		.fire = args_required_text(fcinfo, 3, "fire"),
 		.columns = PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1)
@@ -465,7 +465,7 @@ trust_score_attach(PG_FUNCTION_ARGS)
 		};
 	}
 	attach_resolve(fcinfo, &spec);
-	spec.view_query = trust_signals_query(&tables[0], activity);
+	spec.view_query = trust_signals_query(spec.engine->name, &tables[0], activity);
 	run = attach_install(fcinfo, &spec);
 	if (activity != NULL)
 		attach_advise_ordered_index(activity, "user_id", "created_at");
@@ -479,30 +479,30 @@ trust_score_attach(PG_FUNCTION_ARGS)
 Datum
 trust_score_detach(PG_FUNCTION_ARGS)
 {
-	attach_remove(fcinfo, &trust_engine);
+	attach_detach(fcinfo, &trust_class);
 	PG_RETURN_VOID();
 }
 
 Datum
 trust_score(PG_FUNCTION_ARGS)
 {
-	return api_score(fcinfo, "trust");
+	return api_score(fcinfo, &trust_class);
 }
 
 Datum
 trust_score_recalc(PG_FUNCTION_ARGS)
 {
-	return api_recalc(fcinfo, "trust");
+	return api_recalc(fcinfo, &trust_class);
 }
 
 Datum
 trust_score_recalc_all(PG_FUNCTION_ARGS)
 {
-	return api_recalc_all(fcinfo, "trust");
+	return api_recalc_all(fcinfo, &trust_class);
 }
 
 Datum
 trust_score_explain(PG_FUNCTION_ARGS)
 {
-	return api_explain(fcinfo, "trust");
+	return api_explain(fcinfo, &trust_class);
 }

@@ -7,6 +7,6 @@
 
 #include "engine/engine.h"
 
-extern const EngineDescriptor trust_engine;
+extern const EngineClass trust_class;
 
 #endif							/* REPUTATION_TRUST_ENGINE_H */

@@ -150,7 +150,7 @@ event_time_is(const AttachColumn *column, const char *operator, const char *boun
 
 /* What the view takes of the activity source: one row for each user, of w, n and l. */
 static char *
-activity_join(AttachTable *users, AttachTable *activity)
+activity_join(const char *engine, AttachTable *users, AttachTable *activity)
 {
 	const char *now = "reputation.computation_time()";
 	AttachColumn *time = attach_column(activity, "created_at");
@@ -163,7 +163,8 @@ activity_join(AttachTable *users, AttachTable *activity)
 					"CROSS JOIN LATERAL (SELECT min(a.%2$s) AS next FROM %1$s AND %5$s) n "
 					"CROSS JOIN LATERAL (SELECT max(a.%2$s) AS last FROM %1$s AND %4$s) l",
 					of_user, time->actual,
-					event_time_is(time, ">", "reputation.window_start('trust', 'activity_days')"),
+					event_time_is(time, ">", psprintf("reputation.window_start(%s, 'activity_days')",
+													  quote_literal_cstr(engine))),
 					event_time_is(time, "<=", now), event_time_is(time, ">", now));
 }
 
@@ -180,7 +181,7 @@ event_time(AttachTable *activity, const char *expression)
  * NULL, the activity source. 42804 when a column is of a type its input cannot be.
  */
 char *
-trust_signals_query(AttachTable *users, AttachTable *activity)
+trust_signals_query(const char *engine, AttachTable *users, AttachTable *activity)
 {
 	static const char *const verifications[] = {
 		"email_verified", "phone_verified", "photo_verified", "id_verified"
@@ -207,6 +208,6 @@ trust_signals_query(AttachTable *users, AttachTable *activity)
 					 time_of(users, "created_at"),
 					 attach_column(users, "last_active_at")->actual ? "true" : "false",
 					 users->qualified,
-					 activity ? activity_join(users, activity) : "");
+					 activity ? activity_join(engine, users, activity) : "");
 	return sql.data;
 }

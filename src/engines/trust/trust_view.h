@@ -7,6 +7,7 @@
 
 #include "attach/attach.h"
 
-extern char *trust_signals_query(AttachTable *users, AttachTable *activity);
+extern char *trust_signals_query(const char *engine, AttachTable *users,
+								 AttachTable *activity);
 
 #endif							/* REPUTATION_TRUST_VIEW_H */

@@ -19,6 +19,8 @@
  */
 #include "postgres.h"
 
+#include "engines/trust/trust_engine.h"
+#include "base/args.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "api/api.h"
@@ -509,15 +511,17 @@ write_row(const Upsert *upsert)
 }
 
 /*
- * upsert_write -- writes a document; returns the user's id as text, in the memory
+ * upsert_write -- writes a document to the users table of the engine that an argument
+ * names; returns the user's id as text, in the memory
  * context given, NULL when a trigger kept the row away.
  */
 char *
-upsert_write(FunctionCallInfo fcinfo, Jsonb *doc, MemoryContext context)
+upsert_write(FunctionCallInfo fcinfo, int engine_arg, Jsonb *doc, MemoryContext context)
 {
 	Upsert		upsert = {.doc = doc};
+	char	   *name = args_required_text(fcinfo, engine_arg, "engine");
 	Oid			types[] = {TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(UPSERT_ENGINE)};
+	Datum		values[] = {CStringGetTextDatum(name)};
 	EngineContext caller;
 	Engine	   *engine;
 	bool		isnull;
@@ -526,7 +530,7 @@ upsert_write(FunctionCallInfo fcinfo, Jsonb *doc, MemoryContext context)
 	spi_begin();
 	owner_enter(fcinfo, &caller);
 	/* What the write calls may have the cached one freed. */
-	engine = engine_cached(UPSERT_ENGINE);
+	engine = api_require_class(engine_cached(name), &trust_class);
 	upsert.users = engine->users;
 	upsert.users_name = pstrdup(engine->users_name);
 	upsert.users_key = pstrdup(engine->users_key);
@@ -543,12 +547,12 @@ upsert_write(FunctionCallInfo fcinfo, Jsonb *doc, MemoryContext context)
 }
 
 /*
- * upsert_user(doc) -- see sql/31-trust.sql. Null when a trigger kept the row away.
+ * upsert_user(doc, engine) -- see sql/31-trust.sql. Null when a trigger kept the row away.
  */
 Datum
 reputation_upsert_user(PG_FUNCTION_ARGS)
 {
-	char	   *id = upsert_write(fcinfo, PG_GETARG_JSONB_P(0), CurrentMemoryContext);
+	char	   *id = upsert_write(fcinfo, 1, PG_GETARG_JSONB_P(0), CurrentMemoryContext);
 
 	if (id == NULL)
 		PG_RETURN_NULL();

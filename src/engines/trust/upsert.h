@@ -9,8 +9,7 @@
 #include "utils/jsonb.h"
 
 /* The engine whose users table is written to. */
-#define UPSERT_ENGINE "trust"
 
-extern char *upsert_write(FunctionCallInfo fcinfo, Jsonb *doc, MemoryContext context);
+extern char *upsert_write(FunctionCallInfo fcinfo, int engine_arg, Jsonb *doc, MemoryContext context);
 
 #endif							/* REPUTATION_UPSERT_H */

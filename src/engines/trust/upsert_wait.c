@@ -8,6 +8,8 @@
  */
 #include "postgres.h"
 
+#include "engines/trust/trust_engine.h"
+#include "base/args.h"
 #include "access/transam.h"
 #include "api/api.h"
 #include "api/pending.h"
@@ -56,7 +58,7 @@ look_and_hurry(FunctionCallInfo fcinfo, PendingLook *look, char *key)
 
 	spi_begin();
 	owner_enter(fcinfo, &caller);
-	engine = engine_get(UPSERT_ENGINE);
+	engine = api_engine_get(fcinfo, &trust_class, 2);
 	what = pending_look_once(look, engine, key);
 	if (what != NULL)
 	{
@@ -69,7 +71,7 @@ look_and_hurry(FunctionCallInfo fcinfo, PendingLook *look, char *key)
 }
 
 /*
- * upsert_user_and_wait(doc, timeout) -- see sql/31-trust.sql.
+ * upsert_user_and_wait(doc, timeout, engine) -- see sql/31-trust.sql.
  */
 Datum
 reputation_upsert_user_and_wait(PG_FUNCTION_ARGS)
@@ -94,14 +96,14 @@ reputation_upsert_user_and_wait(PG_FUNCTION_ARGS)
 
 	if (SPI_connect_ext(SPI_OPT_NONATOMIC) != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
-	key = upsert_write(fcinfo, PG_GETARG_JSONB_P(0), PortalContext);
+	key = upsert_write(fcinfo, 2, PG_GETARG_JSONB_P(0), PortalContext);
 	SPI_commit();
 	SPI_start_transaction();
 	look.horizon = ReadNextTransactionId();
 	while (key != NULL && (what = look_and_hurry(fcinfo, &look, key)) != NULL)
 	{
 		if (GetCurrentTimestamp() >= give_up)
-			pending_timed_out(UPSERT_ENGINE, key, what);
+			pending_timed_out(args_required_text(fcinfo, 2, "engine"), key, what);
 		pfree(what);
 		SPI_commit();
 		SPI_start_transaction();
