@@ -78,9 +78,15 @@ BEGIN
 			WHEN patience > 0 THEN format('Code of the application''s is cancelled after %s s (reputation.application_timeout), and the engine then suspended by name.', patience / 1000.0)
 			ELSE 'reputation.application_timeout = 0: nothing ends it but pg_cancel_backend().' END;
 
-	FOR e IN SELECT en.*, EXISTS (SELECT FROM reputation.algorithm a WHERE a.engine = en.name AND a.active) AS has_algorithm
+	FOR e IN SELECT en.*, EXISTS (SELECT FROM reputation.algorithm a WHERE a.engine = en.name AND a.active) AS has_algorithm,
+			EXISTS (SELECT FROM reputation.engines() l WHERE l.id = en.id) AS loaded
 		FROM reputation.engine en ORDER BY en.id
 	LOOP
+		IF NOT e.loaded THEN
+			RETURN QUERY SELECT 'engine ' || e.name, 'ERROR', format('its class %s is not loaded: nothing of it is computed', e.class),
+				'Add the library that has it to shared_preload_libraries, and restart; then everybody is computed.';
+			CONTINUE;
+		END IF;
 		RETURN QUERY SELECT 'engine ' || e.name, CASE WHEN e.has_algorithm AND e.suspended_error IS NULL THEN 'OK' ELSE 'ERROR' END,
 			CASE WHEN NOT e.has_algorithm THEN 'no version of its algorithm is active'
 				ELSE coalesce('suspended: ' || e.suspended_error, format('attached to %s, works as %s', e.users, e.role)) END,
@@ -126,7 +132,8 @@ BEGIN
 			CASE WHEN age > interval '1 min' THEN format('The first is since %s. A worker sees to it, or reputation_process().', oldest) END;
 	END LOOP;
 
-	FOR e IN SELECT en.name, en.retry_at > now AS suspended, en.id = ANY (slow) AS slow FROM reputation.engine en ORDER BY en.id LOOP
+	FOR e IN SELECT en.name, en.retry_at > now AS suspended, en.id = ANY (slow) AS slow FROM reputation.engine en
+		WHERE en.id IN (SELECT l.id FROM reputation.engines() l) ORDER BY en.id LOOP
 		-- A view that hangs would hang here, too.
 		IF e.suspended OR e.slow THEN
 			RETURN QUERY SELECT 'drift ' || e.name, 'WARN', 'not sampled: ' || CASE WHEN e.suspended THEN 'the engine is suspended'
@@ -144,7 +151,7 @@ BEGIN
 		END;
 	END LOOP;
 
-	IF EXISTS (SELECT FROM reputation.engine en WHERE en.name = 'session') THEN
+	IF EXISTS (SELECT FROM reputation.engine en WHERE en.class = 'session') THEN
 		RETURN QUERY SELECT 'read cache', CASE WHEN s.max_entries = 0 AND preloaded THEN 'WARN' ELSE 'OK' END,
 			CASE WHEN s.max_entries = 0 THEN 'off: every user_reputation() computes'
 				ELSE format('%s of %s entries; hit ratio %s', s.entries, s.max_entries, coalesce(round(s.hit_ratio::numeric, 3)::text, 'unknown')) END,

@@ -270,12 +270,13 @@ register_lookups(AttachSpec *spec, const char *role)
 	for (int i = 0; i < spec->nlookups; i++)
 	{
 		AttachLookup *lookup = &spec->lookups[i];
+		const char *view = engine_object(spec->engine, lookup->view);
 		Oid			types[] = {INT4OID, INT2OID, TEXTOID, OIDOID};
 		Datum		values[] = {Int32GetDatum(spec->engine->id), Int16GetDatum(lookup->kind),
-			CStringGetTextDatum(psprintf("reputation.%s", lookup->view)),
+			CStringGetTextDatum(psprintf("reputation.%s", view)),
 		ObjectIdGetDatum(lookup->key_type)};
 
-		make_view(lookup->view, lookup->query, role);
+		make_view(view, lookup->query, role);
 		spi_exec("INSERT INTO reputation.lookup (engine, kind, view_name, key_type) "
 				 "VALUES ($1, $2, $3::regclass, $4)", 4, types, values, NULL);
 	}
@@ -379,11 +380,11 @@ attach_install(FunctionCallInfo fcinfo, AttachSpec *spec)
 	prepare_users_table(spec);
 
 	owner_enter(fcinfo, &caller);
+	if (spec->engine->class->keeps)
+		registry_require_same_users(spec);
 	if (!spec->replace)
 		registry_require_same_tables(spec);
 	registry_require_free_columns(spec);
-	if (spec->engine->class->keeps)
-		registry_require_same_users(spec);
 	tables = registry_captured_tables(spec->engine);
 	registry_add_engine(spec, role_oid, make_signals_view(spec, role));
 	register_lookups(spec, role);

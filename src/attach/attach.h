@@ -60,7 +60,7 @@ typedef struct UserColumn
 typedef struct AttachLookup
 {
 	int16		kind;
-	const char *view;			/* in the schema reputation */
+	const char *view;			/* of the class, in the schema reputation */
 	char	   *query;			/* of key, user_id */
 	Oid			key_type;
 } AttachLookup;

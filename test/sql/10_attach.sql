@@ -160,7 +160,7 @@ SET LOCAL client_min_messages = error;
 INSERT INTO users_c VALUES ('a'), ('b');
 INSERT INTO projects_c VALUES ('p', 'a', 'shipped', 0);
 INSERT INTO people_mixed VALUES ('p', 'b', 'confirmed');
-SELECT builder_score_attach('users_c', 'projects_c', 'people_mixed') IS NOT NULL AS attached;
+SELECT builder_score_attach('users_c', 'projects_c', 'people_mixed', replace => true) IS NOT NULL AS attached;
 SELECT reputation_process();
 SELECT * FROM users_c ORDER BY id;
 ROLLBACK;
@@ -174,10 +174,10 @@ CREATE TABLE g_projects (no int, id int GENERATED ALWAYS AS (no) STORED PRIMARY 
 	status text GENERATED ALWAYS AS (CASE WHEN idea THEN 'idea' END) STORED, impact int);
 RESET ROLE;
 SAVEPOINT s;
-SELECT builder_score_attach(projects => 'g_projects') IS NOT NULL AS attached;
+SELECT builder_score_attach(projects => 'g_projects', replace => true) IS NOT NULL AS attached;
 ROLLBACK TO s;
 UPDATE pg_attribute SET attgenerated = 'v' WHERE attrelid = 'g_projects'::regclass AND attgenerated = 's';
-SELECT builder_score_attach(projects => 'g_projects');
+SELECT builder_score_attach(projects => 'g_projects', replace => true);
 \echo SQLSTATE :SQLSTATE
 ROLLBACK;
 
@@ -424,7 +424,7 @@ SELECT own_shipped FROM reputation.builder_signals WHERE user_id = 1;
 SET ROLE regress_app;
 CREATE TABLE projects_2 (LIKE projects INCLUDING ALL);
 RESET ROLE;
-SELECT builder_score_attach(projects => 'projects_2') IS NOT NULL AS attached;
+SELECT builder_score_attach(projects => 'projects_2', replace => true) IS NOT NULL AS attached;
 SELECT DISTINCT relation::text FROM test.triggers ORDER BY 1;
 INSERT INTO projects_2 VALUES (1, 2, 'shipped', 0);
 SELECT * FROM test.concerned();
@@ -445,7 +445,7 @@ SELECT builder_score(1);
 -- All but the key and the cached column, whose names are kept: attach again.
 ALTER TABLE people.members RENAME id TO uid;
 SELECT * FROM test.raised('SELECT builder_score(1)');
-SELECT builder_score_attach('people.members', 'elsewhere.projects_2', 'elsewhere.project_collaborators', '{"users": {"id": "uid"}}') IS NOT NULL AS attached;
+SELECT builder_score_attach('people.members', 'elsewhere.projects_2', 'elsewhere.project_collaborators', '{"users": {"id": "uid"}}', replace => true) IS NOT NULL AS attached;
 SELECT builder_score(1);
 SELECT builder_score_detach();
 ALTER TABLE people.members SET SCHEMA elsewhere;

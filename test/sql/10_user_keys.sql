@@ -37,7 +37,7 @@ DECLARE
 BEGIN
 	FOREACH users IN ARRAY '{plain,composite,partial,expression,late,nothing,nullable,includes,users}'::text[] LOOP
 		BEGIN
-			PERFORM trust_score_attach(users, '{"users": {"photo": null, "bio": null, "interests": null, "name": null, "birthdate": null, "location": null, "job": null, "email_verified": null, "phone_verified": null, "photo_verified": null, "id_verified": null, "last_active_at": null, "created_at": null}}');
+			PERFORM trust_score_attach(users, '{"users": {"photo": null, "bio": null, "interests": null, "name": null, "birthdate": null, "location": null, "job": null, "email_verified": null, "phone_verified": null, "photo_verified": null, "id_verified": null, "last_active_at": null, "created_at": null}}', replace => true);
 			RAISE NOTICE '%: attached', users;
 		EXCEPTION WHEN object_not_in_prerequisite_state THEN
 			GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL;
@@ -53,7 +53,7 @@ SELECT builder_score_attach('plain');
 
 -- The constraints are dropped later, and a user without an id is added: it is passed over.
 SET client_min_messages = warning;
-SELECT trust_score_attach() IS NOT NULL AS attached, builder_score_attach(rank_column => 'place') IS NOT NULL AS attached;
+SELECT trust_score_attach(replace => true) IS NOT NULL AS attached, builder_score_attach(rank_column => 'place') IS NOT NULL AS attached;
 RESET client_min_messages;
 INSERT INTO users VALUES (1, 'Ann');
 SELECT reputation_process();

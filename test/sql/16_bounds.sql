@@ -112,11 +112,11 @@ INSERT INTO jsons VALUES (7, ('["a"' || repeat(' ', 1000000) || ']')::json), (8,
 SELECT trust_score_attach('wide') IS NOT NULL AS attached;
 SELECT user_id, bio, interests, name, photo, birthdate, location, job FROM reputation.trust_signals ORDER BY 1;
 SELECT reputation_process();
-SELECT trust_score_attach('arrays') IS NOT NULL AS attached;
+SELECT trust_score_attach('arrays', replace => true) IS NOT NULL AS attached;
 SELECT user_id, interests, name FROM reputation.trust_signals ORDER BY 1;
-SELECT trust_score_attach('jsonbs') IS NOT NULL AS attached;
+SELECT trust_score_attach('jsonbs', replace => true) IS NOT NULL AS attached;
 SELECT user_id, interests FROM reputation.trust_signals ORDER BY 1;
-SELECT trust_score_attach('jsons') IS NOT NULL AS attached;
+SELECT trust_score_attach('jsons', replace => true) IS NOT NULL AS attached;
 SELECT user_id, interests FROM reputation.trust_signals ORDER BY 1;
 SELECT leaderboard_drop('activity');
 

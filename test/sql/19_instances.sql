@@ -61,6 +61,13 @@ SELECT id, builder_score, strict_score, builder_score(id, 'strict') FROM users O
 UPDATE projects SET status = 'idea' WHERE id = 3;
 SELECT reputation_process();
 SELECT id, builder_score, strict_score, builder_score(id, 'strict') FROM users ORDER BY id;
+-- What a project's key leads to is found in each engine's own tables.
+UPDATE south.projects SET status = 'idea';
+UPDATE north.projects SET status = 'idea' WHERE id = 2;
+SELECT reputation_process();
+SELECT u.id, builder_score(u.id), builder_score(u.id, 'strict'), builder_score(s.id, 'south') FROM users u LEFT JOIN south.users s USING (id) ORDER BY id;
+UPDATE south.projects SET status = 'live';
+SELECT reputation_process();
 SELECT engine, position FROM reputation.capture c WHERE source = (SELECT id FROM reputation.source WHERE relation = 'users'::regclass) ORDER BY 1;
 
 -- Boards over each.
@@ -109,7 +116,7 @@ SELECT builder_score_detach('builder');
 SELECT builder_score_detach('builder');
 SELECT builder_score(1);
 SELECT builder_score(2, 'south'), builder_score(2, 'strict');
-INSERT INTO projects VALUES (9, 2, 'shipped', 0);
+INSERT INTO north.projects VALUES (9, 2, 'shipped', 0);
 SELECT reputation_process();
 SELECT builder_score(2, 'strict');
 SELECT reputation_drop('strict');

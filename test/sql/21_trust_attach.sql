@@ -26,7 +26,7 @@ INSERT INTO "My Users" VALUES
 	('a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11', 'x', '  ' || repeat('ä', 25) || '  ', '["a", "", null, "b"]', '1990-01-01', '(1,2)', '{"title": "cook"}', '2025-01-01', true, '2025-12-31', '2025-12-30'),
 	('b0eebc99-9c0b-4ef8-bb6d-6bb9bd380a22', '', '', '[]', NULL, NULL, '{}', NULL, NULL, NULL, '2025-01-01'),
 	('c0eebc99-9c0b-4ef8-bb6d-6bb9bd380a33', NULL, NULL, '{"not": "an array"}', NULL, NULL, '""', NULL, false, 'infinity', NULL);
-SELECT trust_score_attach('"My Users"', '{"users": {"id": "uid", "photo": "avatar", "bio": "about", "interests": "tags", "birthdate": "born", "location": "place", "email_verified": "mail", "last_active_at": "seen", "created_at": "joined", "name": null}}') IS NOT NULL AS attached;
+SELECT trust_score_attach('"My Users"', '{"users": {"id": "uid", "photo": "avatar", "bio": "about", "interests": "tags", "birthdate": "born", "location": "place", "email_verified": "mail", "last_active_at": "seen", "created_at": "joined", "name": null}}', replace => true) IS NOT NULL AS attached;
 SELECT reputation_process();
 SELECT score, breakdown - 'points' AS breakdown, badges FROM reputation.trust_scores ORDER BY user_id;
 -- With events whose times have no zone: UTC, whatever the session says.
@@ -44,7 +44,7 @@ SELECT * FROM reputation_verify();
 DELETE FROM reputation.trust_scores;
 DELETE FROM reputation.trust_score_audit;
 INSERT INTO comma VALUES (1, 'a,b', true), (2, ' , ,', false), (3, 'only', NULL), (4, '', true);
-SELECT trust_score_attach('comma') IS NOT NULL AS attached;
+SELECT trust_score_attach('comma', replace => true) IS NOT NULL AS attached;
 SELECT reputation_process();
 SELECT user_id, profile FROM reputation.trust_scores ORDER BY user_id;
 
@@ -84,7 +84,7 @@ SET ROLE regress_app;
 ALTER TABLE users ADD photo text, ADD last_active_at timestamptz, ADD note text;
 RESET ROLE;
 INSERT INTO users SELECT i, 'user' FROM generate_series(1, 5) i;
-SELECT builder_score_attach() IS NOT NULL AS builder, trust_score_attach() IS NOT NULL AS trust;
+SELECT builder_score_attach() IS NOT NULL AS builder, trust_score_attach(replace => true) IS NOT NULL AS trust;
 SELECT * FROM test.triggers WHERE relation = 'users'::regclass;
 SELECT reputation_process();
 CREATE VIEW test.both AS SELECT e.name AS engine, j.key, j.priority FROM reputation.job j JOIN reputation.engine e ON e.id = j.engine;
