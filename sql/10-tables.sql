@@ -153,11 +153,11 @@ CREATE TABLE reputation.job_runs (
 CREATE UNIQUE INDEX job_runs_running ON reputation.job_runs (job_name, scope) WHERE status = 'running';
 CREATE INDEX job_runs_started_at ON reputation.job_runs (started_at);
 COMMENT ON TABLE reputation.job_runs IS 'batch runs; scope is the engine; at most one is running per job and scope';
-COMMENT ON COLUMN reputation.job_runs.done IS 'users computed as of the last step of the run; reputation.job_progress knows those since, too';
-COMMENT ON COLUMN reputation.job_runs.total IS 'users expected (an estimate while it runs); of leaderboards: users whose rank differs, null until that is computed';
+COMMENT ON COLUMN reputation.job_runs.done IS 'users computed, or audit rows looked at, as of the last step of the run; reputation.job_progress knows those since, too';
+COMMENT ON COLUMN reputation.job_runs.total IS 'users expected (an estimate while it runs); of a run that writes ranks: users whose rank differs, null until that is computed';
 COMMENT ON COLUMN reputation.job_runs.fed IS 'users put into the job table so far; the run is finished when all were fed and done = fed';
-COMMENT ON COLUMN reputation.job_runs.changed IS 'users whose stored score the run changed';
-COMMENT ON COLUMN reputation.job_runs.cursor IS 'the last user id that was fed';
+COMMENT ON COLUMN reputation.job_runs.changed IS 'users whose stored score or rank the run changed, or audit rows it removed';
+COMMENT ON COLUMN reputation.job_runs.cursor IS 'the last user id that was fed, or the audit row that was looked at';
 COMMENT ON COLUMN reputation.job_runs.fed_all IS 'were all users fed? Null: the run feeds none';
 COMMENT ON COLUMN reputation.job_runs.trigger IS 'who asked for it; when it was asked for again while it was on, who did last';
 COMMENT ON COLUMN reputation.job_runs.algorithm_version IS 'the active version when it was last asked for';
@@ -173,7 +173,7 @@ CREATE TABLE reputation.run_tally (
 );
 COMMENT ON TABLE reputation.run_tally IS 'users that units computed for a running run and that its row does not count yet';
 
--- Ranks that a run of the job leaderboards has computed and not written yet. If a
+-- Ranks that a run has computed and not written yet. If a
 -- crash empties it the run starts over.
 CREATE UNLOGGED TABLE reputation.rank_portion (
 	run_id	bigint		NOT NULL,
@@ -279,16 +279,6 @@ CREATE TABLE reputation.crash (
 );
 COMMENT ON TABLE reputation.crash IS 'keys whose computation a process did not survive, until they succeed';
 
-CREATE TABLE reputation.schedule (
-	job_name	text		PRIMARY KEY,
-	at_time		time,
-	every		interval,
-	next_run_at	timestamptz	NOT NULL,
-	started_by	text		NOT NULL CHECK (started_by IN ('pg_cron', 'worker')),
-	CHECK ((at_time IS NULL) <> (every IS NULL))
-);
-COMMENT ON TABLE reputation.schedule IS 'batch jobs: daily at a time (UTC) or at an interval, and who starts them';
-
 -- What a dump carries. Not the inbox, the job and the tally table: a dump would
 -- hold locks on them that keep them from being truncated. engine.home makes up for it: in
 -- a database that is not the one it names everybody is recomputed.
@@ -297,7 +287,7 @@ DECLARE
 	name text;
 BEGIN
 	FOREACH name IN ARRAY ARRAY['engine', 'algorithm', 'source', 'source_id_seq', 'source_key', 'capture', 'capture_key',
-		'lookup', 'job_runs', 'job_runs_id_seq', 'dead_letter', 'dead_letter_id_seq', 'schedule']
+		'lookup', 'job_runs', 'job_runs_id_seq', 'dead_letter', 'dead_letter_id_seq']
 	LOOP
 		PERFORM pg_catalog.pg_extension_config_dump(format('reputation.%I', name)::regclass, '');
 	END LOOP;

@@ -172,9 +172,7 @@ BEGIN
 			PERFORM reputation.board_track(of_engine);
 		END IF;
 		-- What refreshes the cache should a change of the top have got lost.
-		INSERT INTO reputation.schedule (job_name, every, next_run_at, started_by)
-		VALUES ('leaderboards', '15 min', reputation.clock(), 'worker')
-		ON CONFLICT DO NOTHING;
+		PERFORM reputation.schedule_usual('leaderboards', true);
 	ELSE
 		id := reputation.engine_make(board_register.name, 'board');
 		PERFORM reputation.board_track(board_register.name);
@@ -280,6 +278,23 @@ BEGIN ATOMIC
 END;
 COMMENT ON FUNCTION reputation.board_clean_cache() IS
 'Removes the cached rows that nobody refreshed for an hour: of a detached or suspended engine, or a dropped board, or because no job did; those of an engine that works are made anew.';
+
+CREATE FUNCTION reputation.rank_begin(engine text, job_name text, trigger text) RETURNS bigint
+LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+	PERFORM reputation.board_clean_cache();
+	RETURN reputation.run_begin(engine, job_name, trigger);
+END
+$$;
+COMMENT ON FUNCTION reputation.rank_begin(text, text, text) IS
+'Begins a run that writes the ranks of an engine''s users and refreshes the caches of its boards; removes cached rows that nobody refreshed for an hour.';
+
+CREATE FUNCTION reputation.rank_step(run_id bigint) RETURNS boolean
+LANGUAGE C VOLATILE STRICT
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'reputation_rank_step';
+COMMENT ON FUNCTION reputation.rank_step(bigint) IS
+'The next step of a run: computes all ranks (ties share a rank, 1,1,3), or writes a batch of those that changed; rows that others hold locked wait for the next run. Is there more? 22023 no such run; 55000 not attached; 42P01 the users table is gone.';
+SELECT reputation.batch_job_register('leaderboards', 'writes rank columns, and refreshes the caches of the boards', 'rank_begin', 'rank_step', every => '15 min');
 
 CREATE FUNCTION reputation.board_refresh(engine text, period text) RETURNS bigint
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$

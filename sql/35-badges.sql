@@ -200,9 +200,7 @@ BEGIN ATOMIC
 	WHERE NOT EXISTS (SELECT FROM reputation.badge)
 	ORDER BY b.no
 	ON CONFLICT DO NOTHING;
-	INSERT INTO reputation.schedule (job_name, every, next_run_at, started_by)
-	VALUES ('badges', '1 hour', reputation.clock() + interval '1 hour', 'worker')
-	ON CONFLICT DO NOTHING;
+	SELECT reputation.schedule_usual('badges', false);
 END;
 COMMENT ON FUNCTION reputation.badges_prepare() IS
 'What an attach of badges makes in the extension''s own tables: the nine badges if there is none, and the hourly check.';
@@ -297,6 +295,9 @@ LANGUAGE sql STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_tem
 $$;
 COMMENT ON FUNCTION @extschema@.get_badge_progress(anycompatible) IS
 'How far a user is with each badge: {user_id, progress {earned, total, progress_details [{badge_name (the slug), name, earned, progress (like "2/5 wins", as of the last computation)}]}}, in the order of the badges'' ids. P0002 unknown user; 22P02 malformed id; 55000 not attached.';
+
+SELECT reputation.batch_job_register('badges', 'computes everybody''s metrics, for what is not captured', 'sweep_start',
+	class => 'badges', every => '1 hour', recommended => true);
 
 SELECT pg_catalog.pg_extension_config_dump('reputation.badge', '');
 SELECT pg_catalog.pg_extension_config_dump('reputation.badge_id_seq', '');

@@ -159,12 +159,7 @@ BEGIN
 		FROM @extschema@.user_reputation_cache_stats() s;
 	END IF;
 
-	SELECT max(started_at) INTO oldest FROM reputation.job_runs WHERE job_name = 'nightly' AND job_runs.status = 'succeeded';
-	RETURN QUERY SELECT 'schedule',
-		CASE WHEN s.job_name IS NULL OR oldest < now - interval '25 h' THEN 'WARN' ELSE 'OK' END,
-		format('nightly %s; last success %s', coalesce('by ' || s.started_by, 'not scheduled'), coalesce(oldest::text, 'never')),
-		CASE WHEN s.job_name IS NULL THEN 'reputation_schedule() schedules it.' END
-	FROM (VALUES (1)) one LEFT JOIN reputation.schedule s ON s.job_name = 'nightly';
+	RETURN QUERY SELECT j.check_name, j.status, j.detail, j.hint FROM reputation.job_status() j;
 END
 $$;
 COMMENT ON FUNCTION @extschema@.reputation_status() IS

@@ -124,8 +124,8 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@.reputation_retry(text, text),
 	@extschema@.reputation_forget(anycompatible, text),
 	@extschema@.reputation_drop(text),
-	@extschema@.reputation_schedule(time, interval, interval),
-	@extschema@.reputation_unschedule(),
+	@extschema@.reputation_schedule(text, interval, time, text),
+	@extschema@.reputation_unschedule(text),
 	@extschema@.algorithm_preview(text, jsonb),
 	@extschema@.algorithm_activate(text, int),
 	@extschema@.builder_score_attach(text, text, text, jsonb, text, text, text, boolean, text),
@@ -158,7 +158,7 @@ GRANT EXECUTE ON PROCEDURE @extschema@.reputation_run(text, text) TO reputation_
 -- functions above all, attach gives a role what its views and triggers need.
 GRANT EXECUTE ON FUNCTION
 	reputation.run_job(text, text),
-	reputation.run_step(text, bigint[]),
+	reputation.run_step(int),
 	reputation.clock(),
 	reputation.engines(),
 	reputation.inbox_pages(),

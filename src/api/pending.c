@@ -138,7 +138,8 @@ pending_run(const PendingLook *look, const Engine *engine, const char *key)
 					 "(r.fed_all AND NOT r.again)::int, CASE WHEN NOT r.again THEN r.cursor END, "
 					 "a.attcollation::oid FROM reputation.engine e "
 					 "LEFT JOIN reputation.job_runs r ON r.scope = e.name AND r.status = 'running' "
-					 "AND r.fed_all IS NOT NULL AND (r.job_name NOT IN ('nightly', 'badges') OR NOT $2) "
+					 "AND r.fed_all IS NOT NULL AND (NOT $2 OR NOT EXISTS "
+					 "(SELECT FROM reputation.batch_job b WHERE b.name = r.job_name)) "
 					 "LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = e.users "
 					 "AND a.attname = e.users_key WHERE e.id = $1", 2, types, values, NULL);
 	for (uint64 row = 0; row < count; row++)

@@ -15,6 +15,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "work/queue.h"
+#include "work/rank_run.h"
 
 /* Forgets what waits for the engine: its keys are of other users from now on. */
 void
@@ -263,9 +264,7 @@ registry_add_engine(AttachSpec *spec, Oid role, ViewState view)
 	add_inputs(spec);
 	/* With it go the caches of its boards. */
 	if (spec->rank_column != NULL || engine->class->windows)
-		spi_exec("INSERT INTO reputation.schedule (job_name, every, next_run_at, started_by) "
-				 "VALUES ('leaderboards', '15 min', reputation.clock(), 'worker') "
-				 "ON CONFLICT DO NOTHING", 0, NULL, NULL, NULL);
+		rank_run_schedule();
 }
 
 /* The id of a table's row in reputation.source, made when it is missing; never reused. */

@@ -67,12 +67,12 @@ guc_init(void)
 							&guc_max_attempts, 5, 1, 100, PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("reputation.job_run_retention",
 							"Days that finished runs stay in reputation.job_runs.",
-							"The nightly run removes older ones; 0 keeps them.",
+							"A run over everybody removes older ones; 0 keeps them.",
 							&guc_job_run_retention, 90, 0, 36500, PGC_SUSET, 0,
 							NULL, NULL, NULL);
 	DefineCustomIntVariable("reputation.audit_retention",
 							"Days that audit rows are kept; a user's last one always is.",
-							"The nightly run removes older ones; 0 keeps them.",
+							"A batch job removes older ones; 0 keeps them.",
 							&guc_audit_retention, 365, 0, 36500, PGC_SUSET, 0,
 							NULL, NULL, NULL);
 	DefineCustomEnumVariable("reputation.notify",

@@ -184,10 +184,9 @@ typedef struct Engine
 	TimestampTz now;			/* the time of the computation that is on */
 } Engine;
 
-/* Why a user was computed, in an audit table. */
+/* Why a user was computed, in an audit table; a batch job may have a cause of its own. */
 #define CAUSE_EVENT		"event"
 #define CAUSE_TIME		"time"
-#define CAUSE_NIGHTLY	"nightly"
 #define CAUSE_MANUAL	"manual"
 #define CAUSE_ALGORITHM "algorithm"
 

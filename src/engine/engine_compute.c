@@ -2,7 +2,7 @@
  * engine_compute.c
  *		From user ids to scores: ids -> signals view -> pure score function.
  *
- * Workers, recalc, the nightly run, repair and verify all come through here,
+ * Workers, recalc, batch runs, repair and verify all come through here,
  * with other sets of ids.
  */
 #include "postgres.h"

@@ -21,7 +21,7 @@
  * before, for all.
  *
  * A prepared transaction counts its touch at the PREPARE, not when it is visible; and
- * so do changes that come without a trigger. The job leaderboards makes up for them.
+ * so do changes that come without a trigger. The job that refreshes all makes up for them.
  */
 #include "postgres.h"
 

@@ -41,7 +41,7 @@
 #define MAX_BATCH		5000
 
 #define TRANSIENT_TRIES	3		/* of a batch as a whole, then it is halved */
-#define RANK_TRIES		10		/* to find a score row, before the next leaderboards run */
+#define RANK_TRIES		10		/* to find a score row, before the next run that writes ranks */
 
 #define NARROWING		10		/* a batch that took too long comes back in so many parts */
 #define PASSES			3		/* of a suspect, then it is the others who are passed over */
@@ -116,7 +116,7 @@ store_under_lock(Engine *engine, Score *score)
 	return score->stored ? OUTCOME_CHANGED : OUTCOME_REFUSED;
 }
 
-/* The cause that a run is to the users it computes. */
+/* The cause that a run is to the users it computes: the job's own, or what asked for it. */
 static const char *
 run_cause(int64 run_id)
 {
@@ -127,12 +127,13 @@ run_cause(int64 run_id)
 	if (run_id == RUN_TIME)
 		return CAUSE_TIME;
 	if (run_id == RUN_RECHECK ||
-		spi_exec("SELECT CASE WHEN job_name = 'nightly' THEN job_name ELSE trigger END "
-				 "FROM reputation.job_runs WHERE id = $1", 1, types, values, NULL) == 0)
+		spi_exec("SELECT r.trigger, b.cause FROM reputation.job_runs r "
+				 "LEFT JOIN reputation.batch_job b ON b.name = r.job_name WHERE r.id = $1",
+				 1, types, values, NULL) == 0)
 		return CAUSE_MANUAL;
 	trigger = spi_text(0, 1);
-	if (strcmp(trigger, "nightly") == 0)
-		return CAUSE_NIGHTLY;
+	if (spi_text(0, 2) != NULL)
+		return spi_text(0, 2);
 	if (strcmp(trigger, "clock") == 0)
 		return CAUSE_TIME;
 	if (strcmp(trigger, "algorithm") == 0)

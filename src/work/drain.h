@@ -22,8 +22,6 @@ extern void drain_jobs(Engine *engine, const DrainScope *scope, Job *jobs, int c
 extern void recheck_queue(Engine *engine, Score *scores, int count);
 extern int64 recheck_orphans(Engine *engine);
 
-extern int64 prune_step(const Engine *engine, int64 after);
-
 extern int64 sweep_start(const Engine *engine, const char *job_name, const char *trigger);
 extern bool sweep_feed(List *engines, int portion, bool raise);
 extern void sweep_init(void);

@@ -20,7 +20,7 @@
 #include "work/drain.h"
 #include "work/rank_run.h"
 
-/* More ranks are restored by a run of the job leaderboards, which is cheaper. */
+/* More ranks are restored by a run that writes them all, which is cheaper. */
 #define MAX_RANKS	100
 
 /* What a captured key means to an engine. */

@@ -11,9 +11,9 @@
  * and one portion more; the primary key serves it, and the audit needs no index on
  * its times, which each computation would have to write.
  *
- * A pass remembers nothing but where it is. That is in a worker's memory, or in
- * the session that calls reputation.prune_audit(); one that breaks off is begun
- * anew. Several at once do no harm. A row is removed only when the statement's
+ * A pass is a run in steps (batch.c), of an engine that has an audit. It remembers
+ * nothing but where it is, in "cursor"; "done" counts the rows that it looked at,
+ * "changed" those that it removed. A row is removed only when the statement's
  * snapshot has a later one of the same user. That may be removed meanwhile, too,
  * but only because there is a still later one; the last has none in any snapshot.
  * Rows that somebody has locked stay for the next pass: nobody is waited for.
@@ -24,58 +24,77 @@
 #include "base/guc.h"
 #include "base/spi.h"
 #include "catalog/pg_type.h"
+#include "engine/engine.h"
 #include "utils/builtins.h"
-#include "work/drain.h"
 
-PG_FUNCTION_INFO_V1(reputation_prune_audit);
+PG_FUNCTION_INFO_V1(reputation_prune_step);
 
 /*
- * prune_step -- removes what is too old in the next portion, after an id; returns
- * the portion's last id, 0 when the pass is over.
+ * Removes what is too old in the next portion after the run's cursor, and moves that; false
+ * when no portion after it can have any.
  */
-int64
-prune_step(const Engine *engine, int64 after)
+static bool
+prune_portion(const Engine *engine, int64 run_id, int64 after)
 {
 	Oid			types[] = {TIMESTAMPTZOID, INT8OID, INT8OID};
 	Datum		values[] = {TimestampTzGetDatum(clock_now()), Int64GetDatum(after),
 	Int64GetDatum(guc_batch_size)};
-	int64		last = 0;
-	int			settings;
+	Oid			run_types[] = {INT8OID, INT8OID, INT8OID, INT8OID};
+	Datum		run[4];
+	bool		none_old;
+	int64		last;
+	int			settings = spi_settings_begin();
 
-	if (engine->descriptor->audit_table == NULL || guc_audit_retention == 0)
-		return 0;
-	settings = spi_settings_begin();
 	spi_prefer_indexes();
-	if (spi_exec(psprintf("WITH portion AS MATERIALIZED ("
-						  "SELECT id, user_id, computed_at < $1 - interval '%2$d days' AS old "
-						  "FROM reputation.%1$s WHERE id > $2 ORDER BY id LIMIT $3), "
-						  "gone AS (DELETE FROM reputation.%1$s WHERE id = ANY (ARRAY("
-						  "SELECT a.id FROM reputation.%1$s a WHERE a.id = ANY (ARRAY("
-						  "SELECT p.id FROM portion p WHERE p.old AND EXISTS ("
-						  "SELECT FROM reputation.%1$s b WHERE b.user_id = p.user_id "
-						  "AND b.id > p.id))) FOR UPDATE SKIP LOCKED))) "
-						  "SELECT max(id) FROM portion HAVING bool_or(old)",
-						  engine->descriptor->audit_table, guc_audit_retention),
-				 3, types, values, NULL) > 0)
-		last = spi_int(0, 1, NULL);
+	spi_exec(psprintf("WITH portion AS MATERIALIZED ("
+					  "SELECT id, user_id, computed_at < $1 - interval '%2$d days' AS old "
+					  "FROM reputation.%1$s WHERE id > $2 ORDER BY id LIMIT $3), "
+					  "gone AS (DELETE FROM reputation.%1$s WHERE id = ANY (ARRAY("
+					  "SELECT a.id FROM reputation.%1$s a WHERE a.id = ANY (ARRAY("
+					  "SELECT p.id FROM portion p WHERE p.old AND EXISTS ("
+					  "SELECT FROM reputation.%1$s b WHERE b.user_id = p.user_id "
+					  "AND b.id > p.id))) FOR UPDATE SKIP LOCKED)) RETURNING id) "
+					  "SELECT CASE WHEN bool_or(old) THEN max(id) END, count(*), "
+					  "(SELECT count(*) FROM gone) FROM portion",
+					  engine->descriptor->audit_table, guc_audit_retention),
+			 3, types, values, NULL);
 	spi_settings_end(settings);
-	return last;
+	last = spi_int(0, 1, &none_old);
+	run[0] = Int64GetDatum(run_id);
+	run[1] = Int64GetDatum(none_old ? after : last);
+	run[2] = Int64GetDatum(spi_int(0, 2, NULL));
+	run[3] = Int64GetDatum(spi_int(0, 3, NULL));
+	spi_exec("UPDATE reputation.job_runs SET cursor = $2::text, done = done + $3, "
+			 "changed = changed + $4 WHERE id = $1", 4, run_types, run, NULL);
+	return !none_old;
 }
 
 /*
- * reputation.prune_audit(engine, after) -- prune_step() for SQL; null when the pass
- * is over. 55000 when the engine is not attached.
+ * reputation.prune_step(run) -- does the next step of a run; false when that was the last.
+ * 22023 when there is no such run, 55000 when its engine is not attached.
  */
 Datum
-reputation_prune_audit(PG_FUNCTION_ARGS)
+reputation_prune_step(PG_FUNCTION_ARGS)
 {
-	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	int64		last;
+	int64		run_id = PG_GETARG_INT64(0);
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(run_id)};
+	const Engine *engine;
+	char	   *scope;
+	int64		after;
+	bool		more = false;
 
 	spi_begin();
-	last = prune_step(engine_get(name), PG_GETARG_INT64(1));
+	if (spi_exec("SELECT scope, coalesce(cursor, '0')::bigint FROM reputation.job_runs "
+				 "WHERE id = $1", 1, types, values, NULL) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("there is no run " INT64_FORMAT, run_id)));
+	scope = spi_text(0, 1);
+	after = spi_int(0, 2, NULL);
+	engine = engine_attached(scope);
+	if (engine->descriptor->audit_table != NULL && guc_audit_retention > 0)
+		more = prune_portion(engine, run_id, after);
 	spi_end();
-	if (last == 0)
-		PG_RETURN_NULL();
-	PG_RETURN_INT64(last);
+	PG_RETURN_BOOL(more);
 }

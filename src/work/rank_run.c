@@ -2,12 +2,11 @@
  * rank_run.c
  *		The rank column of an engine's users table: the job "leaderboards".
  *
- * A run is a row of reputation.job_runs, and is worked off in steps, each a
- * transaction that holds the run's row if it was free. The first computes every
- * user's rank in one snapshot, locks nothing, and leaves the ranks that differ
- * from the column in reputation.rank_portion, a batch a row; each of the others
- * writes one of these. So the ranks are of one moment, but no user's row is
- * locked for longer than it takes to write a batch.
+ * A run is worked off in steps (batch.c). The first computes every user's rank in one
+ * snapshot, locks nothing, and leaves the ranks that differ from the column in
+ * reputation.rank_portion, a batch a row; each of the others writes one of these. So
+ * the ranks are of one moment, but no user's row is locked for longer than it takes to
+ * write a batch.
  *
  * A user whose row is locked or gone meanwhile is passed over; the next run
  * finds that the rank differs. The portions are unlogged. "done" counts the
@@ -22,29 +21,26 @@
  */
 #include "postgres.h"
 
-#include "base/clock.h"
 #include "base/guc.h"
 #include "base/spi.h"
-#include "base/subxact.h"
 #include "capture/capture.h"
 #include "catalog/pg_type.h"
-#include "engine/bound.h"
 #include "engine/engine.h"
 #include "rank/board.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
-#include "work/drain.h"
-#include "work/queue.h"
 #include "work/rank_run.h"
 
 PG_FUNCTION_INFO_V1(reputation_rank_step);
 
-/* A running run, its row locked. */
+#define RANK_JOB "leaderboards"
+
+/* A running run; batch.c has its row locked. */
 typedef struct RankRun
 {
 	Engine	   *engine;
-	int64		id;				/* 0: there is none, or somebody else has it */
+	int64		id;
 	bool		computed;
 	int64		done;
 	int64		total;
@@ -62,40 +58,42 @@ rank_run_start(const Engine *engine)
 	Datum		values[] = {CStringGetTextDatum(engine->descriptor->name)};
 
 	spi_exec("INSERT INTO reputation.job_runs (job_name, status, trigger, scope, started_at) "
-			 "VALUES ('leaderboards', 'running', 'resync', $1, reputation.clock()) "
+			 "VALUES ('" RANK_JOB "', 'running', 'resync', $1, reputation.clock()) "
 			 "ON CONFLICT (job_name, scope) WHERE status = 'running' "
 			 "DO UPDATE SET again = true, trigger = excluded.trigger", 1, types, values, NULL);
 	capture_wake_at_commit();
 }
 
 /*
- * rank_run_is_on -- is there a run that may need a step?
+ * rank_run_schedule -- has the worker run the job at its usual times from now on, unless it
+ * is scheduled.
  */
-bool
-rank_run_is_on(void)
+void
+rank_run_schedule(void)
 {
-	return spi_exec("SELECT 1 FROM reputation.job_runs "
-					"WHERE status = 'running' AND job_name = 'leaderboards' LIMIT 1",
-					0, NULL, NULL, NULL) > 0;
+	spi_exec("SELECT reputation.schedule_usual('" RANK_JOB "', true)", 0, NULL, NULL, NULL);
 }
 
-static bool
-lock_run(RankRun *run)
+/* Reads the run. 22023 when there is none, 55000 when its engine is not attached. */
+static void
+read_run(RankRun *run)
 {
-	Oid			types[] = {TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(run->engine->descriptor->name)};
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(run->id)};
 	bool		isnull;
+	char	   *scope;
 
-	if (spi_exec("SELECT id, total, done, again FROM reputation.job_runs "
-				 "WHERE status = 'running' AND job_name = 'leaderboards' AND scope = $1 "
-				 "FOR UPDATE SKIP LOCKED", 1, types, values, NULL) == 0)
-		return false;
-	run->id = spi_int(0, 1, NULL);
+	if (spi_exec("SELECT scope, total, done, again FROM reputation.job_runs WHERE id = $1",
+				 1, types, values, NULL) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("there is no run " INT64_FORMAT, run->id)));
+	scope = spi_text(0, 1);
 	run->total = spi_int(0, 2, &isnull);
 	run->computed = !isnull;
 	run->done = spi_int(0, 3, NULL);
 	run->again = DatumGetBool(spi_datum(0, 4, &isnull));
-	return true;
+	run->engine = engine_attached(scope);
 }
 
 /* Keeps the fetched users and ranks as one portion. */
@@ -211,120 +209,33 @@ write_portion(const RankRun *run)
 	return true;
 }
 
-/* The ranks are written; the caches of the boards are refreshed with them. */
-static void
-end_run(const RankRun *run)
-{
-	Oid			types[] = {INT8OID};
-	Datum		values[] = {Int64GetDatum(run->id)};
-
-	board_refresh_caches(list_make1(run->engine), true);
-	spi_exec("SELECT reputation.job_run_done($1, NULL::text)", 1, types, values, NULL);
-}
-
-static void
-next_step(void *arg)
-{
-	RankRun    *run = arg;
-	Oid			types[] = {INT8OID};
-	Datum		values[1];
-
-	if (!lock_run(run))
-		return;
-	values[0] = Int64GetDatum(run->id);
-	if (run->engine->rank_column == NULL)
-		end_run(run);
-	else if (!run->computed)
-		compute_ranks(run);
-	else if (write_portion(run))
-		return;
-	else if (run->done < run->total || run->again)
-		spi_exec("UPDATE reputation.job_runs SET total = NULL, done = 0 WHERE id = $1",
-				 1, types, values, NULL);
-	else
-		end_run(run);
-}
-
-/* A step failed on its own account: so did the run. */
-static void
-fail_run(const RankRun *run, const ErrorData *error)
-{
-	Oid			types[] = {INT8OID, TEXTOID};
-	char	   *text = failure_text(run->engine, error);
-	Datum		values[] = {Int64GetDatum(run->id), CStringGetTextDatum(text)};
-
-	ereport(WARNING,
-			(errcode(error->sqlerrcode),
-			 errmsg("the job leaderboards of the engine \"%s\" failed: %s",
-					run->engine->descriptor->name, text)));
-	spi_exec("SELECT reputation.job_run_done($1, $2)", 2, types, values, NULL);
-	spi_exec("DELETE FROM reputation.rank_portion WHERE run_id = $1", 1, types, values, NULL);
-}
-
 /*
- * Code of the application's took too long over a step: the run failed, and the engine is
- * suspended as if a computation had. A user is queued: that the next one succeeds ends
- * the suspension.
- */
-static void
-suspend_over_ranks(RankRun *run, const ErrorData *error)
-{
-	Engine	   *engine = run->engine;
-	char	   *user;
-
-	engine_suspend(engine, error);
-	if (spi_exec(psprintf("SELECT user_id FROM reputation.%s LIMIT 1",
-						  engine->descriptor->score_table), 0, NULL, NULL, NULL) == 0)
-		return;
-	user = spi_text(0, 1);
-	queue_enqueue_run(engine, &user, 1, RUN_RECHECK);
-}
-
-/*
- * rank_step -- does the next step of a run; false when none needs one. A session
- * (raise) raises errors that say nothing about the run; a worker tries again, and leaves
- * engines that are suspended alone.
- */
-bool
-rank_step(List *engines, bool raise)
-{
-	ListCell   *cell;
-
-	foreach(cell, engines)
-	{
-		RankRun		run = {.engine = lfirst(cell)};
-		ErrorData  *error;
-
-		if (!raise && run.engine->retry_at > clock_now())
-			continue;
-		error = subxact_try(next_step, &run);
-		if (error != NULL && run.id != 0 && bound_exceeded(error))
-			suspend_over_ranks(&run, error);
-		else if (error != NULL && (run.id == 0 || error_is_transient(error)))
-		{
-			if (raise)
-				ReThrowError(error);
-			continue;
-		}
-		if (error != NULL)
-			fail_run(&run, error);
-		if (run.id != 0)
-			return true;
-	}
-	return false;
-}
-
-/*
- * reputation.rank_step() -- rank_step() for SQL.
+ * reputation.rank_step(run) -- does the next step of a run; false when that was the last: the
+ * ranks are written, and the caches of the boards refreshed with them.
  */
 Datum
 reputation_rank_step(PG_FUNCTION_ARGS)
 {
-	bool		skipped;
-	bool		worked;
+	RankRun		run = {.id = PG_GETARG_INT64(0)};
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(run.id)};
+	bool		more = true;
 
 	spi_begin();
-	worked = rank_step(engine_list(true, &skipped), true);
+	read_run(&run);
+	if (run.engine->rank_column == NULL)
+		more = false;
+	else if (!run.computed)
+		compute_ranks(&run);
+	else if (write_portion(&run))
+		more = true;
+	else if (run.done < run.total || run.again)
+		spi_exec("UPDATE reputation.job_runs SET total = NULL, done = 0 WHERE id = $1",
+				 1, types, values, NULL);
+	else
+		more = false;
+	if (!more)
+		board_refresh_caches(list_make1(run.engine), true);
 	spi_end();
-	PG_RETURN_BOOL(worked);
+	PG_RETURN_BOOL(more);
 }

@@ -8,7 +8,6 @@
 #include "engine/engine.h"
 
 extern void rank_run_start(const Engine *engine);
-extern bool rank_run_is_on(void);
-extern bool rank_step(List *engines, bool raise);
+extern void rank_run_schedule(void);
 
 #endif							/* REPUTATION_RANK_RUN_H */

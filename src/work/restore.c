@@ -6,8 +6,8 @@
  * a stale copy of a row, a user who may update his own, or an INSERT with a value of
  * its own writes them all the same. Nothing that scores come from has changed then, so
  * nothing is computed: the cached column gets what the score row says, the rank
- * column the user's rank by the score table as of now (not as of the last run of the
- * job leaderboards). It is done by the next unit, whether a debounce window is open or
+ * column the user's rank by the score table as of now (not as of the last run that
+ * wrote ranks). It is done by the next unit, whether a debounce window is open or
  * not, and opens none; what waits for the window goes on waiting.
  *
  * Capture leaves a key of its own for such a write (mode c or r, capture.c), which the

@@ -4,8 +4,8 @@
  *
  * A unit is one transaction: it folds the inbox and works on a batch of one
  * engine, or, when there is nothing, feeds a sweep, or else looks how long it may
- * sleep. Ranks are written, and old audit rows removed, when there is nothing else to
- * do, and under a backlog that lasts a batch a second (worker_units.c). After a crash it works carefully for a while
+ * sleep. Batch jobs that are worked off in steps get a step when there is nothing else to
+ * do, and under a backlog that lasts one a second (worker_units.c). After a crash it works carefully for a while
  * (worker_careful.c).
  *
  * Sleeping. Before each unit the latch is reset and the slot's "asleep"
@@ -24,7 +24,7 @@
  *	  kept from an engine or the inbox: no commit helps with that. "asleep" is 0 then.
  * 2. How long it sleeps otherwise, and whether it was kept from anything, is
  *	  unit_drain()'s to say. A unit that comes after it in the same round (notify, compact,
- *	  prune, boards, ranks) says in "skipped" that it was; it may shorten the sleep, and
+ *	  boards, batch) says in "skipped" that it was; it may shorten the sleep, and
  *	  leaves "locked_out" alone. An attach that took an engine between the two wakes the
  *	  worker when it commits, as any commit does.
  *
@@ -142,17 +142,12 @@ cycle(Worker *worker, UnitStatus *status)
 		pg_atomic_write_u32(&worker->slot->asleep, 0);
 		shmem_wake_workers();
 	}
-	if (worker->ranks)
+	if (worker->batch)
 	{
-		*status = unit_run(worker, unit_ranks);
+		*status = unit_run(worker, unit_batch);
 		worked |= worker->fed;
 		/* If it could not: somebody has the run's row or the users table. */
 		worker->sleep_ms = Min(worker->sleep_ms, ERROR_SLEEP);
-	}
-	if (worker->prune && *status == UNIT_OK)
-	{
-		*status = unit_run(worker, unit_prune);
-		worked |= worker->fed;
 	}
 	if (worker->boards && *status == UNIT_OK)
 		*status = unit_run(worker, unit_boards);
@@ -161,8 +156,10 @@ cycle(Worker *worker, UnitStatus *status)
 	if (worked && ++worker->busy_units % COMPACT_INTERVAL == 0 && *status == UNIT_OK)
 		*status = unit_run(worker, unit_compact);
 	if (clock_due && *status == UNIT_OK)
+	{
 		*status = unit_run(worker, unit_clock);
-	worked |= clock_due;
+		worked |= worker->fed;
+	}
 	if (worked)
 		worker->poll_ms = 0;
 	return worked && *status == UNIT_OK;

@@ -14,18 +14,18 @@
 #include "base/spi.h"
 #include "miscadmin.h"
 #include "rank/board.h"
+#include "work/batch.h"
 #include "work/drain.h"
-#include "work/rank_run.h"
 #include "worker/worker_units.h"
 
 #define LONGEST_SLEEP		60000	/* ms */
 #define PREPARED_SLEEP		250 /* ms, while there are prepared transactions */
 #define SHORTEST_POLL		10	/* ms, while somebody else is at what there is to do */
 #define RESTORE_SLEEP		1000	/* ms, while a restore is on */
+#define LONGEST_DAY			(26 * USECS_PER_HOUR)	/* between two runs of a daily job; so has
+													 * run_due_jobs() */
 #define SCHEDULE_INTERVAL	USECS_PER_SEC	/* between looks at the schedule, and refreshed tops,
 											 * under load */
-#define PRUNE_INTERVAL	USECS_PER_DAY	/* between two passes over the audit */
-#define PRUNE_RETRY		USECS_PER_MINUTE	/* when a pass failed */
 
 /*
  * unit_held_off -- how long the next fold is held off, in ms; the clock may have
@@ -70,9 +70,8 @@ clock_was_set(const Worker *worker)
 }
 
 /*
- * Is there a run of a scheduled job that writes ranks, or an audit to be pruned,
- * and when is the next job due? DT_NOEND when there is none, or it is for another to start. One that is
- * due is left to unit_clock().
+ * Is a run in steps on, and when is the next job due? DT_NOEND when there is none, or it is
+ * for another to start. One that is due is left to unit_clock().
  */
 static TimestampTz
 look_at_schedule(Worker *worker)
@@ -83,19 +82,20 @@ look_at_schedule(Worker *worker)
 	bool		none;
 
 	worker->schedule_seen = steady_us();
-	worker->ranks = rank_run_is_on();
-	worker->prune = worker->number == 0 && worker->schedule_seen >= worker->prune_at;
+	worker->batch = batch_is_on();
+	worker->job_due = false;
 	if (worker->number != 0)
 		return DT_NOEND;
 	worker->clock_due |= triggers_want_healing();
-	spi_exec("SELECT min(next_run_at) FROM reputation.schedule WHERE started_by = 'worker'",
-			 0, NULL, NULL, NULL);
+	spi_exec("SELECT min(next_run_at) FROM reputation.job_schedule "
+			 "WHERE started_by = 'worker' AND works", 0, NULL, NULL, NULL);
 	scheduled = spi_datum(0, 1, &none);
 	if (none)
 		return DT_NOEND;
 	next = DatumGetTimestampTz(scheduled);
 	/* More than a day ahead: the clock was set back; run_due_jobs() sees to it. */
-	worker->clock_due |= next <= now || next > now + 25 * USECS_PER_HOUR;
+	worker->job_due = next <= now || next > now + LONGEST_DAY;
+	worker->clock_due |= worker->job_due;
 	return next;
 }
 
@@ -152,7 +152,7 @@ feed_due(Worker *worker, List *engines)
 /*
  * unit_drain -- the unit of all days: folds, works on a batch of one engine (the
  * next unit begins with the next one), or feeds a sweep, or looks ahead. What
- * goes by the clock, the ranks and the audit are looked at under load, too. While a
+ * goes by the clock, and runs in steps, are looked at under load, too. While a
  * restore is on, what is being restored is left alone: jobs are neither made of it nor
  * worked on, and scheduled jobs do not start.
  */
@@ -164,7 +164,7 @@ unit_drain(Worker *worker, List *engines)
 	int			nengines;
 	ListCell   *cell;
 
-	worker->ranks = worker->prune = worker->boards = false;
+	worker->batch = worker->boards = false;
 	worker->locked_out = worker->skipped;
 	if (!queue_try())
 	{
@@ -212,7 +212,8 @@ unit_drain(Worker *worker, List *engines)
 
 /*
  * unit_clock -- brings due times back in reach if the clock was set, starts the
- * scheduled jobs that are due, and mends triggers that miss changes.
+ * scheduled jobs that are due, and mends triggers that miss changes. There was nothing to do
+ * if all it was called for is a job whose schedule somebody is just changing.
  */
 void
 unit_clock(Worker *worker, List *engines)
@@ -220,16 +221,20 @@ unit_clock(Worker *worker, List *engines)
 	int64		offset = clock_now() - steady_us();
 	ListCell   *cell;
 
+	worker->fed = !worker->job_due;
 	if (clock_was_set(worker))
 	{
 		foreach(cell, engines)
 			queue_rebase(lfirst(cell));
-		worker->prune_at = 0;
+		worker->fed = true;
 	}
 	if (worker->number == 0)
 	{
 		if (engines == NIL || home_engines(engines) != NIL)
+		{
 			spi_exec("SELECT reputation.run_due_jobs()", 0, NULL, NULL, NULL);
+			worker->fed |= spi_int(0, 1, NULL) > 0;
+		}
 		triggers_heal(engines);
 	}
 	worker->clock_offset = offset;
@@ -255,46 +260,13 @@ unit_compact(Worker *worker, List *engines)
 }
 
 /*
- * unit_ranks -- writes a batch of ranks; a unit of its own, so that it holds up no
- * fold.
+ * unit_batch -- does the next step of a run of a batch job; a unit of its own, so that
+ * it holds up no fold.
  */
 void
-unit_ranks(Worker *worker, List *engines)
+unit_batch(Worker *worker, List *engines)
 {
-	worker->fed = rank_step(engines, false);
-}
-
-/*
- * unit_prune -- removes a portion of the audit's old rows; a unit of its own, so
- * that it holds up no fold. Once a pass is over the next one is due in a day.
- */
-void
-unit_prune(Worker *worker, List *engines)
-{
-	ListCell   *cell;
-
-	worker->prune_at = steady_us() + PRUNE_RETRY;	/* unless this succeeds */
-	foreach(cell, engines)
-	{
-		const Engine *engine = lfirst(cell);
-		int			id = engine->descriptor->id;
-		int64		last;
-
-		if (id < worker->prune_engine)
-			continue;
-		last = prune_step(engine, id == worker->prune_engine ? worker->prune_after : 0);
-		if (last > 0)
-		{
-			worker->prune_engine = id;
-			worker->prune_after = last;
-			worker->prune_at = 0;
-			worker->fed = true;
-			return;
-		}
-	}
-	worker->prune_engine = 0;
-	/* Whoever has an engine now is not kept from having its audit pruned for a day. */
-	worker->prune_at = steady_us() + (worker->skipped ? PRUNE_RETRY : PRUNE_INTERVAL);
+	worker->fed = batch_step(engines, false);
 }
 
 /*

@@ -32,9 +32,6 @@ typedef struct Worker
 	int64		clock_offset;	/* of the clock from a steady one, in us */
 	int64		schedule_seen;	/* when the schedule was looked at, by the steady one */
 	int64		due_seen;		/* the same of what is due by time alone */
-	int64		prune_at;		/* when old audit rows are to go, by the steady one */
-	int			prune_engine;	/* of the pass that is on: the engine's id */
-	int64		prune_after;	/* and how far it is there */
 	long		poll_ms;		/* how long it last waited for somebody else */
 	int			turn;			/* which engine's is next */
 	unsigned	busy_units;		/* units with something to do */
@@ -47,8 +44,8 @@ typedef struct Worker
 	bool		prepared;		/* there are prepared transactions */
 	int			jobs;
 	bool		fed;
-	bool		ranks;			/* a run that writes them is on */
-	bool		prune;			/* old audit rows are to go */
+	bool		batch;			/* a run in steps is on */
+	bool		job_due;		/* a scheduled job is to be started */
 	bool		boards;			/* the top of one may have changed */
 	int64		boards_seen;	/* when those were refreshed, by the steady clock */
 	bool		clock_due;		/* there is work for unit_clock() */
@@ -69,8 +66,7 @@ extern long unit_poll(Worker *worker);
 extern void unit_nothing(Worker *worker, List *engines);
 extern void unit_drain(Worker *worker, List *engines);
 extern void unit_compact(Worker *worker, List *engines);
-extern void unit_ranks(Worker *worker, List *engines);
-extern void unit_prune(Worker *worker, List *engines);
+extern void unit_batch(Worker *worker, List *engines);
 extern void unit_boards(Worker *worker, List *engines);
 extern void unit_notify(Worker *worker, List *engines);
 extern void unit_clock(Worker *worker, List *engines);

@@ -5,7 +5,7 @@ BEGIN
 	PERFORM reputation.run_job('leaderboards', 'manual');
 	COMMIT;
 	WHILE EXISTS (SELECT FROM reputation.job_progress WHERE job_name = 'leaderboards') LOOP
-		PERFORM reputation.rank_step();
+		PERFORM reputation.batch_step();
 		COMMIT;
 	END LOOP;
 END $$;

@@ -64,10 +64,10 @@ BEGIN
 	TRUNCATE reputation.badge, reputation.user_badge RESTART IDENTITY;
 	DELETE FROM reputation.job_runs;
 	DELETE FROM reputation.dead_letter;
-	DELETE FROM reputation.schedule;
 	DELETE FROM reputation.algorithm;
 	TRUNCATE reputation.inbox_0, reputation.inbox_1, reputation.inbox_2, reputation.inbox_3, reputation.inbox_4;
 	PERFORM reputation_unschedule();
+	DELETE FROM reputation.schedule;
 END
 $$;
 

@@ -156,7 +156,7 @@ SET session_replication_role = replica;
 UPDATE users SET place = NULL;
 RESET session_replication_role;
 SELECT reputation.run_job('leaderboards', 'manual');
-SELECT reputation.rank_step(), reputation.rank_step();
+SELECT reputation.batch_step(), reputation.batch_step();
 SELECT job_name, done, total, percent FROM reputation.job_progress;
 UPDATE projects SET status = 'idea' WHERE owner_id = 1;
 SELECT reputation_process();
@@ -168,9 +168,9 @@ SET session_replication_role = replica;
 UPDATE users SET place = NULL;
 RESET session_replication_role;
 SELECT reputation.run_job('leaderboards', 'manual');
-SELECT reputation.rank_step(), reputation.rank_step();
+SELECT reputation.batch_step(), reputation.batch_step();
 TRUNCATE reputation.rank_portion;
-SELECT reputation.rank_step();
+SELECT reputation.batch_step();
 SELECT done, total FROM reputation.job_progress;
 CALL reputation_run('leaderboards');
 SELECT * FROM test.ranks;
@@ -194,7 +194,7 @@ SET session_replication_role = replica;
 UPDATE users SET place = NULL;
 RESET session_replication_role;
 SELECT reputation.run_job('leaderboards', 'manual');
-SELECT reputation.rank_step();
+SELECT reputation.batch_step();
 SELECT count(*) FROM reputation.rank_portion;
 SELECT builder_score_detach();
 SELECT count(*) FROM reputation.rank_portion;
@@ -207,7 +207,7 @@ BEGIN;
 SET LOCAL client_min_messages = warning;
 DROP TABLE users CASCADE;
 SELECT reputation.run_job('leaderboards', 'manual');
-SELECT reputation.rank_step();
+SELECT reputation.batch_step();
 SELECT status, error FROM reputation.job_runs ORDER BY id DESC LIMIT 1;
 ROLLBACK;
 -- Without a rank column there is nothing to do.
@@ -222,18 +222,17 @@ RESET reputation.batch_size;
 -- The schedule, without pg_cron. Attaching with a rank column has made the first entry.
 SELECT job_name, at_time, every, next_run_at, started_by FROM reputation.schedule;
 SELECT reputation_unschedule();
-SELECT status, detail, hint FROM reputation_status() WHERE check_name = 'schedule';
-SELECT * FROM reputation_schedule();
+SELECT status, detail, hint FROM reputation_status() WHERE check_name = 'job nightly';
+SELECT job_name, schedule, started_by, next_run_at, last_success FROM reputation_schedule();
 SELECT job_name, at_time, every, next_run_at, started_by FROM reputation.schedule ORDER BY 1;
-SELECT * FROM reputation_schedule('04:30', '1 hour');
+SELECT * FROM reputation_schedule('nightly', at => '04:30');
+SELECT * FROM reputation_schedule('leaderboards', '1 hour');
 SELECT job_name, at_time, every, next_run_at, started_by FROM reputation.schedule ORDER BY 1;
-SELECT reputation_schedule(leaderboards => '10 s');
+SELECT reputation_schedule('leaderboards', '10 s');
 \echo SQLSTATE :SQLSTATE
-SELECT reputation_schedule(leaderboards => '59.9 s');
+SELECT reputation_schedule('leaderboards', '59.9 s');
 \echo SQLSTATE :SQLSTATE
-SELECT reputation_schedule(leaderboards => '2 days');
-\echo SQLSTATE :SQLSTATE
-SELECT reputation_schedule(nightly => NULL);
+SELECT reputation_schedule('leaderboards', '2 days');
 \echo SQLSTATE :SQLSTATE
 -- How pg_cron would write it: exactly, or not at all.
 SELECT every, reputation.cron_every(every::interval) FROM (VALUES
@@ -251,10 +250,10 @@ SELECT reputation.run_due_jobs();
 SELECT job_name, trigger, status FROM reputation.job_runs ORDER BY id DESC LIMIT 1;
 SELECT job_name, next_run_at FROM reputation.schedule ORDER BY 1;
 SELECT reputation_process();
-SELECT status, detail, hint FROM reputation_status() WHERE check_name = 'schedule';
+SELECT status, detail, hint FROM reputation_status() WHERE check_name = 'job nightly';
 -- A month was missed: once each, and then at the usual times.
 SET reputation.clock = '2026-04-01 12:00:00+00';
-SELECT status, detail FROM reputation_status() WHERE check_name = 'schedule';
+SELECT status, detail FROM reputation_status() WHERE check_name = 'job nightly';
 SELECT reputation.run_due_jobs();
 SELECT reputation.run_due_jobs();
 SELECT job_name, next_run_at FROM reputation.schedule ORDER BY 1;
@@ -348,4 +347,4 @@ SELECT status, hint FROM reputation_status() WHERE check_name = 'queue';
 ALTER TABLE projects DISABLE TRIGGER reputation_capture;
 SELECT status, detail, hint FROM reputation_status() WHERE check_name = 'capture';
 CALL test.clean('operations');
-SELECT check_name, status, detail, hint FROM reputation_status() WHERE check_name IN ('engines', 'schedule') ORDER BY 1;
+SELECT check_name, status, detail, hint FROM reputation_status() WHERE check_name IN ('engines', 'job nightly') ORDER BY 1;

@@ -144,17 +144,25 @@ BEGIN
 	PERFORM FROM planted.algorithm_preview('builder', '{"own": 5}');
 	PERFORM planted.algorithm_activate('builder', 1);
 	PERFORM FROM planted.reputation_schedule();
-	PERFORM planted.reputation_unschedule();
+	PERFORM FROM planted.reputation_schedule('nightly', at => '03:00', time_zone => 'Europe/Berlin');
+	PERFORM planted.reputation_unschedule('nightly'), planted.reputation_unschedule();
 	PERFORM planted.reputation_process();
 	PERFORM FROM reputation.job_progress;
 	-- The internal ones, by themselves.
 	PERFORM reputation.board_refresh('points', 'all_time'), reputation.run_due_jobs(), reputation.sweep_start('builder', 'nightly', 'manual'), reputation.sample('trust'),
 		reputation.rank_make('points'), reputation.rank_rebuild('plays'), reputation.rank_drop(30), reputation.board_touch(4), reputation.user_key('points', 2), reputation.hold_user('points', 2),
 		reputation.status_list('builder', 'shipped'), reputation.window_start('trust', 'activity_days'), reputation.computation_time(), reputation.period_after('points', 'weekly'),
-		reputation.partition_shape('app.users'), reputation.board_place(2, 'all_time', 'points'), reputation.lane('2'), reputation.home(), reputation.prune_audit('trust', 0),
-		reputation.badges_held('2'), reputation.badges_due('2', 1, 1, 1, 1, true, true), reputation.board_restore(), reputation.preloaded(), reputation.rank_step();
+		reputation.partition_shape('app.users'), reputation.board_place(2, 'all_time', 'points'), reputation.lane('2'), reputation.home(), reputation.run_begin('trust', 'prune', 'manual'),
+		reputation.badges_held('2'), reputation.badges_due('2', 1, 1, 1, 1, true, true), reputation.board_restore(), reputation.preloaded(), reputation.batch_step();
 	PERFORM FROM reputation.engines(), reputation.workers(), reputation.inbox_pages(), reputation.board_rows('points', 'all_time', 10, 0);
 	PERFORM FROM reputation.broken_capture();
+	PERFORM FROM reputation.job_status();
+	PERFORM FROM reputation.job_schedule;
+	PERFORM reputation.batch_job_register('again', 'again', 'run_begin', 'prune_step', every => '1 hour');
+	PERFORM reputation.run_job('again', 'manual'), reputation.batch_step(), reputation.run_due_job('again', pg_catalog.now()), reputation.schedule_usual('again', true),
+		reputation.cron_entry('03:00', 'UTC', NULL), reputation.cron_keeps('03:00', 'UTC', 'Europe/Berlin', '2026-01-01'), reputation.cron_every('1 hour'), reputation.cron_daily('03:00'),
+		reputation.cron_next(NULL, NULL, '1 hour', pg_catalog.now()), reputation.cron_remove(NULL), reputation.cron_lacks('again', '* * * * *'), reputation.begin_failed('again', 'all', 'no'),
+		reputation.rank_begin('trust', 'leaderboards', 'manual'), reputation.is_transient('55P03'), reputation.job_engines(NULL, true);
 	PERFORM FROM reputation.rank_untracked();
 	UPDATE app.users SET id = 9 WHERE app.users.id OPERATOR(pg_catalog.=) 2;
 	DELETE FROM app.users WHERE app.users.id OPERATOR(pg_catalog.=) 9;

@@ -123,19 +123,24 @@ DELETE FROM reputation.trust_score_audit WHERE user_id LIKE 'anonymous-%';
 SET reputation.clock = '2027-06-01 00:00:00+00';
 SELECT reputation_process() > 0 AS computed;
 SET reputation.audit_retention = 0;
-CALL reputation_run('nightly');
+CALL reputation_run('prune');
 SELECT count(*) FILTER (WHERE computed_at < '2027-01-01') > 20 AS all_kept FROM reputation.trust_score_audit;
 SET reputation.audit_retention = 30;
 -- A portion at a time.
 SET reputation.batch_size = 5;
 SELECT count(*) AS before FROM reputation.trust_score_audit \gset
-SELECT reputation.prune_audit('trust', 0) > 0 AS goes_on;
+SELECT reputation.run_job('prune', 'manual');
+SELECT reputation.batch_step() AS stepped;
+SELECT status, done, changed BETWEEN 1 AND 5 AS removed, cursor::bigint > 0 AS goes_on FROM reputation.job_runs WHERE job_name = 'prune' ORDER BY id DESC LIMIT 1;
 SELECT :before - count(*) BETWEEN 1 AND 5 AS removed FROM reputation.trust_score_audit;
 SELECT * FROM test.audit_differs;
-CALL reputation_run('nightly');
+CALL reputation_run('prune');
 SELECT count(*) FILTER (WHERE computed_at < '2027-05-01') AS old, count(DISTINCT user_id) AS users FROM reputation.trust_score_audit;
 SELECT * FROM test.audit_differs;
-SELECT reputation.prune_audit('trust', (SELECT max(id) FROM reputation.trust_score_audit)) IS NULL AS over, reputation.prune_audit('builder', 0) IS NULL AS not_attached;
+-- A pass that finds nothing is short.
+CALL reputation_run('prune');
+SELECT status, again, done, changed, error FROM reputation.job_runs WHERE job_name = 'prune' ORDER BY id DESC LIMIT 1;
+SELECT reputation.prune_step(-1);
 \echo SQLSTATE :SQLSTATE
 RESET reputation.audit_retention;
 RESET reputation.batch_size;

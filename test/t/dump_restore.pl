@@ -17,6 +17,9 @@ $node->safe_psql('app', q{SET client_min_messages = warning; SELECT trust_score_
 all_computed($node, 'app', 'trust is attached, too');
 my $dump = $node->basedir . '/app.dump';
 
+my $schedule = q{SELECT job_name, at_time, time_zone, every, started_by FROM reputation.schedule ORDER BY 1};
+my $scheduled = "elsewhere|||01:00:00|worker\nleaderboards|||00:45:00|worker\nnightly|02:30:00|Europe/Berlin||worker\nprune||||nobody";
+
 sub command
 {
 	my ($name, @command) = @_;
@@ -50,6 +53,9 @@ sub restored
 	is($node->safe_psql($database, q{
 		SELECT count(*) FROM reputation.job_runs WHERE job_name = 'backfill' AND status = 'succeeded'}), '2',
 		"$name: the history is there");
+	is($node->safe_psql($database, $schedule), $scheduled, "$name: the schedule is as it was chosen");
+	is($node->safe_psql($database, q{SELECT status, hint FROM reputation_status() WHERE check_name = 'job elsewhere'}),
+		"WARN|Install what has it, or SELECT reputation_unschedule('elsewhere').", "$name: but told of");
 
 	# Capture works as the application.
 	$node->safe_psql($database, q{
@@ -67,6 +73,15 @@ sub restored
 }
 
 # A dump taken while work is pending: the scores in it are not those of its rows.
+# The schedule has what its user chose: a job at another time, one that is not to run, and one
+# of an extension that is not there any more.
+$node->safe_psql('app', q{
+	SELECT count(*) FROM reputation_schedule('nightly', at => '02:30', time_zone => 'Europe/Berlin');
+	SELECT count(*) FROM reputation_schedule('leaderboards', '45 min');
+	SELECT reputation_unschedule('prune');
+	INSERT INTO reputation.schedule (job_name, every, next_run_at, started_by) VALUES ('elsewhere', '1 hour', now(), 'worker')});
+is($node->safe_psql('app', $schedule), $scheduled, 'what is scheduled');
+
 reload_with($node, 'reputation.workers' => 0);
 wait_until($node, 'app', 'SELECT count(*) = 0 FROM reputation.workers()', 'there is no worker');
 $node->safe_psql('app', 'UPDATE projects SET impact = impact + 500 WHERE id > 1000');

@@ -70,7 +70,7 @@ $node->safe_psql('repaid', q{CALL reputation_run('badges')});
 is($node->safe_psql('repaid', q{SELECT (SELECT count(*) FROM reputation.user_badge), (SELECT count(*) FROM reputation.point_ledger),
 	(SELECT count(*) FROM reputation.points_scores), (SELECT count(*) FROM reputation.job)}), '0|0|0|0', 'nobody computes anything');
 is($node->safe_psql('repaid', 'SELECT id, job_name, scope, status, fed FROM reputation.job_runs ORDER BY id'), $runs, 'starts and feeds no run');
-is($node->safe_psql('repaid', 'SELECT count(*) FROM reputation.schedule WHERE next_run_at < now()'), '3', 'nor a scheduled job');
+is($node->safe_psql('repaid', 'SELECT count(*) FROM reputation.schedule WHERE next_run_at < now()'), '4', 'nor a scheduled job');
 reload_with($node, 'reputation.workers' => 1);
 command('pg_restore, the ledger', 'pg_restore', '-L', $node->basedir . '/second.list', '-d', $node->connstr('repaid'), $dump);
 command('pg_restore, after the data', 'pg_restore', '--section=post-data', '-d', $node->connstr('repaid'), $dump);

@@ -50,15 +50,17 @@ is($node->safe_psql('app', $computed), $before + 15, 'by one computation each');
 wait_computed($node, 'app', 'nothing is left');
 is($node->safe_psql('app', 'SELECT * FROM reputation_verify()'), '', 'nothing differs');
 
-# Old audit rows go, but for each user's last, without any run over everybody.
+# Old audit rows go, but for each user's last, by default and without any run over everybody.
 my $old = q{FROM reputation.trust_score_audit a WHERE computed_at < '2026-12-02'
 	AND EXISTS (SELECT FROM reputation.trust_score_audit b WHERE b.user_id = a.user_id AND b.id > a.id)};
 cmp_ok($node->safe_psql('app', "SELECT count(*) $old"), '>', 10, 'there are old audit rows');
-reload_with($node, 'reputation.audit_retention' => 30, 'reputation.batch_size' => 4, 'reputation.clock' => '2027-01-01 00:10:00+00');
+reload_with($node, 'reputation.audit_retention' => 30, 'reputation.batch_size' => 4, 'reputation.clock' => '2027-01-02 00:10:00+00');
 $node->safe_psql('app', 'SELECT reputation.wake()');
 wait_until($node, 'app', "SELECT NOT EXISTS (SELECT $old)", 'a worker removes them');
 is($node->safe_psql('app', 'SELECT count(DISTINCT user_id) FROM reputation.trust_score_audit'), '2000', 'each user has its last');
-is($node->safe_psql('app', 'SELECT DISTINCT job_name FROM reputation.job_runs'), 'backfill', 'there was no run for that');
+is($node->safe_psql('app', 'SELECT DISTINCT job_name FROM reputation.job_runs ORDER BY 1'), "backfill\nprune", 'there was no run over everybody for that');
+wait_until($node, 'app', q{SELECT changed > 10 AND done > changed FROM reputation.job_runs WHERE job_name = 'prune' AND status = 'succeeded' ORDER BY id DESC LIMIT 1},
+	'the run has counted them');
 reload_with($node, 'reputation.audit_retention' => 0, 'reputation.batch_size' => 1000);
 
 # The clock is set back: scores of the future are computed again, by a worker that notices.
