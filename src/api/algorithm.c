@@ -133,8 +133,9 @@ put_engine(Tuplestorestate *rows, TupleDesc desc, const EngineDescriptor *d)
 	Datum		values[] = {Int32GetDatum(d->id), CStringGetTextDatum(d->name),
 		CStringGetTextDatum(d->score_table),
 		d->audit_table ? CStringGetTextDatum(d->audit_table) : (Datum) 0,
-	CStringGetTextDatum(d->attach_function), BoolGetDatum(d->timed)};
-	bool		nulls[] = {false, false, false, d->audit_table == NULL, false, false};
+		CStringGetTextDatum(d->attach_function), BoolGetDatum(d->timed),
+	CStringGetTextDatum(d->signals_view)};
+	bool		nulls[] = {false, false, false, d->audit_table == NULL, false, false, false};
 
 	tuplestore_putvalues(rows, desc, values, nulls);
 }

@@ -327,13 +327,19 @@ engine_require_users(const Engine *engine)
 
 /*
  * engine_require_objects -- the same before the application's objects are touched as the
- * engine's role; and 42501 when a source was given to an owner who has not the rights of
+ * engine's role; 42704 when that is gone; and 42501 when a source was given to an owner who has not the rights of
  * that role, and would get them by what is in the table.
  */
 void
 engine_require_objects(const Engine *engine)
 {
 	engine_require_users(engine);
+	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(engine->role)))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("the role that the engine \"%s\" works as no longer exists",
+						engine->descriptor->name),
+				 errhint("Attach it again with %s().", engine->descriptor->attach_function)));
 	if (engine->given_away != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),

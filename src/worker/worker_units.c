@@ -7,8 +7,8 @@
 #include <time.h>
 
 #include "access/twophase.h"
-#include "attach/attach.h"
 #include "attach/home.h"
+#include "attach/source_check.h"
 #include "base/clock.h"
 #include "base/guc.h"
 #include "base/spi.h"
@@ -87,7 +87,6 @@ look_at_schedule(Worker *worker)
 	worker->prune = worker->number == 0 && worker->schedule_seen >= worker->prune_at;
 	if (worker->number != 0)
 		return DT_NOEND;
-	worker->clock_due |= triggers_want_healing();
 	spi_exec("SELECT min(next_run_at) FROM reputation.schedule WHERE started_by = 'worker'",
 			 0, NULL, NULL, NULL);
 	scheduled = spi_datum(0, 1, &none);
@@ -180,7 +179,8 @@ unit_drain(Worker *worker, List *engines)
 	}
 	worker->clock_due = clock_was_set(worker);
 	worker->prepared = any_prepared();
-	sweep_where_reshaped(engines, false);
+	if (sources_look(engines, false))
+		worker->clock_due |= worker->number == 0;
 	if (!worker->locked_out)
 		sweep_where_lost(engines);
 	foreach(cell, engines)
@@ -230,7 +230,7 @@ unit_clock(Worker *worker, List *engines)
 	{
 		if (engines == NIL || home_engines(engines) != NIL)
 			spi_exec("SELECT reputation.run_due_jobs()", 0, NULL, NULL, NULL);
-		triggers_heal(engines);
+		sources_mend(engines);
 	}
 	worker->clock_offset = offset;
 }

@@ -154,7 +154,9 @@ BEGIN
 		reputation.partition_shape('app.users'), reputation.board_place(2, 'all_time', 'points'), reputation.lane('2'), reputation.home(), reputation.prune_audit('trust', 0),
 		reputation.badges_held('2'), reputation.badges_due('2', 1, 1, 1, 1, true, true), reputation.board_restore(), reputation.preloaded(), reputation.rank_step();
 	PERFORM FROM reputation.engines(), reputation.workers(), reputation.inbox_pages(), reputation.board_rows('points', 'all_time', 10, 0);
-	PERFORM FROM reputation.broken_capture();
+	PERFORM FROM reputation.source_check();
+	PERFORM FROM reputation.source_findings(), reputation.view_reads();
+	PERFORM reputation.source_follow(s.id) FROM reputation.source s;
 	PERFORM FROM reputation.rank_untracked();
 	UPDATE app.users SET id = 9 WHERE app.users.id OPERATOR(pg_catalog.=) 2;
 	DELETE FROM app.users WHERE app.users.id OPERATOR(pg_catalog.=) 9;
