@@ -337,11 +337,22 @@ check_dropped(void *arg)
 		note_missed(InvalidOid);
 }
 
-/* Runs a part of an event trigger; what goes wrong is no error of the command's. */
+/* Runs a part of an event trigger, and waits for no lock on the registry for long. */
+static void
+check_in_time(void *arg)
+{
+	int			settings = spi_settings_begin();
+
+	spi_set("lock_timeout", psprintf("%d", TRIGGER_LOCK_MS));
+	(*(SubxactBody *) arg) (NULL);
+	spi_settings_end(settings);
+}
+
+/* The same; what goes wrong is no error of the command's. */
 static void
 try_check(SubxactBody body)
 {
-	ErrorData  *error = subxact_try(body, NULL);
+	ErrorData  *error = subxact_try(check_in_time, &body);
 
 	if (error != NULL && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
 		ReThrowError(error);
