@@ -318,7 +318,7 @@ registry_remove_unused(void)
 			 "reputation.capture c WHERE c.source = m.source)", 0, NULL, NULL, NULL);
 }
 
-/* The sources an engine captures from. */
+/* The sources an engine captures from, in the order of their ids. */
 List *
 registry_captured_tables(const EngineDescriptor *engine)
 {
@@ -327,7 +327,7 @@ registry_captured_tables(const EngineDescriptor *engine)
 	List	   *tables = NIL;
 	uint64		count = spi_exec("SELECT s.relation::oid FROM reputation.source s "
 								 "JOIN reputation.capture c ON c.source = s.id "
-								 "WHERE c.engine = $1", 1, types, values, NULL);
+								 "WHERE c.engine = $1 ORDER BY s.id", 1, types, values, NULL);
 
 	for (uint64 row = 0; row < count; row++)
 		tables = lappend_oid(tables, (Oid) spi_int(row, 1, NULL));
