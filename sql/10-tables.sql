@@ -54,16 +54,44 @@ CREATE UNIQUE INDEX algorithm_active ON reputation.algorithm (engine) WHERE acti
 COMMENT ON TABLE reputation.algorithm IS 'versioned weights and settings of each engine; one version is active';
 
 -- The application tables that have capture triggers. An engine watches columns
--- of a source; the triggers are made from what all engines want of it.
+-- of a source; the triggers are made from what all engines want of it. What the triggers
+-- must be follows from these tables: source_findings() compares it with the catalogs.
 CREATE TABLE reputation.source (
 	id			int			GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	relation	regclass	NOT NULL UNIQUE,
 	shape		text,
-	trigger_arguments	text
+	trigger_arguments	text,
+	name		text		NOT NULL
 );
 COMMENT ON COLUMN reputation.source.trigger_arguments IS 'the second argument of the row trigger, which captures nothing if its own is another';
 COMMENT ON TABLE reputation.source IS 'application tables with capture triggers; the id is the first argument of the triggers, and never used again';
-COMMENT ON COLUMN reputation.source.shape IS 'of a partitioned table: a digest of its partitions and their files; when it changes everybody is recomputed';
+COMMENT ON COLUMN reputation.source.shape IS 'a digest of its partitions or children and their files; when it changes everybody is recomputed';
+COMMENT ON COLUMN reputation.source.name IS 'of the relation, qualified and quoted, when it was last attached';
+
+-- A column is its number in that relation; the name is what it was called when that was
+-- last looked at. Once a dump is restored the relation is another, the numbers may be,
+-- too, and are found by the names.
+CREATE TABLE reputation.source_column (
+	source		int			NOT NULL,
+	name		name		NOT NULL,
+	attnum		smallint	NOT NULL,
+	type		regtype		NOT NULL,
+	relation	oid			NOT NULL,
+	PRIMARY KEY (source, name, attnum)
+);
+COMMENT ON TABLE reputation.source_column IS 'the columns that somebody watches of a source; the names in source_key, capture and engine are those here';
+COMMENT ON COLUMN reputation.source_column.attnum IS 'the column''s number; 0: a restored dump has no column of that name';
+COMMENT ON COLUMN reputation.source_column.relation IS 'whose column has that number; an oid, so that a restored dump keeps the original''s';
+COMMENT ON COLUMN reputation.source_column.type IS 'its type when it was attached';
+
+-- Inserted and deleted only, so that nobody waits for a row that an open transaction
+-- of the application's has noted.
+CREATE TABLE reputation.source_missed (
+	source		int			NOT NULL,
+	since		timestamptz	NOT NULL
+);
+ALTER TABLE reputation.source_missed REPLICA IDENTITY FULL;
+COMMENT ON TABLE reputation.source_missed IS 'sources of which changes were missed, for a trigger did not fire: once it is mended everybody is recomputed';
 
 CREATE TABLE reputation.source_key (
 	source		int			NOT NULL,
@@ -72,7 +100,8 @@ CREATE TABLE reputation.source_key (
 	mode		"char"		NOT NULL CHECK (mode IN ('a', 'o', 'e', 'c', 'r')),
 	engine		int			NOT NULL DEFAULT 0,
 	PRIMARY KEY (source, key_no),
-	UNIQUE (source, column_name, mode, engine)
+	-- At the end of a statement, which may give two columns each other's name.
+	UNIQUE (source, column_name, mode, engine) DEFERRABLE
 );
 COMMENT ON COLUMN reputation.source_key.engine IS '0: captured when a change concerns every engine that wants this key; else when it concerns this one, but not all of them';
 COMMENT ON COLUMN reputation.source_key.mode IS 'a: the old and the new value are captured; o: the old value, when it is gone; e: the change concerns everybody; c, r: the new value is, when somebody else writes the engine''s cached or rank column';
@@ -286,7 +315,7 @@ DO $$
 DECLARE
 	name text;
 BEGIN
-	FOREACH name IN ARRAY ARRAY['engine', 'algorithm', 'source', 'source_id_seq', 'source_key', 'capture', 'capture_key',
+	FOREACH name IN ARRAY ARRAY['engine', 'algorithm', 'source', 'source_id_seq', 'source_column', 'source_key', 'capture', 'capture_key',
 		'lookup', 'job_runs', 'job_runs_id_seq', 'dead_letter', 'dead_letter_id_seq']
 	LOOP
 		PERFORM pg_catalog.pg_extension_config_dump(format('reputation.%I', name)::regclass, '');

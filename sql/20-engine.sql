@@ -29,21 +29,10 @@ END;
 COMMENT ON FUNCTION reputation.trigger_arguments(text[]) IS
 'A trigger''s arguments as pg_trigger.tgargs has them. Null when one is.';
 
-CREATE FUNCTION reputation.listed_despite_trigger() RETURNS TABLE (relation regclass)
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-	SELECT s.relation FROM reputation.source s JOIN pg_trigger t ON t.tgrelid = s.relation
-	WHERE t.tgfoid = 'reputation.capture()'::regprocedure AND t.tgattr::text <> '' AND t.tgparentid = 0
-		AND t.tgargs = reputation.trigger_arguments(s.id::text, s.trigger_arguments)
-		AND EXISTS (SELECT FROM reputation.before_update_triggers(s.relation));
-END;
-COMMENT ON FUNCTION reputation.listed_despite_trigger() IS
-'Sources that have a BEFORE UPDATE trigger although their capture trigger looks at updates of certain columns only: normally none.';
-
 CREATE FUNCTION reputation.triggers_check() RETURNS event_trigger
 LANGUAGE C SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'reputation_triggers_check';
 COMMENT ON FUNCTION reputation.triggers_check() IS
-'Event trigger: has the capture trigger of a table that got a BEFORE UPDATE trigger look at every update.';
+'Event trigger: adapts the capture trigger of a table that got a BEFORE UPDATE trigger, or whose columns were renamed, and notes sources whose triggers do not fire.';
 
 CREATE FUNCTION reputation.library_version() RETURNS text
 LANGUAGE C STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'reputation_library_version';
@@ -76,8 +65,8 @@ COMMENT ON FUNCTION reputation.window_start(text, text) IS
 'The computation time less as many days, of 24 hours, as a parameter of the engine''s algorithm says (for trust: activity_days), for use in its views. 22023 no number of days.';
 
 CREATE FUNCTION reputation.engines(
-	OUT id int, OUT name text, OUT score_table text, OUT audit_table text, OUT attach_function text, OUT timed boolean,
-	OUT class text, OUT windows boolean)
+	OUT id int, OUT name text, OUT score_table text, OUT audit_table text, OUT attach_call text, OUT timed boolean,
+	OUT class text, OUT windows boolean, OUT signals_view text)
 RETURNS SETOF record
 LANGUAGE C STABLE STRICT
 SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'reputation_engines';
@@ -184,13 +173,17 @@ COMMENT ON FUNCTION reputation.wake() IS
 CREATE FUNCTION reputation.partition_shape(relation regclass) RETURNS text
 LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp
 BEGIN ATOMIC
-	SELECT coalesce(md5(string_agg(format('%s:%s', t.relid::oid, pg_relation_filenode(t.relid)), ',' ORDER BY t.relid::oid)), 'empty')
-	FROM pg_class c, pg_partition_tree(c.oid) t
-	WHERE c.oid = relation AND c.relkind = 'p' AND t.isleaf
-	HAVING count(c.oid) > 0 OR EXISTS (SELECT FROM pg_class p WHERE p.oid = relation AND p.relkind = 'p');
+	-- Not pg_partition_tree(), which locks.
+	WITH RECURSIVE down (relation) AS (
+		SELECT i.inhrelid FROM pg_inherits i WHERE i.inhparent = partition_shape.relation AND NOT i.inhdetachpending
+		UNION SELECT i.inhrelid FROM down d JOIN pg_inherits i ON i.inhparent = d.relation AND NOT i.inhdetachpending
+	)
+	SELECT coalesce(md5(string_agg(format('%s:%s', c.oid, pg_relation_filenode(c.oid)), ',' ORDER BY c.oid)),
+		(SELECT 'empty' FROM pg_class p WHERE p.oid = partition_shape.relation AND p.relkind = 'p'))
+	FROM down d JOIN pg_class c ON c.oid = d.relation AND c.relkind <> 'p';
 END;
 COMMENT ON FUNCTION reputation.partition_shape(regclass) IS
-'A digest of a partitioned table''s leaf partitions and their files: ATTACH, DETACH, DROP and TRUNCATE of a partition change it, and fire no trigger. Null for any other table.';
+'A digest of a table''s leaf partitions, or of what inherits from it, and their files: ATTACH, DETACH, DROP and TRUNCATE of one change it, and fire no trigger of the table. Null when there are none.';
 
 CREATE FUNCTION reputation.sweep_start(engine text, job_name text, trigger text) RETURNS bigint
 LANGUAGE C VOLATILE STRICT

@@ -604,7 +604,7 @@ BEGIN ATOMIC
 	SELECT format('job %s', s.job_name), c.status, c.detail, c.hint
 	FROM reputation.job_schedule s CROSS JOIN LATERAL reputation.job_state(s) c
 	WHERE s.works AND (s.started_by IS NOT NULL
-		OR (s.recommended AND (s.engine IS NULL OR EXISTS (SELECT FROM reputation.engine e WHERE e.name = s.engine))))
+		OR (s.recommended AND (s.class IS NULL OR EXISTS (SELECT FROM reputation.engine e WHERE e.class = s.class))))
 	UNION ALL
 	SELECT format('job %s', u.name), 'WARN', 'scheduled or running, but no module of the extension has it, or its functions are gone',
 		format('Install what has it, or SELECT reputation_unschedule(%L).', u.name)

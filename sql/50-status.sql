@@ -6,33 +6,6 @@ SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'reputation_sample';
 COMMENT ON FUNCTION reputation.sample(text) IS
 'Recomputes up to 100 users picked at random and counts those that differ from what is stored although no work is pending.';
 
-CREATE FUNCTION reputation.broken_capture(OUT problem text, OUT missing boolean) RETURNS SETOF record
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-	SELECT format('%s.%I is gone', s.relation, k.column_name), false
-	FROM reputation.source s JOIN reputation.source_key k ON k.source = s.id
-	WHERE NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = s.relation AND a.attname = k.column_name AND NOT a.attisdropped)
-	UNION
-	-- Not missing: a dump does not carry them, whoever drains makes them.
-	SELECT format('%s has no enabled trigger %s', s.relation, t.name), g.oid IS NULL AND c.relnamespace <> 'reputation'::regnamespace
-	FROM reputation.source s JOIN pg_class c ON c.oid = s.relation
-	CROSS JOIN (VALUES ('reputation_capture'), ('reputation_capture_truncate')) AS t (name)
-	LEFT JOIN pg_trigger g ON g.tgrelid = s.relation AND g.tgname = t.name
-	WHERE g.oid IS NULL OR g.tgenabled NOT IN ('O', 'A')
-	UNION
-	SELECT CASE WHEN g.tgfoid <> 'reputation.capture()'::regprocedure THEN format('trigger %s of %s is not reputation''s', g.tgname, s.relation)
-		ELSE format('trigger %s of %s has other arguments than reputation.source says', g.tgname, s.relation) END, false
-	FROM reputation.source s JOIN pg_trigger g ON g.tgrelid = s.relation
-	CROSS JOIN LATERAL (VALUES ('reputation_capture', reputation.trigger_arguments(s.id::text, s.trigger_arguments)),
-		('reputation_capture_truncate', reputation.trigger_arguments(s.id::text))) AS t (name, arguments)
-	WHERE g.tgname = t.name AND (g.tgfoid <> 'reputation.capture()'::regprocedure OR g.tgargs IS DISTINCT FROM t.arguments)
-	UNION
-	SELECT format('%s has a BEFORE UPDATE trigger that its capture trigger does not reckon with', l.relation), false
-	FROM reputation.listed_despite_trigger() l;
-END;
-COMMENT ON FUNCTION reputation.broken_capture() IS
-'What keeps changes of the sources from being captured as they should: missing columns, missing (so says the second column) or disabled triggers, a BEFORE trigger they miss.';
-
 CREATE FUNCTION @extschema@.reputation_status()
 RETURNS TABLE (check_name text, status text, detail text, hint text)
 LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
@@ -101,10 +74,12 @@ BEGIN
 		RETURN QUERY SELECT 'engines', 'WARN', 'no engine is attached', 'Attach one, for instance with builder_score_attach().';
 	END IF;
 
-	SELECT string_agg(b.problem, '; ') INTO t FROM reputation.broken_capture() b;
-	RETURN QUERY SELECT 'capture', CASE WHEN t IS NULL THEN 'OK' ELSE 'ERROR' END,
-		coalesce(t, 'all sources have their triggers'),
-		CASE WHEN t IS NOT NULL THEN 'Attach the engine again.' END;
+	RETURN QUERY WITH found AS MATERIALIZED (SELECT * FROM reputation.source_check()), of_source AS (
+			SELECT f.relation, min(f.level) AS level, string_agg(DISTINCT f.detail, '; ') AS detail, string_agg(DISTINCT f.remedy, ' ') AS remedy
+			FROM found f GROUP BY f.relation)
+		SELECT 'capture', coalesce(min(o.level), 'OK'), CASE WHEN count(*) = 0 THEN 'all sources are as they were attached'
+			ELSE 'see the rows of ' || string_agg(o.relation, ', ' ORDER BY o.relation) END, NULL FROM of_source o
+		UNION ALL (SELECT 'source ' || o.relation, o.level, o.detail, o.remedy FROM of_source o ORDER BY o.relation);
 
 	RETURN QUERY SELECT 'ranks ' || u.engine, 'ERROR', format('triggers of %s that are missing or do not always fire: %s', u.relation, string_agg(u.trigger, ', ' ORDER BY u.trigger)),
 		format('SELECT reputation_repair(%L).', u.engine)

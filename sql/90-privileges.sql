@@ -169,8 +169,13 @@ GRANT EXECUTE ON FUNCTION
 CREATE EVENT TRIGGER reputation_triggers_check ON ddl_command_end WHEN TAG IN ('CREATE TRIGGER', 'ALTER TABLE', 'CREATE SCHEMA')
 EXECUTE FUNCTION reputation.triggers_check();
 COMMENT ON EVENT TRIGGER reputation_triggers_check IS
-'Has reputation''s capture triggers adapt to a new BEFORE UPDATE trigger of a table they are on.';
+'Has reputation''s capture triggers adapt to a new BEFORE UPDATE trigger, or a new name of a column, of a table they are on.';
 ALTER EVENT TRIGGER reputation_triggers_check ENABLE ALWAYS;
+
+CREATE EVENT TRIGGER reputation_source_dropped ON sql_drop EXECUTE FUNCTION reputation.source_dropped();
+COMMENT ON EVENT TRIGGER reputation_source_dropped IS
+'Notes when a table that reputation watches loses its capture trigger.';
+ALTER EVENT TRIGGER reputation_source_dropped ENABLE ALWAYS;
 
 -- Start the workers of this database.
 SELECT reputation.wake();

@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "attach/source_check.h"
 #include "base/guc.h"
 #include "base/version.h"
 #include "cache/invalidate.h"
@@ -55,7 +56,7 @@ _PG_init(void)
 	invalidate_init();
 	ledger_init();
 	notify_init();
-	sweep_init();
+	source_check_init();
 	lost_init();
 	rank_init();
 	row_hint_init();

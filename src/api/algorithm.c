@@ -133,9 +133,10 @@ put_engine(Tuplestorestate *rows, TupleDesc desc, const EngineDescriptor *d)
 	Datum		values[] = {Int32GetDatum(d->id), CStringGetTextDatum(d->name),
 		CStringGetTextDatum(d->score_table),
 		d->audit_table ? CStringGetTextDatum(d->audit_table) : (Datum) 0,
-		CStringGetTextDatum(d->class->attach_function), BoolGetDatum(d->class->timed),
-	CStringGetTextDatum(d->class->name), BoolGetDatum(d->class->windows)};
-	bool		nulls[] = {false, false, false, d->audit_table == NULL, false, false, false, false};
+		CStringGetTextDatum(d->attach_call), BoolGetDatum(d->class->timed),
+		CStringGetTextDatum(d->class->name), BoolGetDatum(d->class->windows),
+	CStringGetTextDatum(d->signals_view)};
+	bool		nulls[] = {false, false, false, d->audit_table == NULL, false, false, false, false, false};
 
 	tuplestore_putvalues(rows, desc, values, nulls);
 }

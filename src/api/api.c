@@ -15,6 +15,7 @@
 #include "api/pending.h"
 #include "api/score_read.h"
 #include "attach/home.h"
+#include "attach/source_check.h"
 #include "base/args.h"
 #include "base/clock.h"
 #include "base/guc.h"
@@ -456,7 +457,7 @@ reputation_process(PG_FUNCTION_ARGS)
 	/* All, even if they have just come home. */
 	if (present != all)
 		engines = home_engines(engines);
-	sweep_where_reshaped(present, true);
+	(void) sources_look(present, true);
 	foreach(cell, engines)
 	{
 		queue_rebase(lfirst(cell));

@@ -9,6 +9,7 @@
 #include "access/htup_details.h"
 #include "api/api.h"
 #include "api/pending.h"
+#include "attach/source_check.h"
 #include "base/args.h"
 #include "base/spi.h"
 #include "base/srf.h"
@@ -239,6 +240,7 @@ reputation_repair(PG_FUNCTION_ARGS)
 		Engine	   *engine = lfirst(cell);
 		TreeReport	trees = {NULL, engine};
 
+		sources_repair(engine);
 		/* Before anything is stored: by the snapshot of the calling statement. */
 		if (report_untracked(engine, NULL) == 0)
 			rank_verify(engine, report_tree, &trees);

@@ -331,29 +331,37 @@ revoke_from_owners(void)
 	}
 }
 
-/*
- * Takes back what no attached engine gives any more: from the role of a detached
- * engine, and from whoever owned a source.
- */
+/* Takes back from a role what no attached engine gives it any more. */
 static void
-revoke_unused(const EngineDescriptor *engine, Oid role_oid)
+revoke_from_role(const EngineDescriptor *engine, Oid oid, const char *role)
 {
-	const char *role = quote_identifier(GetUserNameFromId(role_oid, false));
 	Oid			types[] = {OIDOID};
-	Datum		values[] = {ObjectIdGetDatum(role_oid)};
+	Datum		values[] = {ObjectIdGetDatum(oid)};
 
 	spi_utility(psprintf("REVOKE SELECT ON reputation.%s FROM %s", engine->score_table, role));
 	if (engine->class->apart != NULL)
 		spi_utility(psprintf("REVOKE SELECT ON reputation.%s FROM %s", engine->class->apart->name, role));
-	if (spi_exec("SELECT 1 FROM reputation.engine WHERE role = $1", 1, types, values, NULL) == 0)
-	{
-		spi_utility(psprintf("REVOKE EXECUTE ON FUNCTION %s FROM %s", VIEW_FUNCTIONS, role));
-		spi_utility(psprintf("REVOKE SELECT ON reputation.point_ledger, reputation.badge FROM %s",
-							 role));
-		if (spi_exec("SELECT 1 FROM reputation.source s JOIN pg_catalog.pg_class c "
-					 "ON c.oid = s.relation WHERE c.relowner = $1", 1, types, values, NULL) == 0)
-			spi_utility(psprintf("REVOKE USAGE ON SCHEMA reputation FROM %s", role));
-	}
+	if (spi_exec("SELECT 1 FROM reputation.engine WHERE role = $1", 1, types, values, NULL) > 0)
+		return;
+	spi_utility(psprintf("REVOKE EXECUTE ON FUNCTION %s FROM %s", VIEW_FUNCTIONS, role));
+	spi_utility(psprintf("REVOKE SELECT ON reputation.point_ledger, reputation.badge FROM %s",
+						 role));
+	if (spi_exec("SELECT 1 FROM reputation.source s JOIN pg_catalog.pg_class c "
+				 "ON c.oid = s.relation WHERE c.relowner = $1", 1, types, values, NULL) == 0)
+		spi_utility(psprintf("REVOKE USAGE ON SCHEMA reputation FROM %s", role));
+}
+
+/*
+ * Takes back what no attached engine gives any more: from the role of a detached
+ * engine, if it is still there, and from whoever owned a source.
+ */
+static void
+revoke_unused(const EngineDescriptor *engine, Oid role)
+{
+	const char *name = GetUserNameFromId(role, true);
+
+	if (name != NULL)
+		revoke_from_role(engine, role, quote_identifier(name));
 	revoke_from_owners();
 }
 
@@ -380,6 +388,10 @@ attach_install(FunctionCallInfo fcinfo, AttachSpec *spec)
 	prepare_users_table(spec);
 
 	owner_enter(fcinfo, &caller);
+	/* Before the names of this attach are among those that are followed. */
+	triggers_number_columns();
+	for (int i = 0; i < spec->ntables; i++)
+		(void) triggers_follow(spec->tables[i].oid);
 	if (spec->engine->class->keeps)
 		registry_require_same_users(spec);
 	if (!spec->replace)
@@ -406,6 +418,7 @@ attach_install(FunctionCallInfo fcinfo, AttachSpec *spec)
 	engine = engine_get(spec->engine->name);
 	engine_probe(engine);
 	run = sweep_start(engine, "backfill", "attach");
+	registry_computed(spec->engine);
 	owner_leave(&caller);
 	capture_wake_at_commit();
 	spi_settings_end(settings);

@@ -110,9 +110,6 @@ extern void attach_advise_ordered_index(AttachTable *table, const char *name,
 extern void attach_advise_covering_index(AttachTable *table, const char *name,
 										 const char *const *others);
 extern void attach_advise_index_as(AttachTable *table, const char *name, Oid type);
-extern bool triggers_want_healing(void);
-extern void triggers_heal(List *engines);
-extern bool triggers_restore_own(void);
 extern void attach_remove(FunctionCallInfo fcinfo, const EngineDescriptor *engine);
 
 #endif							/* REPUTATION_ATTACH_H */

@@ -274,10 +274,10 @@ registry_add_source(Oid table)
 	Oid			types[] = {OIDOID};
 	Datum		values[] = {ObjectIdGetDatum(table)};
 
-	spi_exec("INSERT INTO reputation.source AS s (relation, shape) "
-			 "VALUES ($1, reputation.partition_shape($1::regclass)) "
-			 "ON CONFLICT (relation) DO UPDATE SET shape = excluded.shape RETURNING id",
-			 1, types, values, NULL);
+	spi_exec("INSERT INTO reputation.source AS s (relation, name, shape) "
+			 "VALUES ($1, $1::regclass::text, reputation.partition_shape($1::regclass)) "
+			 "ON CONFLICT (relation) DO UPDATE SET name = excluded.name, shape = excluded.shape "
+			 "RETURNING id", 1, types, values, NULL);
 	return (int32) spi_int(0, 1, NULL);
 }
 
@@ -296,11 +296,27 @@ add_written_key(AttachSpec *spec, int32 source, char mode, int16 kind)
 	spi_exec("INSERT INTO reputation.source_key (source, key_no, column_name, mode, engine) "
 			 "SELECT $2, coalesce(max(key_no), 0) + 1, $3, $4, $1 "
 			 "FROM reputation.source_key WHERE source = $2 "
-			 "ON CONFLICT (source, column_name, mode, engine) DO NOTHING", 4, types, values, NULL);
+			 "HAVING NOT EXISTS (SELECT FROM reputation.source_key WHERE source = $2 "
+			 "AND column_name = $3 AND mode = $4 AND engine = $1)", 4, types, values, NULL);
 	spi_exec("INSERT INTO reputation.capture_key (engine, source, key_no, kind, priority) "
 			 "SELECT $1, $2, key_no, $5, $6 FROM reputation.source_key "
 			 "WHERE source = $2 AND column_name = $3 AND mode = $4 AND engine = $1",
 			 6, types, values, NULL);
+}
+
+/* The columns that are watched, or written, by their names as they are now. */
+static void
+add_columns_of(int32 source, char **names, int count)
+{
+	Oid			types[] = {INT4OID, TEXTARRAYOID};
+	Datum		values[] = {Int32GetDatum(source), text_array(names, count)};
+
+	spi_exec("DELETE FROM reputation.source_column WHERE source = $1 AND name = ANY ($2)",
+			 2, types, values, NULL);
+	spi_exec("INSERT INTO reputation.source_column (source, name, attnum, type, relation) "
+			 "SELECT s.id, a.attname, a.attnum, a.atttypid, s.relation FROM reputation.source s "
+			 "JOIN pg_catalog.pg_attribute a ON a.attrelid = s.relation "
+			 "WHERE s.id = $1 AND a.attname = ANY ($2)", 2, types, values, NULL);
 }
 
 /* What the engine wants captured of a table. */
@@ -308,7 +324,7 @@ void
 registry_add_capture(AttachSpec *spec, AttachTable *table, int32 source)
 {
 	Oid			types[] = {INT4OID, INT4OID, TEXTARRAYOID};
-	char	   *watched[MAX_ATTACH_COLUMNS];
+	char	   *watched[MAX_ATTACH_COLUMNS + 2];
 	int			nwatched = 0;
 	Datum		values[3];
 
@@ -352,9 +368,31 @@ registry_add_capture(AttachSpec *spec, AttachTable *table, int32 source)
 				 6, key_types, k, NULL);
 	}
 	if (table == &spec->tables[0] && spec->cached_column != NULL)
+	{
 		add_written_key(spec, source, 'c', KIND_RESTORE_SCORE);
+		watched[nwatched++] = (char *) spec->cached_column;
+	}
 	if (table == &spec->tables[0] && spec->rank_column != NULL)
+	{
 		add_written_key(spec, source, 'r', KIND_RESTORE_RANK);
+		watched[nwatched++] = (char *) spec->rank_column;
+	}
+	add_columns_of(source, watched, nwatched);
+}
+
+/*
+ * registry_computed -- everybody of the engine is computed by its first run: of sources
+ * that it alone watches nothing is missed.
+ */
+void
+registry_computed(const EngineDescriptor *engine)
+{
+	Oid			types[] = {INT4OID};
+	Datum		values[] = {Int32GetDatum(engine->id)};
+
+	spi_exec("DELETE FROM reputation.source_missed m WHERE NOT EXISTS (SELECT FROM "
+			 "reputation.capture c WHERE c.source = m.source AND c.engine <> $1)",
+			 1, types, values, NULL);
 }
 
 /* What no engine wants any more. */
@@ -366,9 +404,16 @@ registry_remove_unused(void)
 			 0, NULL, NULL, NULL);
 	spi_exec("DELETE FROM reputation.source s WHERE NOT EXISTS (SELECT FROM "
 			 "reputation.capture c WHERE c.source = s.id)", 0, NULL, NULL, NULL);
+	spi_exec("DELETE FROM reputation.source_column w WHERE NOT EXISTS (SELECT FROM "
+			 "reputation.capture c WHERE c.source = w.source AND w.name = ANY (c.watched)) "
+			 "AND NOT EXISTS (SELECT FROM reputation.source s JOIN reputation.engine e "
+			 "ON e.users = s.relation WHERE s.id = w.source "
+			 "AND w.name IN (e.cached_column, e.rank_column))", 0, NULL, NULL, NULL);
+	spi_exec("DELETE FROM reputation.source_missed m WHERE NOT EXISTS (SELECT FROM "
+			 "reputation.capture c WHERE c.source = m.source)", 0, NULL, NULL, NULL);
 }
 
-/* The sources an engine captures from. */
+/* The sources an engine captures from, in the order of their ids. */
 List *
 registry_captured_tables(const EngineDescriptor *engine)
 {
@@ -377,7 +422,7 @@ registry_captured_tables(const EngineDescriptor *engine)
 	List	   *tables = NIL;
 	uint64		count = spi_exec("SELECT s.relation::oid FROM reputation.source s "
 								 "JOIN reputation.capture c ON c.source = s.id "
-								 "WHERE c.engine = $1", 1, types, values, NULL);
+								 "WHERE c.engine = $1 ORDER BY s.id", 1, types, values, NULL);
 
 	for (uint64 row = 0; row < count; row++)
 		tables = lappend_oid(tables, (Oid) spi_int(row, 1, NULL));

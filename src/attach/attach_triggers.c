@@ -12,26 +12,14 @@
  * updated row. A generated column is in the list's reach when one that it is
  * computed from is assigned to.
  *
- * When a BEFORE trigger comes later, triggers_check(), called by an event trigger
- * at the end of each CREATE TRIGGER and ALTER TABLE, takes the list away from the
- * table concerned and the tables it is a partition of. That is in the transaction
- * that makes the BEFORE trigger, which holds a lock against writers of that table
- * from then to its end: whoever writes it with the BEFORE trigger finds the list
- * gone. It needs nothing but the trigger itself, so it works with an old
- * snapshot, too. It gives up rather than wait long for a lock, or be the cause of
- * a deadlock: writers lock a partitioned table before its partition, it the
- * other way round. What it missed (or did not see: event triggers can be
- * disabled) a worker mends with triggers_heal(), and recomputes everybody.
+ * What becomes of them later is in source_check.c.
  *
  * Which trigger is reputation's, source.c says; as whom a table's triggers are made and
- * dropped, source_act.c. What triggers_check() finds out before that runs with the rights
- * of the extension's owner: it reads catalogs and the registry, and nothing else.
+ * dropped, source_act.c.
  */
 #include "postgres.h"
 
-#include "access/table.h"
 #include "attach/attach_steps.h"
-#include "attach/home.h"
 #include "attach/source_act.h"
 #include "base/compat.h"
 #include "base/relations.h"
@@ -40,27 +28,14 @@
 #include "capture/capture.h"
 #include "capture/source.h"
 #include "catalog/pg_type.h"
-#include "commands/event_trigger.h"
-#include "commands/trigger.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/rel.h"
-#include "work/drain.h"
-
-PG_FUNCTION_INFO_V1(reputation_triggers_check);
 
 #define ROW_TRIGGER			"reputation_capture"
 #define TRUNCATE_TRIGGER	"reputation_capture_truncate"
 
-/* What the triggers of a source are made of. */
-typedef struct TriggerSpec
-{
-	Oid			table;
-	int32		source;			/* 0: no engine wants anything of it */
-	char	   *columns;		/* what reputation.capture() shall do with them */
-	char	   *list;			/* "OF a, b", or "" */
-	bool		always;			/* fire on logical apply too */
-} TriggerSpec;
+/* Is a trigger of a source being made, or dropped? Event triggers are called meanwhile. */
+static bool at_it = false;
 
 /*
  * What capture is told about a source's columns: those that are watched, and by
@@ -112,7 +87,10 @@ trigger_columns(int32 source)
 	return list.data;
 }
 
-/* "OF" and the watched columns; "" when a trigger may change what is not assigned to. */
+/*
+ * "OF" and the watched columns that there are; "" when a trigger may change what is not
+ * assigned to, or all are gone.
+ */
 static char *
 trigger_list(int32 source, Oid table)
 {
@@ -128,15 +106,14 @@ trigger_list(int32 source, Oid table)
 		return "";
 
 	initStringInfo(&list);
-	count = spi_exec("SELECT w.name COLLATE \"C\" FROM (SELECT unnest(watched) AS name "
-					 "FROM reputation.capture WHERE source = $1 UNION "
-					 "SELECT unnest(ARRAY[e.cached_column, e.rank_column]) "
-					 "FROM reputation.engine e JOIN reputation.source s ON s.relation = e.users "
-					 "WHERE s.id = $1) w WHERE w.name IS NOT NULL ORDER BY 1",
-					 1, source_types, source_values, NULL);
+	count = spi_exec("SELECT w.name COLLATE \"C\" FROM reputation.source_column w "
+					 "JOIN reputation.source s ON s.id = w.source "
+					 "JOIN pg_catalog.pg_attribute a ON a.attrelid = s.relation "
+					 "AND a.attname = w.name AND NOT a.attisdropped "
+					 "WHERE w.source = $1 ORDER BY 1", 1, source_types, source_values, NULL);
 	for (uint64 row = 0; row < count; row++)
 		attach_add_name(&list, quote_identifier(spi_text(row, 1)));
-	return psprintf("OF %s", list.data);
+	return count > 0 ? psprintf("OF %s", list.data) : "";
 }
 
 /*
@@ -231,9 +208,11 @@ drop_triggers(void *arg)
 						spi_text(row, 1), spi_text(row, 2))));
 }
 
-/* What the registry says of a table's triggers. */
-static TriggerSpec
-trigger_spec(Oid table)
+/*
+ * triggers_spec -- what the registry says of a table's triggers.
+ */
+TriggerSpec
+triggers_spec(Oid table)
 {
 	Oid			types[] = {OIDOID};
 	Datum		values[] = {ObjectIdGetDatum(table)};
@@ -254,15 +233,48 @@ trigger_spec(Oid table)
 	return spec;
 }
 
-/* Writes down what the row trigger's arguments are, in the transaction that makes it. */
-static void
-register_arguments(const TriggerSpec *spec)
+/*
+ * triggers_register -- writes down what the row trigger's arguments are, in the
+ * transaction that makes it.
+ */
+void
+triggers_register(const TriggerSpec *spec)
 {
 	Oid			types[] = {INT4OID, TEXTOID};
 	Datum		values[] = {Int32GetDatum(spec->source), CStringGetTextDatum(spec->columns)};
 
 	spi_exec("UPDATE reputation.source SET trigger_arguments = $2 "
 			 "WHERE id = $1 AND trigger_arguments IS DISTINCT FROM $2", 2, types, values, NULL);
+}
+
+/*
+ * triggers_act -- source_act() of what makes or drops a table's triggers.
+ */
+void
+triggers_act(Oid table, SourceBody body, void *arg)
+{
+	bool		before = at_it;
+
+	at_it = true;
+	PG_TRY();
+	{
+		source_act(table, body, arg);
+	}
+	PG_FINALLY();
+	{
+		at_it = before;
+	}
+	PG_END_TRY();
+}
+
+/*
+ * triggers_at_it -- is a command that the extension itself has given about the triggers
+ * of a source under way?
+ */
+bool
+triggers_at_it(void)
+{
+	return at_it;
 }
 
 /*
@@ -280,30 +292,81 @@ triggers_refresh(FunctionCallInfo fcinfo, Oid table)
 	/* Before it is locked, and again when the owner can be another no more. */
 	source_require_owner(table);
 	owner_enter(fcinfo, &caller);
-	spec = trigger_spec(table);
+	(void) triggers_follow(table);
+	spec = triggers_spec(table);
 	if (spec.source != 0)
-		register_arguments(&spec);
+		triggers_register(&spec);
 	owner_leave(&caller);
 	/* To drop one is to keep readers out, too. */
 	if (!source_lock(table, spec.source == 0 ? AccessExclusiveLock : ShareRowExclusiveLock,
 					 false))
 		return;
 	source_require_owner(table);
-	source_act(table, spec.source == 0 ? drop_triggers : make_triggers, &spec);
+	triggers_act(table, spec.source == 0 ? drop_triggers : make_triggers, &spec);
+}
+
+/*
+ * triggers_number_columns -- finds the numbers of watched columns by their names, where
+ * the relation is another than the one that they were numbered in: one that was restored
+ * has no dropped columns, and those behind them other numbers. What has no column of its
+ * name gets none, and is found missing. With the extension owner's rights.
+ */
+void
+triggers_number_columns(void)
+{
+	spi_exec("UPDATE reputation.source_column w SET attnum = n.attnum, relation = n.relation FROM "
+			 "(SELECT w.source, w.name, s.relation::oid AS relation, coalesce(a.attnum, 0) AS attnum "
+			 "FROM reputation.source_column w JOIN reputation.source s ON s.id = w.source "
+			 "JOIN pg_catalog.pg_class c ON c.oid = s.relation "
+			 "LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = s.relation "
+			 "AND a.attname = w.name AND NOT a.attisdropped WHERE w.relation <> s.relation) n "
+			 "WHERE n.source = w.source AND n.name = w.name", 0, NULL, NULL, NULL);
+}
+
+/*
+ * triggers_follow -- has the registry call the columns of a table, if it is a source, by
+ * the names that they have now; were there others? With the extension owner's rights.
+ */
+bool
+triggers_follow(Oid table)
+{
+	Oid			types[] = {OIDOID};
+	Datum		values[] = {ObjectIdGetDatum(table)};
+	bool		isnull;
+
+	return spi_exec("SELECT reputation.source_follow(s.id) FROM reputation.source s "
+					"WHERE s.relation = $1", 1, types, values, NULL) > 0 &&
+		DatumGetBool(spi_datum(0, 1, &isnull));
+}
+
+/*
+ * triggers_make -- makes a source's triggers as the registry says, by its columns' names
+ * as they are, whoever asks; with the extension owner's rights. An error is the caller's
+ * to catch, in a subtransaction.
+ */
+void
+triggers_make(Oid table, int lock_ms)
+{
+	int			settings = spi_settings_begin();
+	TriggerSpec spec;
+
+	spi_set("lock_timeout", psprintf("%d", lock_ms));
+	if (source_lock(table, ShareRowExclusiveLock, false))
+	{
+		(void) triggers_follow(table);
+		spec = triggers_spec(table);
+		triggers_register(&spec);
+		if (!source_is_own(table))
+			source_grant(table);
+		triggers_act(table, make_triggers, &spec);
+	}
+	spi_settings_end(settings);
 }
 
 static void
 restore_own(void *arg)
 {
-	Oid			table = *(Oid *) arg;
-	int			settings = spi_settings_begin();
-	TriggerSpec spec = trigger_spec(table);
-
-	spi_set("lock_timeout", "100ms");
-	register_arguments(&spec);
-	if (source_lock(table, ShareRowExclusiveLock, false))
-		source_act(table, make_triggers, &spec);
-	spi_settings_end(settings);
+	triggers_make(*(Oid *) arg, TRIGGER_LOCK_MS);
 }
 
 /*
@@ -314,13 +377,8 @@ restore_own(void *arg)
 bool
 triggers_restore_own(void)
 {
-	uint64		count = spi_exec("SELECT s.relation::oid FROM reputation.source s "
-								 "JOIN pg_catalog.pg_class c ON c.oid = s.relation "
-								 "WHERE c.relnamespace = 'reputation'::regnamespace "
-								 "AND NOT EXISTS (SELECT FROM pg_catalog.pg_trigger t "
-								 "WHERE t.tgrelid = c.oid "
-								 "AND t.tgfoid = 'reputation.capture()'::regprocedure)",
-								 0, NULL, NULL, NULL);
+	uint64		count = spi_exec("SELECT DISTINCT relation FROM reputation.source_findings() "
+								 "WHERE own AND finding = 'trigger_missing'", 0, NULL, NULL, NULL);
 	SPITupleTable *rows = SPI_tuptable;
 
 	for (uint64 row = 0; row < count; row++)
@@ -336,218 +394,4 @@ triggers_restore_own(void)
 			return false;
 	}
 	return true;
-}
-
-/* A capture trigger that loses its list. */
-typedef struct ListedTrigger
-{
-	Oid			table;
-	char	   *name;
-	char	   *source;			/* its arguments */
-	char	   *columns;
-	char		enabled;
-} ListedTrigger;
-
-/*
- * Finds a source's own row trigger, if it has a list. Building what is known of the
- * relation in memory evaluates nothing.
- */
-static bool
-find_listed(const Source *source, ListedTrigger *listed)
-{
-	Relation	relation = table_open(source->relation, AccessShareLock);
-	TriggerDesc *desc = relation->trigdesc;
-	bool		found = false;
-
-	for (int i = 0; desc != NULL && i < desc->numtriggers && !found; i++)
-	{
-		Trigger    *trigger = &desc->triggers[i];
-
-		found = source_is_row_trigger(source, trigger) && trigger->tgnattr > 0 &&
-			!trigger_is_clone(relation, trigger);
-		if (found)
-			*listed = (ListedTrigger)
-		{
-			.table = source->relation, .name = pstrdup(trigger->tgname),
-				.source = pstrdup(trigger->tgargs[0]), .columns = pstrdup(trigger->tgargs[1]),
-				.enabled = trigger->tgenabled
-		};
-	}
-	table_close(relation, NoLock);
-	return found;
-}
-
-/* Makes it anew without a list. */
-static void
-unlist(void *arg)
-{
-	ListedTrigger *listed = arg;
-	const char *table = relation_name(listed->table);
-	const char *name = quote_identifier(listed->name);
-
-	spi_utility(psprintf("CREATE OR REPLACE TRIGGER %s "
-						 "AFTER INSERT OR DELETE OR UPDATE ON %s "
-						 "FOR EACH ROW EXECUTE FUNCTION reputation.capture(%s, %s)", name, table,
-						 quote_literal_cstr(listed->source), quote_literal_cstr(listed->columns)));
-	if (listed->enabled != TRIGGER_FIRES_ON_ORIGIN)
-		spi_utility(psprintf("ALTER TABLE %s %s TRIGGER %s", table,
-							 listed->enabled == TRIGGER_DISABLED ? "DISABLE" :
-							 listed->enabled == TRIGGER_FIRES_ALWAYS ? "ENABLE ALWAYS" :
-							 "ENABLE REPLICA", name));
-}
-
-/* Takes the list away from the trigger of a table, if that is a source and has one. */
-static void
-unlist_in_time(void *arg)
-{
-	Oid			table = *(Oid *) arg;
-	int			settings = spi_settings_begin();
-	ListedTrigger listed;
-	Source		source;
-	SourceAnswer answer;
-
-	spi_set("lock_timeout", "100ms");
-	answer = source_of_table(table, &source);
-	if (answer == SOURCE_LOCKED)
-		ereport(ERROR,
-				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-				 errmsg("reputation.source is locked")));
-	if (answer == SOURCE_FOUND && find_listed(&source, &listed) &&
-		source_lock(table, ShareRowExclusiveLock, false))
-	{
-		/* Its owner may be another than at the attach. */
-		source_grant(table);
-		if (find_listed(&source, &listed))
-			source_act(table, unlist, &listed);
-	}
-	spi_settings_end(settings);
-}
-
-/* Does it, or says why not: the statement is the application's. */
-static bool
-try_unlist(Oid table)
-{
-	ErrorData  *error = subxact_try(unlist_in_time, &table);
-
-	if (error != NULL && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-		ReThrowError(error);
-	if (error != NULL)
-		ereport(WARNING,
-				(errcode(error->sqlerrcode),
-				 errmsg("could not adapt reputation's trigger on \"%s\": %s",
-						get_rel_name(table), error->message),
-				 errdetail("What a new BEFORE trigger changes is not captured yet."),
-				 errhint("A worker tries again. Without one, see reputation_status().")));
-	return error == NULL;
-}
-
-/*
- * The tables that the statement was about, and those they are a partition of,
- * which have a BEFORE UPDATE trigger on them or a partition.
- */
-static uint64
-tables_to_check(void)
-{
-	return spi_exec("WITH RECURSIVE up (relation) AS ("
-					"SELECT CASE WHEN c.classid = 'pg_trigger'::regclass THEN "
-					"(SELECT t.tgrelid FROM pg_trigger t WHERE t.oid = c.objid) "
-					"ELSE c.objid END FROM pg_event_trigger_ddl_commands() c "
-					"WHERE c.classid IN ('pg_trigger'::regclass, 'pg_class'::regclass) "
-					"UNION SELECT i.inhparent FROM up "
-					"JOIN pg_class p ON p.oid = up.relation AND p.relispartition "
-					"JOIN pg_inherits i ON i.inhrelid = up.relation) "
-					"SELECT up.relation FROM up JOIN pg_class c ON c.oid = up.relation "
-					"AND c.relkind IN ('r', 'p') WHERE up.relation IS NOT NULL "
-					"AND EXISTS (SELECT FROM reputation.before_update_triggers(up.relation))",
-					0, NULL, NULL, NULL);
-}
-
-/*
- * reputation.triggers_check() -- event trigger function: gives a table that has
- * got a BEFORE UPDATE trigger a capture trigger without a column list, if it has
- * one. 39P03 when it is called otherwise.
- */
-Datum
-reputation_triggers_check(PG_FUNCTION_ARGS)
-{
-	static bool at_it = false;
-	uint64		count;
-	SPITupleTable *rows;
-
-	if (!CALLED_AS_EVENT_TRIGGER(fcinfo) ||
-		strcmp(((EventTriggerData *) fcinfo->context)->event, "ddl_command_end") != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_EVENT_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("reputation.triggers_check() must be called by an event trigger on ddl_command_end")));
-	if (at_it)
-		PG_RETURN_NULL();
-
-	/* A restore's last commands: workers wait for them (home_move()). */
-	if (((EventTriggerData *) fcinfo->context)->tag == CMDTAG_CREATE_TRIGGER)
-		capture_wake_at_commit();
-
-	at_it = true;
-	PG_TRY();
-	{
-		spi_begin();
-		count = tables_to_check();
-		rows = SPI_tuptable;
-		for (uint64 row = 0; row < count; row++)
-		{
-			bool		isnull;
-
-			(void) try_unlist(DatumGetObjectId(SPI_getbinval(rows->vals[row], rows->tupdesc, 1,
-															 &isnull)));
-		}
-		spi_end();
-	}
-	PG_FINALLY();
-	{
-		at_it = false;
-	}
-	PG_END_TRY();
-	PG_RETURN_NULL();
-}
-
-/*
- * triggers_want_healing -- is there a source with a list that it must not have?
- */
-bool
-triggers_want_healing(void)
-{
-	return spi_exec("SELECT FROM reputation.listed_despite_trigger() LIMIT 1", 0, NULL, NULL,
-					NULL) > 0;
-}
-
-/*
- * triggers_heal -- takes those lists away and has the engines concerned compute
- * everybody, for what was missed; in a transaction of its own.
- */
-void
-triggers_heal(List *engines)
-{
-	uint64		count = spi_exec("SELECT l.relation::oid, c.engine "
-								 "FROM reputation.listed_despite_trigger() l "
-								 "JOIN reputation.source s ON s.relation = l.relation "
-								 "JOIN reputation.capture c ON c.source = s.id", 0, NULL, NULL,
-								 NULL);
-	SPITupleTable *rows = SPI_tuptable;
-
-	for (uint64 row = 0; row < count; row++)
-	{
-		bool		isnull;
-		Oid			table = DatumGetObjectId(SPI_getbinval(rows->vals[row], rows->tupdesc, 1,
-														   &isnull));
-		int			id = DatumGetInt32(SPI_getbinval(rows->vals[row], rows->tupdesc, 2,
-													 &isnull));
-		ListCell   *cell;
-
-		if (!try_unlist(table))
-			continue;
-		foreach(cell, engines)
-		{
-			if (((Engine *) lfirst(cell))->descriptor->id == id)
-				sweep_start(lfirst(cell), "recompute", "resync");
-		}
-	}
 }

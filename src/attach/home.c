@@ -10,7 +10,7 @@
  */
 #include "postgres.h"
 
-#include "attach/attach.h"
+#include "attach/attach_steps.h"
 #include "attach/home.h"
 #include "base/spi.h"
 #include "catalog/pg_type.h"
@@ -27,7 +27,7 @@
 static bool
 is_restored(void)
 {
-	return spi_exec("SELECT 1 FROM reputation.broken_capture() WHERE missing "
+	return spi_exec("SELECT 1 FROM reputation.source_findings() WHERE missing "
 					"UNION ALL SELECT 1 FROM reputation.engine e WHERE NOT EXISTS "
 					"(SELECT FROM reputation.capture c WHERE c.engine = e.id) OR NOT EXISTS "
 					"(SELECT FROM reputation.capture_key k WHERE k.engine = e.id) "
@@ -91,6 +91,7 @@ home_move(List *engines)
 		return at_home;
 
 	spi_exec("SELECT reputation.board_restore()", 0, NULL, NULL, NULL);
+	triggers_number_columns();
 	foreach(cell, engines)
 		move_home(lfirst(cell));
 	/* A trigger that fired during the restore may have found no engine (ledger.c). */

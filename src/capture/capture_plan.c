@@ -7,8 +7,8 @@
  * cache marks it. A trigger is of one relation; an OID that another one has got since
  * is told by that.
  *
- * A key column that the relation does not have any more (it was renamed) makes the
- * plan broken: whoever changes the relation marks everybody. A column that is only
+ * The event trigger has the arguments follow a renamed column (source_check.c). A key
+ * column that the relation does not have (it was renamed unseen) makes the plan broken: whoever changes the relation marks everybody. A column that is only
  * compared makes it unsure: every update counts as a change. A column that an engine
  * writes and that is gone can be given no false value: it is left out.
  *
@@ -235,7 +235,8 @@ make_plan(TriggerPlan *plan, TriggerData *data)
 				 errmsg("a column that reputation captures is gone from table \"%s\"",
 						RelationGetRelationName(data->tg_relation)),
 				 errdetail("Every change of the table now leads to a recomputation of all users."),
-				 errhint("Attach the engine again with the new column in \"columns\".")));
+				 errhint("If it was renamed a worker adapts the trigger; if it was dropped attach "
+						 "the engine again. See reputation_status().")));
 	return sure;
 }
 

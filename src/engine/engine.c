@@ -127,6 +127,8 @@ make_descriptor(int id, const char *name, const EngineClass *class)
 	descriptor->score_table = engine_object(descriptor, class->score_table);
 	descriptor->audit_table = class->audit_table == NULL ? NULL :
 		engine_object(descriptor, class->audit_table);
+	descriptor->attach_call = psprintf(strcmp(name, class->name) == 0 || class->pattern != NULL ?
+									   "%s()" : "%s(name => '%s')", class->attach_function, name);
 	return descriptor;
 }
 
@@ -460,25 +462,31 @@ engine_require_users(const Engine *engine)
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("the users table of the engine \"%s\" no longer exists",
 						engine->descriptor->name),
-				 errhint("Attach it again with %s().", engine->descriptor->class->attach_function)));
+				 errhint("Attach it again with %s.", engine->descriptor->attach_call)));
 }
 
 /*
  * engine_require_objects -- the same before the application's objects are touched as the
- * engine's role; and 42501 when a source was given to an owner who has not the rights of
+ * engine's role; 42704 when that is gone; and 42501 when a source was given to an owner who has not the rights of
  * that role, and would get them by what is in the table.
  */
 void
 engine_require_objects(const Engine *engine)
 {
 	engine_require_users(engine);
+	if (!SearchSysCacheExists1(AUTHOID, ObjectIdGetDatum(engine->role)))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("the role that the engine \"%s\" works as no longer exists",
+						engine->descriptor->name),
+				 errhint("Attach it again with %s.", engine->descriptor->attach_call)));
 	if (engine->given_away != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("the owner of %s has changed since the engine \"%s\" was attached",
 						engine->given_away, engine->descriptor->name),
 				 errdetail("What an owner has put into a table would run as the engine's role."),
-				 errhint("Attach it again with %s().", engine->descriptor->class->attach_function)));
+				 errhint("Attach it again with %s.", engine->descriptor->attach_call)));
 }
 
 /*
@@ -490,8 +498,8 @@ engine_not_attached(const EngineDescriptor *descriptor)
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("the engine \"%s\" is not attached", descriptor->name),
-			 errhint("Attach it to the application's tables with %s().",
-					 descriptor->class->attach_function)));
+			 errhint("Attach it to the application's tables with %s.",
+					 descriptor->attach_call)));
 }
 
 /*

@@ -98,7 +98,7 @@ typedef struct EngineClass
 	const char *score_table;	/* in the schema reputation */
 	const char *pattern;		/* what score tables are made like; NULL: score_table */
 	const char *audit_table;	/* in the schema reputation, or NULL */
-	const char *attach_function;
+	const char *attach_function;	/* takes the name of another engine as "name" */
 	const char *signals;		/* select list over the view as v, with casts */
 	int			nsignals;
 	const char *default_parameters; /* JSON of algorithm version 1 */
@@ -134,6 +134,7 @@ typedef struct EngineDescriptor
 	const char *signals_view;
 	const char *score_table;
 	const char *audit_table;	/* or NULL */
+	const char *attach_call;	/* how it is attached again, for hints */
 } EngineDescriptor;
 
 /* The periods of a board are columns of a score table that has windows. */

@@ -356,9 +356,9 @@ engine_failed(const Engine *engine, const EngineContext *context, MemoryContext 
 	if (hint == NULL && error->hint == NULL && ERRCODE_TO_CATEGORY(error->sqlerrcode) ==
 		ERRCODE_TO_CATEGORY(ERRCODE_UNDEFINED_TABLE))
 		hint = psprintf("The engine \"%s\" computes from the view reputation.%s. "
-						"Check it, or attach the engine again with %s().",
+						"Check it, or attach the engine again with %s.",
 						engine->descriptor->name, engine->descriptor->signals_view,
-						engine->descriptor->class->attach_function);
+						engine->descriptor->attach_call);
 	if (hint != NULL)
 		error->hint = hint;
 	if (hint != NULL || bound_exceeded(error))

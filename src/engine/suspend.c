@@ -75,8 +75,10 @@ engine_suspend_for(Engine *engine, const char *text, int sqlerrcode, long ms)
 						   Max(ms / 1000, 1)),
 				 errhint("When it is mended SELECT reputation_retry('%s') has it tried at once.",
 						 engine->descriptor->name)));
-	spi_exec("UPDATE reputation.engine SET suspended_error = $2, retry_at = $3 WHERE name = $1",
-			 3, types, values, NULL);
+	/* Whoever has the row (an event trigger, for a renamed column) is not waited for. */
+	spi_exec("UPDATE reputation.engine SET suspended_error = $2, retry_at = $3 "
+			 "WHERE id = (SELECT id FROM reputation.engine WHERE name = $1 "
+			 "FOR NO KEY UPDATE SKIP LOCKED)", 3, types, values, NULL);
 	engine->suspended_error = MemoryContextStrdup(GetMemoryChunkContext(engine), text);
 	engine->retry_at = retry_at;
 }
@@ -92,6 +94,7 @@ engine_resume(Engine *engine)
 
 	ereport(LOG, (errmsg("the engine \"%s\" works again", engine->descriptor->name)));
 	spi_exec("UPDATE reputation.engine SET suspended_error = NULL, retry_at = NULL "
-			 "WHERE name = $1", 1, types, values, NULL);
+			 "WHERE id = (SELECT id FROM reputation.engine WHERE name = $1 "
+			 "FOR NO KEY UPDATE SKIP LOCKED)", 1, types, values, NULL);
 	engine->suspended_error = NULL;
 }

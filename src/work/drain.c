@@ -260,8 +260,8 @@ resolve_lookups(Batch *batch, Job *jobs, int count, Outcome *outcomes)
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("lookup view %d of the engine \"%s\" no longer exists", jobs[0].kind,
 						engine->descriptor->name),
-				 errhint("Attach the engine again with %s().",
-						 engine->descriptor->class->attach_function)));
+				 errhint("Attach the engine again with %s.",
+						 engine->descriptor->attach_call)));
 	key_type = (Oid) spi_int(0, 2, NULL);
 	array_type = get_array_type(key_type);
 	keys = typed_array(key_type, job_keys(jobs, count), count);

@@ -24,10 +24,8 @@ extern int64 recheck_orphans(Engine *engine);
 
 extern int64 sweep_start(const Engine *engine, const char *job_name, const char *trigger);
 extern bool sweep_feed(List *engines, int portion, bool raise);
-extern void sweep_init(void);
 extern void sweep_where_lost(List *engines);
 extern void sweep_where_set_back(const Engine *engine);
-extern void sweep_where_reshaped(List *engines, bool look);
 
 extern void notify_init(void);
 extern void notify_add(const Engine *engine, const char *key);

@@ -41,7 +41,6 @@
 #include "postgres.h"
 
 #include "access/transam.h"
-#include "access/xact.h"
 #include "base/clock.h"
 #include "base/guc.h"
 #include "base/spi.h"
@@ -53,8 +52,6 @@
 #include "engine/bound.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
-#include "utils/inval.h"
-#include "utils/memutils.h"
 #include "work/drain.h"
 
 PG_FUNCTION_INFO_V1(reputation_sweep_start);
@@ -319,32 +316,6 @@ sweep_feed(List *engines, int portion, bool raise)
 	return false;
 }
 
-/* Were the partitions looked at in this transaction? */
-static bool partitions_looked_at = false;
-
-/* The partitioned sources and their partitions, as of the last look. */
-static Oid *partitions = NULL;
-static int	npartitions = 0;
-static bool look_at_partitions = true;
-
-static void
-partitions_at_transaction(XactEvent event, void *arg)
-{
-	if (event == XACT_EVENT_ABORT && partitions_looked_at)
-		look_at_partitions = true;
-	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_COMMIT || event == XACT_EVENT_PREPARE)
-		partitions_looked_at = false;
-}
-
-/*
- * sweep_init -- called when the library is loaded.
- */
-void
-sweep_init(void)
-{
-	RegisterXactCallback(partitions_at_transaction, NULL);
-}
-
 /* Steps of the clock, either way, that are not noted (us). */
 #define CLOCK_STEP	(30 * USECS_PER_SEC)
 
@@ -387,74 +358,4 @@ sweep_where_lost(List *engines)
 		return;
 	foreach(cell, engines)
 		sweep_start(lfirst(cell), "recompute", "resync");
-}
-
-static void
-note_relation_change(Datum arg, Oid relation)
-{
-	for (int i = 0; i < npartitions && !look_at_partitions; i++)
-		look_at_partitions = partitions[i] == relation;
-	look_at_partitions |= !OidIsValid(relation);
-}
-
-/* Which relations' changes are worth another look; reputation.engine for attaches. */
-static void
-watch_partitions(void)
-{
-	static bool registered = false;
-	uint64		count = spi_exec("SELECT t.relid::oid FROM reputation.source s "
-								 "JOIN pg_catalog.pg_class c ON c.oid = s.relation AND c.relkind = 'p' "
-								 "CROSS JOIN LATERAL pg_catalog.pg_partition_tree(c.oid) t "
-								 "UNION ALL SELECT 'reputation.engine'::regclass::oid",
-								 0, NULL, NULL, NULL);
-
-	if (!registered)
-		CacheRegisterRelcacheCallback(note_relation_change, (Datum) 0);
-	registered = true;
-	npartitions = 0;
-	if (partitions != NULL)
-		pfree(partitions);
-	partitions = MemoryContextAlloc(TopMemoryContext, sizeof(Oid) * count);
-	for (uint64 row = 0; row < count; row++)
-		partitions[row] = (Oid) spi_int(row, 1, NULL);
-	npartitions = (int) count;
-}
-
-/*
- * sweep_where_reshaped -- starts a sweep of the engines of every partitioned
- * source whose partitions came, went or were truncated: none of that fires a
- * trigger of the parent. Looks when told to, or when a relation concerned was
- * changed since.
- */
-void
-sweep_where_reshaped(List *engines, bool look)
-{
-	uint64		count;
-	int		   *ids;
-	ListCell   *cell;
-
-	if (!look && !look_at_partitions)
-		return;
-	look_at_partitions = false;
-	partitions_looked_at = true;
-	watch_partitions();
-	count = spi_exec("WITH reshaped AS (UPDATE reputation.source s SET shape = n.shape FROM "
-					 "(SELECT id, reputation.partition_shape(relation) AS shape "
-					 "FROM reputation.source) n "
-					 "WHERE n.id = s.id AND n.shape IS DISTINCT FROM s.shape RETURNING s.id) "
-					 "SELECT DISTINCT c.engine FROM reshaped r "
-					 "JOIN reputation.capture c ON c.source = r.id", 0, NULL, NULL, NULL);
-	ids = palloc(sizeof(int) * Max(count, 1));
-	for (uint64 row = 0; row < count; row++)
-		ids[row] = (int) spi_int(row, 1, NULL);
-	foreach(cell, engines)
-	{
-		Engine	   *engine = lfirst(cell);
-
-		for (uint64 i = 0; i < count; i++)
-		{
-			if (ids[i] == engine->descriptor->id)
-				sweep_start(engine, "recompute", "truncate");
-		}
-	}
 }

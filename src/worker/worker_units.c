@@ -7,8 +7,8 @@
 #include <time.h>
 
 #include "access/twophase.h"
-#include "attach/attach.h"
 #include "attach/home.h"
+#include "attach/source_check.h"
 #include "base/clock.h"
 #include "base/guc.h"
 #include "base/spi.h"
@@ -86,7 +86,6 @@ look_at_schedule(Worker *worker)
 	worker->job_due = false;
 	if (worker->number != 0)
 		return DT_NOEND;
-	worker->clock_due |= triggers_want_healing();
 	spi_exec("SELECT min(next_run_at) FROM reputation.job_schedule "
 			 "WHERE started_by = 'worker' AND works", 0, NULL, NULL, NULL);
 	scheduled = spi_datum(0, 1, &none);
@@ -180,7 +179,8 @@ unit_drain(Worker *worker, List *engines)
 	}
 	worker->clock_due = clock_was_set(worker);
 	worker->prepared = any_prepared();
-	sweep_where_reshaped(engines, false);
+	if (sources_look(engines, false))
+		worker->clock_due |= worker->number == 0;
 	if (!worker->locked_out)
 		sweep_where_lost(engines);
 	foreach(cell, engines)
@@ -235,7 +235,7 @@ unit_clock(Worker *worker, List *engines)
 			spi_exec("SELECT reputation.run_due_jobs()", 0, NULL, NULL, NULL);
 			worker->fed |= spi_int(0, 1, NULL) > 0;
 		}
-		triggers_heal(engines);
+		sources_mend(engines);
 	}
 	worker->clock_offset = offset;
 }

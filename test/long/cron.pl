@@ -28,8 +28,8 @@ wait_until($node, 'app', "SELECT ($by_worker) = 1", 'the worker has ranked them'
 # Leaderboards each minute; the nightly run at a time that is about to come.
 $node->safe_psql('app', q{
 	UPDATE projects SET status = 'draft' WHERE id > 50;
-	SELECT count(*) FROM reputation_schedule('nightly', at => date_trunc('minute', now() AT TIME ZONE 'UTC' + interval '70 s')::time),
-		reputation_schedule('leaderboards', '1 min')});
+	SELECT count(*) FROM reputation_schedule('nightly', at => date_trunc('minute', now() AT TIME ZONE 'UTC' + interval '70 s')::time);
+	SELECT count(*) FROM reputation_schedule('leaderboards', '1 min')});
 $node->safe_psql('app', 'SET session_replication_role = replica; UPDATE users SET builder_score = 1 WHERE id = 7');
 for my $job ('leaderboards', 'nightly')
 {

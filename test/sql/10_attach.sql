@@ -442,7 +442,7 @@ SELECT builder_score(1);
 INSERT INTO elsewhere.projects_2 VALUES (2, 1, 'shipped', 0);
 SELECT * FROM test.concerned();
 SELECT builder_score(1);
--- All but the key and the cached column, whose names are kept: attach again.
+-- The key, too; an attach goes by the new name.
 ALTER TABLE people.members RENAME id TO uid;
 SELECT * FROM test.raised('SELECT builder_score(1)');
 SELECT builder_score_attach('people.members', 'elsewhere.projects_2', 'elsewhere.project_collaborators', '{"users": {"id": "uid"}}', replace => true) IS NOT NULL AS attached;

@@ -12,7 +12,7 @@ INSERT INTO users SELECT i FROM generate_series(1, 3) i;
 SELECT trust_score_attach() IS NOT NULL AS attached;
 SELECT reputation_process();
 RESET client_min_messages;
-SELECT name, begin_function, step_function, engine, audited, cause, coalesce(at_time || ' ' || time_zone, every::text) AS usual, recommended, by_default
+SELECT name, begin_function, step_function, class, audited, cause, coalesce(at_time || ' ' || time_zone, every::text) AS usual, recommended, by_default
 FROM reputation.batch_job ORDER BY name;
 
 -- What is registered runs with the owner's rights: it has to be the owner's.

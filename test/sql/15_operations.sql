@@ -345,6 +345,6 @@ SELECT status, hint FROM reputation_status() WHERE check_name = 'queue';
 SET reputation.clock = '2026-06-01 00:11:00+00';
 SELECT status, hint FROM reputation_status() WHERE check_name = 'queue';
 ALTER TABLE projects DISABLE TRIGGER reputation_capture;
-SELECT status, detail, hint FROM reputation_status() WHERE check_name = 'capture';
+SELECT status, detail, hint FROM reputation_status() WHERE check_name = 'capture' OR check_name LIKE 'source %';
 CALL test.clean('operations');
 SELECT check_name, status, detail, hint FROM reputation_status() WHERE check_name IN ('engines', 'job nightly') ORDER BY 1;

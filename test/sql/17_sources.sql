@@ -153,14 +153,14 @@ DELETE FROM projects WHERE id = 9;
 COMMIT;
 RESET ROLE;
 SELECT * FROM test.planted;
-SELECT status, detail, hint FROM reputation_status() WHERE check_name = 'capture';
+SELECT status, detail, hint FROM reputation_status() WHERE check_name = 'capture' OR check_name LIKE 'source %';
 -- Nor does the event trigger touch it.
 CREATE TRIGGER b BEFORE UPDATE ON projects FOR EACH ROW EXECUTE FUNCTION nothing();
 SELECT tgattr::text <> '' AS listed FROM pg_trigger WHERE tgrelid = 'projects'::regclass AND tgname = 'reputation_capture';
 DROP TRIGGER b ON projects;
 SET client_min_messages = warning;
 SELECT builder_score_attach() IS NOT NULL AS attached;
-SELECT status, detail FROM reputation_status() WHERE check_name = 'capture';
+SELECT status, detail FROM reputation_status() WHERE check_name = 'capture' OR check_name LIKE 'source %';
 SELECT reputation_process();
 SELECT builder_score FROM users;
 
@@ -172,7 +172,7 @@ CREATE TRIGGER b BEFORE UPDATE ON projects FOR EACH ROW EXECUTE FUNCTION nothing
 RESET ROLE;
 -- It is the renamed one that looks at every update now.
 SELECT tgname, tgattr::text <> '' AS listed, tgfoid::regproc AS function FROM pg_trigger WHERE tgrelid = 'projects'::regclass ORDER BY 1;
-SELECT status, detail FROM reputation_status() WHERE check_name = 'capture';
+SELECT status, detail FROM reputation_status() WHERE check_name = 'capture' OR check_name LIKE 'source %';
 SELECT builder_score_attach();
 \echo SQLSTATE :SQLSTATE
 SELECT builder_score_detach();

@@ -155,7 +155,9 @@ BEGIN
 		reputation.partition_shape('app.users'), reputation.board_place(2, 'all_time', 'points'), reputation.lane('2'), reputation.home(), reputation.run_begin('trust', 'prune', 'manual'),
 		reputation.badges_held('2'), reputation.badges_due('2', 1, 1, 1, 1, true, true), reputation.board_restore(), reputation.preloaded(), reputation.batch_step();
 	PERFORM FROM reputation.engines(), reputation.workers(), reputation.inbox_pages(), reputation.board_rows('points', 'all_time', 10, 0);
-	PERFORM FROM reputation.broken_capture();
+	PERFORM FROM reputation.source_check();
+	PERFORM FROM reputation.source_findings(), reputation.view_reads();
+	PERFORM reputation.source_follow(s.id) FROM reputation.source s;
 	PERFORM FROM reputation.job_status();
 	PERFORM FROM reputation.job_schedule;
 	PERFORM reputation.batch_job_register('again', 'again', 'run_begin', 'prune_step', every => '1 hour');

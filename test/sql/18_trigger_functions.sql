@@ -50,6 +50,12 @@ CREATE EVENT TRIGGER other ON sql_drop EXECUTE FUNCTION reputation.triggers_chec
 DROP TABLE shorter;
 \echo SQLSTATE :SQLSTATE
 DROP EVENT TRIGGER other;
+CREATE EVENT TRIGGER other ON ddl_command_end EXECUTE FUNCTION reputation.source_dropped();
+CREATE TABLE longer ();
+\echo SQLSTATE :SQLSTATE
+DROP EVENT TRIGGER other;
+SELECT reputation.source_dropped();
+\echo SQLSTATE :SQLSTATE
 -- The one that is the table's does what it is for.
 INSERT INTO reputation.algorithm VALUES ('builder', 9, '{"own": "x"}', false);
 \echo SQLSTATE :SQLSTATE

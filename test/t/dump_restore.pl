@@ -12,7 +12,13 @@ use Test::More;
 
 my $node = start_server('main');
 
-set_up_app($node, 'app', 2000);
+create_app($node, 'app', 2000);
+# A column that is dropped: those behind it have other numbers in a restored database.
+$node->safe_psql('app', 'ALTER TABLE users ADD spare int');
+attach($node, 'app');
+all_computed($node, 'app', 'the users are computed after the attach');
+$node->safe_psql('app', 'ALTER TABLE users DROP spare');
+is($node->safe_psql('app', q{SELECT attnum FROM reputation.source_column WHERE name = 'builder_score'}), '4', 'the number of a column');
 $node->safe_psql('app', q{SET client_min_messages = warning; SELECT trust_score_attach()});
 all_computed($node, 'app', 'trust is attached, too');
 my $dump = $node->basedir . '/app.dump';
@@ -44,6 +50,11 @@ sub restored
 		"builder|app|users|builder_score|t\ntrust|app|users||t", "$name: the engines are attached");
 	is($node->safe_psql($database, q{SELECT status FROM reputation_status() WHERE check_name = 'capture'}),
 		'OK', "$name: the triggers are there");
+	is($node->safe_psql($database, q{
+		ALTER TABLE users RENAME builder_score TO score;
+		ALTER TABLE users RENAME score TO builder_score;
+		SELECT attnum, (SELECT count(*) FROM reputation.source_check()) FROM reputation.source_column WHERE name = 'builder_score'}), '3|0',
+		"$name: columns are found by their names, and followed by their numbers");
 	is($node->safe_psql($database, q{SELECT count(*) FROM reputation.builder_scores}), '2000',
 		"$name: the score rows are there");
 	is($node->safe_psql($database, q{SELECT count(*), min(score) FROM reputation.trust_scores}), '2000|4',
@@ -122,8 +133,8 @@ command('pg_restore of that', 'pg_restore', '-d', $node->connstr('five'), $dump)
 wait_until($node, 'five', q{SELECT count(*) = 4 FROM reputation.job_runs
 	WHERE trigger = 'resync' AND status = 'succeeded'}, 'a disabled trigger: everybody is computed');
 all_computed($node, 'five', 'a disabled trigger');
-is($node->safe_psql('five', q{SELECT status, detail FROM reputation_status() WHERE check_name = 'capture'}),
-	'ERROR|public.users has no enabled trigger reputation_capture', 'a disabled trigger: the status says so');
+is($node->safe_psql('five', q{SELECT status, detail FROM reputation_status() WHERE check_name = 'source public.users'}),
+	'ERROR|trigger reputation_capture of public.users is disabled', 'a disabled trigger: the status says so');
 
 # A pg_dump that takes long: it has its snapshot and all its locks but the last,
 # for which it waits. Writers and the worker go on, and the inbox stays small.

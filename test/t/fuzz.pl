@@ -195,8 +195,11 @@ for my $function (qw(capture check_algorithm rank_track ledger_guard))
 }
 for my $event (qw(ddl_command_start ddl_command_end sql_drop table_rewrite))
 {
-	add("event trigger on $event", "CREATE EVENT TRIGGER fuzz ON $event EXECUTE FUNCTION reputation.triggers_check()", 'CREATE TABLE fuzz.t (a int)',
-		'INSERT INTO fuzz.t VALUES (1)', 'ALTER TABLE fuzz.t ALTER a TYPE bigint', 'DROP TABLE fuzz.t', 'ROLLBACK');
+	for my $function (qw(triggers_check source_dropped))
+	{
+		add("event trigger on $event", "CREATE EVENT TRIGGER fuzz ON $event EXECUTE FUNCTION reputation.$function()", 'CREATE TABLE fuzz.t (a int)',
+			'INSERT INTO fuzz.t VALUES (1)', 'ALTER TABLE fuzz.t ALTER a TYPE bigint', 'DROP TABLE fuzz.t', 'ROLLBACK');
+	}
 }
 
 # All of them in one session; a line before each tells which it is.

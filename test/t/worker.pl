@@ -36,11 +36,44 @@ $node->safe_psql('app', q{
 	CREATE TRIGGER ship BEFORE UPDATE ON projects FOR EACH ROW EXECUTE FUNCTION ship();
 	ALTER EVENT TRIGGER reputation_triggers_check ENABLE ALWAYS;
 	UPDATE projects SET id = id WHERE id = 8});
-is($node->safe_psql('app', 'SELECT reputation.listed_despite_trigger()'), 'projects', 'a BEFORE trigger is missed');
+is($node->safe_psql('app', 'SELECT relation, finding FROM reputation.source_check()'), 'public.projects|before_trigger', 'a BEFORE trigger is missed');
 $node->safe_psql('app', 'SELECT reputation.wake()');
-wait_until($node, 'app', 'SELECT count(*) = 0 FROM reputation.listed_despite_trigger()', 'the worker mends that');
+wait_until($node, 'app', 'SELECT count(*) = 0 FROM reputation.source_check()', 'the worker mends that');
 all_computed($node, 'app', 'what the trigger changed');
 $node->safe_psql('app', 'DROP TRIGGER ship ON projects');
+
+# Columns that exchange their names unseen: the worker has the trigger follow.
+$node->safe_psql('app', q{
+	ALTER EVENT TRIGGER reputation_triggers_check DISABLE;
+	ALTER TABLE projects RENAME owner_id TO x;
+	ALTER TABLE projects RENAME id TO owner_id;
+	ALTER TABLE projects RENAME x TO id;
+	ALTER EVENT TRIGGER reputation_triggers_check ENABLE ALWAYS;
+	UPDATE projects SET status = 'draft' WHERE owner_id = 9});
+$node->safe_psql('app', 'SELECT reputation.wake()');
+wait_until($node, 'app', 'SELECT count(*) = 0 FROM reputation.source_check()', 'the worker finds columns by their numbers');
+wait_computed($node, 'app', 'columns that exchanged their names');
+is($node->safe_psql('app', 'SELECT * FROM reputation_verify()'), '', 'what was captured by the wrong one is computed');
+$node->safe_psql('app', q{
+	ALTER TABLE projects RENAME id TO x;
+	ALTER TABLE projects RENAME owner_id TO id;
+	ALTER TABLE projects RENAME x TO owner_id;
+	UPDATE projects SET status = 'shipped' WHERE id = 9});
+all_computed($node, 'app', 'columns that have their own names again');
+is($node->safe_psql('app', 'SELECT count(*) FROM reputation.source_check()'), '0', 'the event trigger follows');
+
+# A trigger that was off for a while: once it fires again what was missed is computed.
+my $resyncs = $node->safe_psql('app', q{SELECT count(*) FROM reputation.job_runs WHERE trigger = 'resync'});
+$node->safe_psql('app', q{ALTER TABLE projects DISABLE TRIGGER reputation_capture});
+$node->safe_psql('app', q{UPDATE projects SET status = 'draft' WHERE id = 9});
+is($node->safe_psql('app', q{SELECT status, hint FROM reputation_status() WHERE check_name = 'source public.projects'}),
+	q{ERROR|SELECT reputation_repair('builder').}, 'the status tells how to mend it');
+$node->safe_psql('app', q{ALTER TABLE projects ENABLE TRIGGER reputation_capture});
+wait_until($node, 'app', qq{SELECT count(*) = $resyncs + 1 FROM reputation.job_runs WHERE trigger = 'resync' AND status = 'succeeded'},
+	'everybody is computed once it fires again');
+all_computed($node, 'app', 'what was missed');
+$node->safe_psql('app', q{UPDATE projects SET status = 'shipped' WHERE id = 9});
+all_computed($node, 'app', 'as before');
 
 # Notifications.
 my $listener = open_session($node, 'app');

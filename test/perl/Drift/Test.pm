@@ -461,7 +461,7 @@ sub check
 
 	is_none($node, $database, 'SELECT * FROM reputation.dead_letter', "$when: no dead letter");
 	is_none($node, $database, q{SELECT * FROM reputation.job_runs WHERE status <> 'succeeded'}, "$when: every run came to its end");
-	is_none($node, $database, 'SELECT * FROM reputation.broken_capture()', "$when: the triggers are there");
+	is_none($node, $database, 'SELECT * FROM reputation.source_check()', "$when: the triggers are there");
 	while (my ($what, $query) = splice @numbers, 0, 2)
 	{
 		cmp_ok($node->safe_psql($database, $query), '>', 3, "$when: there are $what to be wrong about");
