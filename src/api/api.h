@@ -9,14 +9,14 @@
 
 #include "engine/engine.h"
 
-extern Engine *api_require_class(Engine *engine, const EngineClass *class);
-extern Engine *api_engine(FunctionCallInfo fcinfo, const EngineClass *class, int argno);
-extern Engine *api_engine_get(FunctionCallInfo fcinfo, const EngineClass *class, int argno);
-extern Datum api_score(FunctionCallInfo fcinfo, const EngineClass *class);
-extern Datum api_recalc(FunctionCallInfo fcinfo, const EngineClass *class);
-extern Datum api_recalc_all(FunctionCallInfo fcinfo, const EngineClass *class);
-extern Datum api_explain(FunctionCallInfo fcinfo, const EngineClass *class);
+extern PGDLLEXPORT Engine *api_require_class(Engine *engine, const EngineClass *class);
+extern PGDLLEXPORT Engine *api_engine(FunctionCallInfo fcinfo, const EngineClass *class, int argno);
+extern PGDLLEXPORT Engine *api_engine_get(FunctionCallInfo fcinfo, const EngineClass *class, int argno);
+extern PGDLLEXPORT Datum api_score(FunctionCallInfo fcinfo, const EngineClass *class);
+extern PGDLLEXPORT Datum api_recalc(FunctionCallInfo fcinfo, const EngineClass *class);
+extern PGDLLEXPORT Datum api_recalc_all(FunctionCallInfo fcinfo, const EngineClass *class);
+extern PGDLLEXPORT Datum api_explain(FunctionCallInfo fcinfo, const EngineClass *class);
 
-extern void api_store_scanned(Engine *engine, Score *scores, int count, void *arg);
+extern PGDLLEXPORT void api_store_scanned(Engine *engine, Score *scores, int count, void *arg);
 
 #endif							/* REPUTATION_API_H */

@@ -9,9 +9,9 @@
 
 #include "fmgr.h"
 
-extern char *args_text(FunctionCallInfo fcinfo, int argno);
-extern bool args_required_bool(FunctionCallInfo fcinfo, int argno, const char *name);
-extern char *args_required_text(FunctionCallInfo fcinfo, int argno, const char *name);
-extern void args_require_read_committed(const char *function);
+extern PGDLLEXPORT char *args_text(FunctionCallInfo fcinfo, int argno);
+extern PGDLLEXPORT bool args_required_bool(FunctionCallInfo fcinfo, int argno, const char *name);
+extern PGDLLEXPORT char *args_required_text(FunctionCallInfo fcinfo, int argno, const char *name);
+extern PGDLLEXPORT void args_require_read_committed(const char *function);
 
 #endif							/* REPUTATION_ARGS_H */

@@ -225,7 +225,7 @@ typedef enum StoreMode
 
 typedef void (*ScoreConsumer) (Engine *engine, Score *scores, int count, void *arg);
 
-extern void engine_register(const EngineClass *class);
+extern PGDLLEXPORT void engine_register(const EngineClass *class);
 extern const EngineClass *engine_class(const char *name);
 extern const EngineClass *engine_class_number(int number);
 extern void engine_on_change(void (*changed) (void));
@@ -234,7 +234,7 @@ extern const EngineDescriptor *engine_descriptor_of(int id, const char *name, co
 extern const EngineDescriptor *engine_registered(int id, const char *name);
 extern const EngineDescriptor *engine_descriptor(const char *name);
 extern const EngineDescriptor *engine_of_class(const char *name, const EngineClass *class);
-extern char *engine_object(const EngineDescriptor *engine, const char *of_class);
+extern PGDLLEXPORT char *engine_object(const EngineDescriptor *engine, const char *of_class);
 extern List *engine_list(bool wait, bool *skipped);
 extern List *engine_chosen(const char *name);
 extern Engine *engine_attached(const char *name);
@@ -249,9 +249,9 @@ extern void engine_require_algorithm(const Engine *engine);
 extern void engine_not_attached(const EngineDescriptor *descriptor);
 extern void engine_forget_cached(void);
 
-extern char *engine_key_from_argument(FunctionCallInfo fcinfo, int argno, const Engine *engine);
+extern PGDLLEXPORT char *engine_key_from_argument(FunctionCallInfo fcinfo, int argno, const Engine *engine);
 extern Datum engine_key_datum(const Engine *engine, const char *key);
-extern void engine_append_json_key(StringInfo json, const Engine *engine, const char *key);
+extern PGDLLEXPORT void engine_append_json_key(StringInfo json, const Engine *engine, const char *key);
 
 typedef struct EngineContext
 {
@@ -301,13 +301,13 @@ extern bool score_differs(const Engine *engine, const Score *score);
 /* engine_parameters.c */
 extern void *engine_parse_parameters(const EngineDescriptor *descriptor, Jsonb *parameters);
 extern int	engine_debounce(Jsonb *parameters);
-extern double engine_number(const char *engine, Jsonb *parameters,
+extern PGDLLEXPORT double engine_number(const char *engine, Jsonb *parameters,
 							const char *name, double otherwise);
-extern double engine_signed_number(const char *engine, Jsonb *parameters,
+extern PGDLLEXPORT double engine_signed_number(const char *engine, Jsonb *parameters,
 								   const char *name, double otherwise);
-extern void engine_check_list(const char *engine, Jsonb *parameters,
+extern PGDLLEXPORT void engine_check_list(const char *engine, Jsonb *parameters,
 							  const char *name);
-extern char *engine_string(const char *engine, Jsonb *parameters,
+extern PGDLLEXPORT char *engine_string(const char *engine, Jsonb *parameters,
 						   const char *name);
 
 /* suspend.c */
