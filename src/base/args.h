@@ -9,6 +9,7 @@
 
 #include "fmgr.h"
 
+extern void args_require(FunctionCallInfo fcinfo, int argno, const char *name);
 extern char *args_text(FunctionCallInfo fcinfo, int argno);
 extern bool args_required_bool(FunctionCallInfo fcinfo, int argno, const char *name);
 extern char *args_required_text(FunctionCallInfo fcinfo, int argno, const char *name);

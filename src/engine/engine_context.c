@@ -33,9 +33,9 @@ PG_FUNCTION_INFO_V1(reputation_status_list);
 PG_FUNCTION_INFO_V1(reputation_computation_time);
 PG_FUNCTION_INFO_V1(reputation_window_start);
 
-/* The parameters, the engine's class and the time of the computation that is on, for its views. */
+/* The parameters, the engine and the time of the computation that is on, for its views. */
 static Jsonb *current_parameters = NULL;
-static const EngineClass *current_class = NULL;
+static const Engine *current_engine = NULL;
 static TimestampTz current_time = 0;
 
 /* How many rows a table has, by the last VACUUM or ANALYZE; 0 when that is not known. */
@@ -90,10 +90,10 @@ engine_enter(const Engine *engine, bool everybody, EngineContext *context)
 	if (engine->descriptor->class->ncolumns > 0)
 		spi_set("extra_float_digits", "1");
 	context->parameters = current_parameters;
-	context->class = current_class;
+	context->engine = current_engine;
 	context->now = current_time;
 	current_parameters = engine->parameters;
-	current_class = engine->descriptor->class;
+	current_engine = engine;
 	current_time = engine->now;
 	context->bounded = bound_begin(engine->descriptor->id, rows);
 }
@@ -106,7 +106,7 @@ engine_leave(const EngineContext *context)
 {
 	bound_end(context->bounded);
 	current_parameters = context->parameters;
-	current_class = context->class;
+	current_engine = context->engine;
 	current_time = context->now;
 	spi_settings_end(context->settings);
 	SetUserIdAndSecContext(context->user, context->security);
@@ -181,14 +181,13 @@ static const EngineClass *
 view_class(FunctionCallInfo fcinfo, const char *engine)
 {
 	EngineContext context;
-	const EngineClass *class = current_class;
+	const EngineClass *class;
 
-	if (class == NULL)
-	{
-		owner_enter(fcinfo, &context);
-		class = engine_descriptor(engine)->class;
-		owner_leave(&context);
-	}
+	if (current_engine != NULL)
+		return current_engine->descriptor->class;
+	owner_enter(fcinfo, &context);
+	class = engine_descriptor(engine)->class;
+	owner_leave(&context);
 	return class;
 }
 
@@ -244,6 +243,15 @@ TimestampTz
 engine_view_time(void)
 {
 	return current_time != 0 ? current_time : clock_now();
+}
+
+/*
+ * engine_computing -- the engine whose computation is on; NULL outside of any.
+ */
+const Engine *
+engine_computing(void)
+{
+	return current_engine;
 }
 
 /*
@@ -346,7 +354,7 @@ engine_failed(const Engine *engine, const EngineContext *context, MemoryContext 
 	char	   *hint;
 
 	current_parameters = context->parameters;
-	current_class = context->class;
+	current_engine = context->engine;
 	current_time = context->now;
 
 	MemoryContextSwitchTo(memory);
