@@ -313,6 +313,7 @@ extern void engine_leave(const EngineContext *context);
 extern void engine_failed(const Engine *engine, const EngineContext *context,
 						  MemoryContext memory);
 extern void owner_enter(FunctionCallInfo fcinfo, EngineContext *context);
+extern void owner_enter_computation(FunctionCallInfo fcinfo, EngineContext *context);
 extern void owner_leave(const EngineContext *context);
 
 extern uint64 engine_exec(const Engine *engine, bool uncaptured, const char *sql, int nargs,

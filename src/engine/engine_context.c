@@ -33,6 +33,9 @@ PG_FUNCTION_INFO_V1(reputation_status_list);
 PG_FUNCTION_INFO_V1(reputation_computation_time);
 PG_FUNCTION_INFO_V1(reputation_window_start);
 
+/* In which the extension's own functions are not looked up, nor anybody else's. */
+#define PINNED_PATH	"pg_catalog, pg_temp"
+
 /* The parameters, the engine and the time of the computation that is on, for its views. */
 static Jsonb *current_parameters = NULL;
 static const Engine *current_engine = NULL;
@@ -80,7 +83,7 @@ engine_enter(const Engine *engine, bool everybody, EngineContext *context)
 						   context->security | SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_RESTRICTED_OPERATION);
 	context->settings = spi_settings_begin();
-	spi_set("search_path", "pg_catalog, pg_temp");
+	spi_set("search_path", PINNED_PATH);
 	spi_set("row_security", "off");
 	spi_set("jit", "off");
 	spi_set("enable_seqscan", "on");
@@ -112,6 +115,20 @@ engine_leave(const EngineContext *context)
 	SetUserIdAndSecContext(context->user, context->security);
 }
 
+/* Whose the called function is: whoever owns the extension's tables. */
+static Oid
+function_owner(FunctionCallInfo fcinfo)
+{
+	HeapTuple	function = SearchSysCache1(PROCOID, ObjectIdGetDatum(fcinfo->flinfo->fn_oid));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(function))
+		elog(ERROR, "cache lookup failed for function %u", fcinfo->flinfo->fn_oid);
+	owner = ((Form_pg_proc) GETSTRUCT(function))->proowner;
+	ReleaseSysCache(function);
+	return owner;
+}
+
 /*
  * owner_enter -- from here on with the rights of the called function's owner,
  * who owns the extension's tables, and with a pinned search_path: with the
@@ -122,18 +139,29 @@ engine_leave(const EngineContext *context)
 void
 owner_enter(FunctionCallInfo fcinfo, EngineContext *context)
 {
-	HeapTuple	function = SearchSysCache1(PROCOID, ObjectIdGetDatum(fcinfo->flinfo->fn_oid));
-	Oid			owner;
-
-	if (!HeapTupleIsValid(function))
-		elog(ERROR, "cache lookup failed for function %u", fcinfo->flinfo->fn_oid);
-	owner = ((Form_pg_proc) GETSTRUCT(function))->proowner;
-	ReleaseSysCache(function);
-
 	GetUserIdAndSecContext(&context->user, &context->security);
-	SetUserIdAndSecContext(owner, context->security | SECURITY_LOCAL_USERID_CHANGE);
+	SetUserIdAndSecContext(function_owner(fcinfo),
+						   context->security | SECURITY_LOCAL_USERID_CHANGE);
 	context->settings = spi_settings_begin();
-	spi_set("search_path", "pg_catalog, pg_temp");
+	spi_set("search_path", PINNED_PATH);
+}
+
+/*
+ * owner_enter_computation -- the same for what a computation calls for each user: its
+ * search_path is pinned, unless it is the application's code that calls, with one of its own.
+ */
+void
+owner_enter_computation(FunctionCallInfo fcinfo, EngineContext *context)
+{
+	if (strcmp(namespace_search_path, PINNED_PATH) != 0)
+	{
+		owner_enter(fcinfo, context);
+		return;
+	}
+	GetUserIdAndSecContext(&context->user, &context->security);
+	SetUserIdAndSecContext(function_owner(fcinfo),
+						   context->security | SECURITY_LOCAL_USERID_CHANGE);
+	context->settings = 0;
 }
 
 /*
@@ -142,7 +170,8 @@ owner_enter(FunctionCallInfo fcinfo, EngineContext *context)
 void
 owner_leave(const EngineContext *context)
 {
-	spi_settings_end(context->settings);
+	if (context->settings != 0)
+		spi_settings_end(context->settings);
 	SetUserIdAndSecContext(context->user, context->security);
 }
 
