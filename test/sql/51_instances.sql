@@ -5,10 +5,11 @@ SET timezone = 'UTC';
 SET datestyle = 'ISO, MDY';
 SET reputation.clock = '2026-01-01 00:00:00+00';
 SET client_min_messages = warning;
-CREATE SCHEMA home;
+CREATE SCHEMA home AUTHORIZATION regress_app;
 CREATE SCHEMA acme;
 SET search_path = home, public;
 CREATE TABLE home.users (id int PRIMARY KEY, wins int);
+ALTER TABLE home.users OWNER TO regress_app;
 CREATE TABLE acme.users (id int PRIMARY KEY, wins int);
 INSERT INTO home.users SELECT i, i FROM generate_series(1, 3) i;
 INSERT INTO acme.users SELECT i, 0 FROM generate_series(1, 4) i;
@@ -25,8 +26,8 @@ $$;
 -- What there is of each engine, and what becomes of it.
 SELECT engine, table_name, key, rows, origin, settled, anonymous FROM reputation.outputs() ORDER BY engine_id, table_name COLLATE "C";
 
-SELECT points_attach('home.users') IS NOT NULL AS points, points_attach('acme.users', name => 'acme') IS NOT NULL AS acme;
-SELECT badges_attach('home.users') IS NOT NULL AS badges, badges_attach('acme.users', name => 'medals', points => 'acme') IS NOT NULL AS medals;
+SELECT points_attach('home.users') IS NOT NULL AS points, badges_attach('home.users') IS NOT NULL AS badges;
+SELECT points_attach('acme.users', name => 'acme') IS NOT NULL AS acme, badges_attach('acme.users', name => 'medals', points => 'acme') IS NOT NULL AS medals;
 SELECT engine, table_name FROM reputation.outputs() WHERE engine IN ('acme', 'medals') ORDER BY 1, 2;
 SELECT name, class, users::text, pays_into FROM reputation.engine ORDER BY id;
 -- They are made like those of the class.
@@ -38,12 +39,15 @@ CROSS JOIN LATERAL (SELECT 'column', format('%s %s %s %s', a.attname, format_typ
 	UNION ALL SELECT 'constraint', pg_get_constraintdef(k.oid) FROM pg_constraint k WHERE k.conrelid = c.oid
 	UNION ALL SELECT 'index', regexp_replace(pg_get_indexdef(i.indexrelid), '^.* USING', '') FROM pg_index i WHERE i.indrelid = c.oid
 	UNION ALL SELECT 'trigger', replace(pg_get_triggerdef(t.oid), c.relname, '') FROM pg_trigger t WHERE t.tgrelid = c.oid AND t.tgname = 'ledger_guard'
-	UNION ALL SELECT 'grant', format('%s %s', a.grantee::regrole, a.privilege_type) FROM aclexplode(c.relacl) a WHERE a.grantee <> c.relowner
+	UNION ALL SELECT 'grant', format('%s %s', a.grantee::regrole, a.privilege_type) FROM aclexplode(c.relacl) a WHERE a.grantee::regrole::text LIKE 'reputation%'
 	UNION ALL SELECT 'grant', format('%s %s %s', a.grantee::regrole, a.privilege_type, n.attname) FROM pg_attribute n, aclexplode(n.attacl) a WHERE n.attrelid = c.oid) AS x (kind, item);
 SELECT kind, count(*) FROM test.made WHERE made = pattern GROUP BY 1 ORDER BY 1;
 SELECT pattern, kind, item FROM test.made WHERE made = pattern EXCEPT SELECT pattern, kind, item FROM test.made WHERE made <> pattern ORDER BY 1, 2, 3;
 SELECT pattern, kind, item FROM test.made WHERE made <> pattern EXCEPT SELECT pattern, kind, item FROM test.made WHERE made = pattern ORDER BY 1, 2, 3;
 DROP VIEW test.made;
+-- What an engine's role may see is its own engine's.
+SELECT o.engine, o.table_name, has_table_privilege('regress_app', 'reputation.' || o.table_name, 'SELECT') AS seen FROM reputation.outputs() o
+WHERE o.engine IN (SELECT e.name FROM reputation.engine e) ORDER BY o.engine_id, 2;
 -- A name whose tables would be another engine's.
 SELECT badges_attach('acme.users', name => 'medals_user', points => 'acme');
 \echo SQLSTATE :SQLSTATE
@@ -169,6 +173,8 @@ SELECT points_attach('home.users', name => 'acme', replace => true);
 
 -- Two ledgers, and two sets that pay into one of them, over the same users.
 SELECT points_attach('home.users', name => 'karma') IS NOT NULL AS karma, badges_attach('home.users', name => 'more') IS NOT NULL AS more;
+SELECT badges_attach('home.users', name => 'more', points => 'karma');
+\echo SQLSTATE :SQLSTATE
 UPDATE reputation.more_badge SET bonus_points = 1;
 CALL test.drain();
 INSERT INTO home.users VALUES (5, 5);
