@@ -32,7 +32,8 @@ CREATE TABLE reputation.engine (
 	home			text		NOT NULL,
 	suspended_error	text,
 	retry_at		timestamptz,
-	computed_until	timestamptz
+	computed_until	timestamptz,
+	pays_into		text
 );
 COMMENT ON TABLE reputation.engine IS 'attached engines: the role they work as, the users table with its key and the cached column';
 COMMENT ON COLUMN reputation.engine.cached_column IS 'the column of the users table that has the score; null: the score is in the engine''s score table alone';
@@ -41,6 +42,7 @@ COMMENT ON COLUMN reputation.engine.view_definition IS 'the signals view as atta
 COMMENT ON COLUMN reputation.engine.view_rule IS 'a digest of the generated view''s rule, which renaming a column leaves alone';
 COMMENT ON COLUMN reputation.engine.home IS 'system identifier and database it was attached in; elsewhere (a restored dump, a copy) everybody is recomputed';
 COMMENT ON COLUMN reputation.engine.computed_until IS 'where time changes scores: the time up to which, give or take half a minute, they were computed; when the clock is before that it was set back';
+COMMENT ON COLUMN reputation.engine.pays_into IS 'of a set of badges: the points engine whose ledger has its bonuses';
 COMMENT ON COLUMN reputation.engine.suspended_error IS 'why the engine as a whole cannot compute; its jobs wait';
 
 CREATE TABLE reputation.algorithm (

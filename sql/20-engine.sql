@@ -73,6 +73,15 @@ SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'reputation_engines'
 COMMENT ON FUNCTION reputation.engines() IS
 'The engines there are, attached or not, of the classes that are loaded, and their tables in the schema reputation.';
 
+CREATE FUNCTION reputation.outputs(
+	OUT engine_id int, OUT engine text, OUT output text, OUT table_name text, OUT key text, OUT rows text,
+	OUT origin text, OUT settled boolean, OUT anonymous text)
+RETURNS SETOF record
+LANGUAGE C STABLE STRICT
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'reputation_outputs';
+COMMENT ON FUNCTION reputation.outputs() IS
+'The tables of each engine, and what their rows are: how many of a user''s (none, one, many), and given, computed, audit (goes with the score row) or earned (follows the user); anonymous: what is set of rows left to nobody.';
+
 CREATE FUNCTION reputation.engine_register(name text, class text, max_id int) RETURNS int
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_variable
@@ -107,7 +116,8 @@ DECLARE
 	it record;
 BEGIN
 	IF to_regclass(format('reputation.%I', name)) IS NOT NULL THEN
-		RETURN;
+		RAISE EXCEPTION 'there is a table reputation.% already', quote_ident(name)
+			USING ERRCODE = 'duplicate_table', HINT = 'Give the engine another name.';
 	END IF;
 	EXECUTE format('CREATE TABLE reputation.%I (LIKE %s INCLUDING ALL)', name, like_it);
 	made := format('reputation.%I', name);
@@ -117,23 +127,34 @@ BEGIN
 		EXECUTE format('ALTER TABLE %s SET (%s)', made, it.options);
 	END IF;
 	EXECUTE format('COMMENT ON TABLE %s IS %L', made, it.comment);
+	PERFORM reputation.privileges_clear('pg_class', d.objid)
+	FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = made AND d.deptype = 'i'
+		AND d.objid IN (SELECT q.seqrelid FROM pg_sequence q);
 	PERFORM reputation.privileges_clear('pg_class', made);
+	-- What the script granted; what attaches and administrators did is for the pattern alone.
 	FOR it IN
-		SELECT a.privilege_type, a.grantee FROM pg_class c, aclexplode(c.relacl) a WHERE c.oid = like_it AND a.grantee <> c.relowner
+		SELECT a.privilege_type, a.grantee FROM pg_class c, aclexplode(c.relacl) a JOIN pg_roles r ON r.oid = a.grantee
+		WHERE c.oid = like_it AND r.rolname IN ('reputation_admin', 'reputation_reader', 'reputation_writer')
 	LOOP
-		EXECUTE format('GRANT %s ON %s TO %s', it.privilege_type, made,
-			CASE WHEN it.grantee = 0 THEN 'PUBLIC' ELSE it.grantee::regrole::text END);
+		EXECUTE format('GRANT %s ON %s TO %s', it.privilege_type, made, it.grantee::regrole);
 	END LOOP;
 	FOR it IN
-		SELECT t.attname, a.privilege_type, a.grantee FROM pg_attribute t, aclexplode(t.attacl) a WHERE t.attrelid = like_it AND NOT t.attisdropped
+		SELECT t.attname, a.privilege_type, a.grantee FROM pg_attribute t, aclexplode(t.attacl) a JOIN pg_roles r ON r.oid = a.grantee
+		WHERE t.attrelid = like_it AND NOT t.attisdropped AND r.rolname IN ('reputation_admin', 'reputation_reader', 'reputation_writer')
 	LOOP
-		EXECUTE format('GRANT %s (%I) ON %s TO %s', it.privilege_type, it.attname, made,
-			CASE WHEN it.grantee = 0 THEN 'PUBLIC' ELSE it.grantee::regrole::text END);
+		EXECUTE format('GRANT %s (%I) ON %s TO %s', it.privilege_type, it.attname, made, it.grantee::regrole);
+	END LOOP;
+	-- Not those that an attach, or a board, makes where it wants them.
+	FOR it IN
+		SELECT pg_get_triggerdef(t.oid) AS definition FROM pg_trigger t
+		WHERE t.tgrelid = like_it AND NOT t.tgisinternal AND t.tgfoid NOT IN ('reputation.capture()'::regprocedure, 'reputation.rank_track()'::regprocedure)
+	LOOP
+		EXECUTE replace(it.definition, format(' ON %s ', like_it), format(' ON %s ', made));
 	END LOOP;
 END
 $$;
 COMMENT ON FUNCTION reputation.table_like(text, text) IS
-'Makes an engine''s own table like one of its class, with the same indexes, storage and grants, unless there is one of that name; both in the schema reputation.';
+'Makes an engine''s own table like one of its class, with the same constraints, indexes, storage and triggers, and the grants of the extension''s script; both in the schema reputation. 42P07.';
 
 CREATE FUNCTION reputation.engine_make(name text, class text) RETURNS int
 LANGUAGE C VOLATILE STRICT
@@ -158,12 +179,6 @@ LANGUAGE C STABLE STRICT
 SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'reputation_user_key';
 COMMENT ON FUNCTION reputation.user_key(text, anycompatible) IS
 'A user id as the engine''s tables have it. P0002 unknown user; 22P02 malformed id; 55000 not attached.';
-
-CREATE FUNCTION reputation.hold_user(engine text, uid anycompatible) RETURNS text
-LANGUAGE C VOLATILE STRICT
-SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'reputation_hold_user';
-COMMENT ON FUNCTION reputation.hold_user(text, anycompatible) IS
-'The same as reputation.user_key(), and keeps the user from being deleted or given another id until the transaction ends (FOR KEY SHARE).';
 
 CREATE FUNCTION reputation.wake() RETURNS void
 LANGUAGE C VOLATILE STRICT AS 'MODULE_PATHNAME', 'reputation_wake';

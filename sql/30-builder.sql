@@ -52,5 +52,3 @@ LANGUAGE C VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'builder_score_recalc_all';
 COMMENT ON FUNCTION @extschema@.builder_score_recalc_all(text) IS
 'Computes every user''s builder score now, in this transaction, and returns how many changed; rows that others hold locked are left to the workers. 55000 not attached.';
-
-SELECT pg_catalog.pg_extension_config_dump('reputation.builder_scores', '');

@@ -109,7 +109,3 @@ CREATE PROCEDURE @extschema@.upsert_user_and_wait(doc jsonb, timeout interval DE
 LANGUAGE C AS 'MODULE_PATHNAME', 'reputation_upsert_user_and_wait';
 COMMENT ON PROCEDURE @extschema@.upsert_user_and_wait(jsonb, interval, text) IS
 'upsert_user(doc), commits, and waits until the user''s trust score is computed, for which it does not wait for the debounce window. 25001 inside a transaction block; 55P03 after the timeout, with what is still pending; 55000 when the computation was given up, with its error; otherwise as upsert_user().';
-
-SELECT pg_catalog.pg_extension_config_dump('reputation.trust_scores', '');
-SELECT pg_catalog.pg_extension_config_dump('reputation.trust_score_audit', '');
-SELECT pg_catalog.pg_extension_config_dump('reputation.trust_score_audit_id_seq', '');

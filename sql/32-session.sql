@@ -74,5 +74,3 @@ LANGUAGE C VOLATILE STRICT SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'session_reputation_explain';
 COMMENT ON FUNCTION @extschema@.session_reputation_explain(anycompatible, text) IS
 'How a user''s session reputation comes about: {user_id, score, cached, signals {confirmed_any, confirmed_own, confirmed_both, no_shows}, terms {completed_sessions, no_shows}, policy, badge_color, algorithm_version, computed_at, age_seconds, pending, due_at}. P0002 unknown user; 22P02 malformed id; 55000 not attached.';
-
-SELECT pg_catalog.pg_extension_config_dump('reputation.session_scores', '');

@@ -41,65 +41,22 @@ COMMENT ON COLUMN reputation.points_scores.next_due_at IS 'the next moment at wh
 CREATE FUNCTION reputation.ledger_guard() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-	IF TG_RELID <> 'reputation.point_ledger'::regclass OR TG_WHEN <> 'BEFORE' OR TG_LEVEL <> 'ROW' OR TG_OP NOT IN ('UPDATE', 'DELETE') THEN
-		RAISE EXCEPTION 'reputation.ledger_guard() must be the row trigger ledger_guard of reputation.point_ledger'
+	IF TG_TABLE_SCHEMA <> 'reputation' OR TG_TABLE_NAME !~ '(^|_)point_ledger$' OR TG_WHEN <> 'BEFORE' OR TG_LEVEL <> 'ROW' OR TG_OP NOT IN ('UPDATE', 'DELETE') THEN
+		RAISE EXCEPTION 'reputation.ledger_guard() must be the row trigger ledger_guard of a ledger'
 			USING ERRCODE = 'trigger_protocol_violated';
 	END IF;
 	IF current_setting('reputation_ledger.forgets', true) = OLD.user_id THEN
 		RETURN CASE WHEN TG_OP = 'DELETE' THEN OLD ELSE NEW END;
 	END IF;
-	RAISE EXCEPTION 'reputation.point_ledger is append only'
+	RAISE EXCEPTION 'reputation.% is append only', TG_TABLE_NAME
 		USING ERRCODE = 'object_not_in_prerequisite_state',
 			HINT = 'revoke_points() appends a row that takes an award back; reputation_forget() removes a user.';
 END
 $$;
 COMMENT ON FUNCTION reputation.ledger_guard() IS
-'Row trigger on reputation.point_ledger: refuses changes of rows (55000), but for reputation.ledger_forget(). 39P01 elsewhere.';
+'Row trigger on a ledger: refuses changes of rows (55000), but of a user who is forgotten or followed. 39P01 elsewhere.';
 CREATE TRIGGER ledger_guard BEFORE UPDATE OR DELETE ON reputation.point_ledger
 FOR EACH ROW EXECUTE FUNCTION reputation.ledger_guard();
-
-CREATE FUNCTION reputation.ledger_is_bonus(source_key text, revokes bigint) RETURNS boolean
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-	SELECT EXISTS (SELECT WHERE ledger_is_bonus.source_key LIKE 'badge:%'
-		UNION ALL SELECT FROM reputation.point_ledger l WHERE l.id = ledger_is_bonus.revokes AND l.source_key LIKE 'badge:%');
-END;
-COMMENT ON FUNCTION reputation.ledger_is_bonus(text, bigint) IS
-'Was a ledger row paid with a badge, or does it take such a one back?';
-
-CREATE FUNCTION reputation.ledger_forget(user_id text, alias text, bonuses boolean DEFAULT false) RETURNS bigint
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-	forgotten bigint;
-BEGIN
-	PERFORM set_config('reputation_ledger.forgets', ledger_forget.user_id, true);
-	IF alias IS NULL THEN
-		DELETE FROM reputation.point_ledger l WHERE l.user_id = ledger_forget.user_id
-			AND (NOT bonuses OR reputation.ledger_is_bonus(l.source_key, l.revokes));
-	ELSE
-		UPDATE reputation.point_ledger l SET user_id = alias, reason = NULL, source_key = NULL WHERE l.user_id = ledger_forget.user_id;
-	END IF;
-	GET DIAGNOSTICS forgotten = ROW_COUNT;
-	PERFORM set_config('reputation_ledger.forgets', '', true);
-	RETURN forgotten;
-END
-$$;
-COMMENT ON FUNCTION reputation.ledger_forget(text, text, boolean) IS
-'Removes a user''s ledger rows, of bonuses alone or all, or leaves them to an alias without reason and source_key; returns how many.';
-
-CREATE FUNCTION reputation.ledger_move(user_id text, new_id text, bonuses boolean DEFAULT false) RETURNS void
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-BEGIN
-	PERFORM set_config('reputation_ledger.forgets', ledger_move.user_id, true);
-	-- Where somebody of the new id was paid for the same before, both payments stay.
-	UPDATE reputation.point_ledger l SET user_id = new_id,
-		source_key = CASE WHEN NOT EXISTS (SELECT FROM reputation.point_ledger o WHERE o.user_id = new_id AND o.source_key = l.source_key) THEN l.source_key END
-	WHERE l.user_id = ledger_move.user_id AND (NOT bonuses OR reputation.ledger_is_bonus(l.source_key, l.revokes));
-	PERFORM set_config('reputation_ledger.forgets', '', true);
-END
-$$;
-COMMENT ON FUNCTION reputation.ledger_move(text, text, boolean) IS
-'Gives a user''s ledger rows, of bonuses alone or all, to the user''s new id.';
 
 CREATE FUNCTION reputation.period_after(engine text, period text) RETURNS timestamptz
 LANGUAGE C STABLE STRICT AS 'MODULE_PATHNAME', 'reputation_period_after';
@@ -116,7 +73,7 @@ CREATE FUNCTION @extschema@.points_attach(
 RETURNS bigint
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'points_attach';
 COMMENT ON FUNCTION @extschema@.points_attach(text, jsonb, text, text, text, boolean) IS
-'Attaches the points engine to a users table and to reputation.point_ledger: makes the signals view and the capture triggers, and queues a first computation of everybody. columns names another key column, e.g. {"users": {"id": "uid"}}; rank_column: a column of users for the all-time rank; fire: origin or always (fire on logical apply too). Returns the id of the first run in reputation.job_runs. 42P01 and 42703 name everything that is missing; 42804 unsupported id type; 42501 not allowed; 55000 badges are attached to other users; 22023 bad argument.';
+'Attaches the points engine to a users table and to its ledger, reputation.point_ledger (of an engine by another name NAME_point_ledger): makes the signals view and the capture triggers, and queues a first computation of everybody. columns names another key column, e.g. {"users": {"id": "uid"}}; rank_column: a column of users for the all-time rank; fire: origin or always (fire on logical apply too). Returns the id of the first run in reputation.job_runs. 42P01 and 42703 name everything that is missing; 42804 unsupported id type; 42501 not allowed; 55000 badges that pay into the ledger are attached to other users; 22023 bad argument.';
 
 CREATE FUNCTION @extschema@.points_detach(engine text DEFAULT 'points') RETURNS void
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'points_detach';
@@ -141,60 +98,22 @@ SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'points_explain';
 COMMENT ON FUNCTION @extschema@.points_explain(anycompatible, text) IS
 'How a user''s points come about: {user_id, score, cached, signals {last_at, weekly_first_at, daily_first_at, next_at}, terms {all_time, weekly, daily}, next_change {at, all_time, weekly, daily}, algorithm_version, computed_at, age_seconds, pending, due_at}. P0002 unknown user; 22P02 malformed id; 55000 not attached.';
 
-CREATE FUNCTION @extschema@.award_points(uid anycompatible, points bigint, reason text DEFAULT NULL, source_key text DEFAULT NULL) RETURNS boolean
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-#variable_conflict use_variable
-DECLARE
-	key text := reputation.hold_user('points', uid);
-BEGIN
-	IF key IS NULL THEN
-		RAISE EXCEPTION 'argument "uid" must not be null' USING ERRCODE = 'null_value_not_allowed';
-	ELSIF points IS NULL OR points NOT BETWEEN -1000000000000 AND 1000000000000 THEN
-		RAISE EXCEPTION 'argument "points" must be a number from -1000000000000 to 1000000000000'
-			USING ERRCODE = 'invalid_parameter_value';
-	END IF;
-	INSERT INTO reputation.point_ledger AS l (user_id, points, reason, source_key)
-	VALUES (key, points, reason, source_key)
-	-- By name, since a column here would be taken for the argument.
-	ON CONFLICT ON CONSTRAINT point_ledger_user_id_source_key_key DO NOTHING;
-	RETURN FOUND;
-END
-$$;
-COMMENT ON FUNCTION @extschema@.award_points(anycompatible, bigint, text, text) IS
+CREATE FUNCTION @extschema@.award_points(
+	uid anycompatible, points bigint, reason text DEFAULT NULL, source_key text DEFAULT NULL, engine text DEFAULT 'points')
+RETURNS boolean
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'award_points';
+COMMENT ON FUNCTION @extschema@.award_points(anycompatible, bigint, text, text, text) IS
 'Gives a user points (negative: takes some), and says whether it did: for the same user and source_key only the first call does; without a source_key every one. A user who is deleted meanwhile is waited for. P0002 unknown user; 22P02 malformed id; 22004 null id; 22023 too many points; 55000 not attached.';
 
-CREATE FUNCTION @extschema@.revoke_points(uid anycompatible, source_key text, reason text DEFAULT NULL) RETURNS boolean
-LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-#variable_conflict use_variable
-DECLARE
-	key text := reputation.hold_user('points', uid);
-	award reputation.point_ledger;
-BEGIN
-	IF key IS NULL OR source_key IS NULL THEN
-		RAISE EXCEPTION 'arguments "uid" and "source_key" must not be null' USING ERRCODE = 'null_value_not_allowed';
-	END IF;
-	SELECT l.* INTO award FROM reputation.point_ledger l WHERE l.user_id = key AND l.source_key = source_key;
-	IF NOT FOUND THEN
-		RAISE EXCEPTION 'user "%" was not awarded points for "%"', key, source_key
-			USING ERRCODE = 'no_data_found';
-	END IF;
-	INSERT INTO reputation.point_ledger AS l (user_id, points, reason, created_at, revokes)
-	VALUES (key, -award.points, reason, award.created_at, award.id)
-	ON CONFLICT (revokes) DO NOTHING;
-	RETURN FOUND;
-END
-$$;
-COMMENT ON FUNCTION @extschema@.revoke_points(anycompatible, text, text) IS
+CREATE FUNCTION @extschema@.revoke_points(uid anycompatible, source_key text, reason text DEFAULT NULL, engine text DEFAULT 'points') RETURNS boolean
+LANGUAGE C VOLATILE SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'revoke_points';
+COMMENT ON FUNCTION @extschema@.revoke_points(anycompatible, text, text, text) IS
 'Takes the points back that a user was awarded for a source_key, by a row that counts from the same moment on, and says whether it did: only the first call does. P0002 unknown user, or no such award; 22P02 malformed id; 22004 null argument; 55000 not attached.';
 
-CREATE FUNCTION @extschema@.total_points(uid anycompatible) RETURNS bigint
-LANGUAGE sql STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-	SELECT least(greatest(coalesce(sum(l.points), 0), -9223372036854775808), 9223372036854775807)::bigint FROM (SELECT reputation.user_key('points', $1) AS key OFFSET 0) k
-	LEFT JOIN reputation.point_ledger l ON l.user_id = k.key COLLATE "C" AND l.created_at <= reputation.computation_time()
-$$;
-COMMENT ON FUNCTION @extschema@.total_points(anycompatible) IS
+CREATE FUNCTION @extschema@.total_points(uid anycompatible, engine text DEFAULT 'points') RETURNS bigint
+LANGUAGE C STABLE STRICT SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'total_points';
+COMMENT ON FUNCTION @extschema@.total_points(anycompatible, text) IS
 'The sum of a user''s ledger rows that count by now, or the nearest bigint, from the ledger itself. P0002 unknown user; 22P02 malformed id; 55000 not attached.';
-
-SELECT pg_catalog.pg_extension_config_dump('reputation.point_ledger', '');
-SELECT pg_catalog.pg_extension_config_dump('reputation.point_ledger_id_seq', '');
-SELECT pg_catalog.pg_extension_config_dump('reputation.points_scores', '');

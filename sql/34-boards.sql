@@ -234,7 +234,7 @@ BEGIN
 	ELSE
 		EXECUTE format('DROP TRIGGER rank_track ON reputation.%I', scores);
 		EXECUTE format('DROP TRIGGER rank_track_truncate ON reputation.%I', scores);
-		EXECUTE format('DROP INDEX reputation.%I', scores || '_board');
+		EXECUTE format('DROP INDEX IF EXISTS reputation.%I', scores || '_board');
 	END IF;
 	-- Nobody writes the scores now, but a worker may be moving deltas.
 	PERFORM reputation.rank_drop(b.engine_id);

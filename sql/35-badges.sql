@@ -67,122 +67,22 @@ COMMENT ON FUNCTION reputation.badge_value(text, bigint, bigint, bigint, bigint,
 'How much a user has of a metric.';
 
 CREATE FUNCTION reputation.badges_held(user_id text) RETURNS text[]
-LANGUAGE sql STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-	SELECT ARRAY(
-		SELECT h.slug || CASE WHEN h.source_key IS NULL
-			OR EXISTS (SELECT FROM reputation.point_ledger l WHERE l.user_id = h.user_id AND l.source_key = h.source_key
-				AND NOT EXISTS (SELECT FROM reputation.point_ledger r WHERE r.revokes = l.id)) THEN '' ELSE '!' END
-		FROM reputation.user_badge h WHERE h.user_id = badges_held.user_id ORDER BY h.slug);
-END;
+LANGUAGE C STABLE STRICT AS 'MODULE_PATHNAME', 'reputation_badges_held';
 COMMENT ON FUNCTION reputation.badges_held(text) IS
-'The slugs of the badges that a user has; with a ! where the bonus is not in the ledger, or was taken back.';
+'The slugs of the badges that a user has of the set that is being computed; with a ! where the bonus is not in the ledger, or was taken back. 55000 outside of a computation.';
 
 CREATE FUNCTION reputation.badges_due(
 	user_id text, wins bigint, top_arguments bigint, participations bigint, votes bigint, beta boolean, wallet boolean)
 RETURNS text[]
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-	SELECT ARRAY(
-		SELECT b.slug
-		FROM reputation.badge b LEFT JOIN reputation.user_badge h ON h.user_id = badges_due.user_id AND h.slug = b.slug
-		WHERE reputation.badge_value(b.metric, wins, top_arguments, participations, votes, beta, wallet) >= b.threshold
-			OR (h.slug IS NOT NULL AND NOT b.revocable)
-		ORDER BY b.slug);
-END;
+LANGUAGE C STABLE AS 'MODULE_PATHNAME', 'reputation_badges_due';
 COMMENT ON FUNCTION reputation.badges_due(text, bigint, bigint, bigint, bigint, boolean, boolean) IS
-'The slugs of the badges that a user with these metrics shall have: whose threshold is reached, or that were earned once and are for good. Awards, the hourly check, preview and verify all go by it.';
+'The slugs of the badges, of the set that is being computed, that a user with these metrics shall have: whose threshold is reached, or that were earned once and are for good. Awards, the hourly check, preview and verify all go by it. 55000 outside of a computation.';
 
-CREATE FUNCTION reputation.badge_has_key(slug text, source_key text) RETURNS boolean
-LANGUAGE sql IMMUTABLE
--- Without settings of its own, so that it is inlined.
-RETURN source_key = 'badge:' || slug OR starts_with(source_key, 'badge:' || slug || ':');
-COMMENT ON FUNCTION reputation.badge_has_key(text, text) IS
-'Is a bonus of a badge paid under that key, or may it have been?';
-
-CREATE FUNCTION reputation.badge_paid(user_id text, slug text) RETURNS TABLE (points bigint, source_key text)
-LANGUAGE sql STABLE
--- Without settings of its own, so that it is inlined.
-BEGIN ATOMIC
-	SELECT l.points, l.source_key FROM reputation.point_ledger l
-	WHERE l.user_id = badge_paid.user_id AND l.source_key LIKE 'badge:%'
-		AND reputation.badge_has_key(badge_paid.slug, l.source_key)
-		AND NOT EXISTS (SELECT FROM reputation.point_ledger r WHERE r.revokes = l.id)
-	ORDER BY l.id LIMIT 1;
-END;
-COMMENT ON FUNCTION reputation.badge_paid(text, text) IS
-'What a user was paid for a badge that was not taken back, and under what key; no row: nothing.';
-
-CREATE FUNCTION reputation.badge_key(user_id text, slug text) RETURNS text
-LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-	-- Of so many keys and one more, one is free, whatever the others are.
-	SELECT k.key
-	FROM (SELECT count(*) AS used FROM reputation.point_ledger l
-		WHERE l.user_id = badge_key.user_id AND l.source_key LIKE 'badge:%'
-			AND reputation.badge_has_key(badge_key.slug, l.source_key)) t
-	CROSS JOIN LATERAL generate_series(1, t.used + 1) AS n (n)
-	CROSS JOIN LATERAL (SELECT format('badge:%s%s', badge_key.slug, ':' || nullif(n.n, 1)) AS key) k
-	WHERE NOT EXISTS (SELECT FROM reputation.point_ledger o WHERE o.user_id = badge_key.user_id AND o.source_key = k.key)
-	ORDER BY n.n DESC LIMIT 1;
-END;
-COMMENT ON FUNCTION reputation.badge_key(text, text) IS
-'The key under which a user''s next bonus for a badge is paid: badge:SLUG, then badge:SLUG:2 and so on, or the next lower one that is free.';
-
-CREATE FUNCTION reputation.badges_settle(gained_by text[], gained text[], lost_by text[], lost text[]) RETURNS void
+CREATE FUNCTION reputation.badges_prepare(badge text) RETURNS void
 LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-	now timestamptz := reputation.clock();
-	paid boolean;
 BEGIN
-	WITH taken AS (
-		DELETE FROM reputation.user_badge h USING unnest(lost_by, lost) AS l (user_id, slug)
-		WHERE h.user_id = l.user_id AND h.slug = l.slug
-			AND NOT EXISTS (SELECT FROM reputation.badge b WHERE b.slug = h.slug AND NOT b.revocable)
-		RETURNING h.user_id, h.slug, h.source_key
-	)
-	INSERT INTO reputation.point_ledger (user_id, points, reason, created_at, recorded_at, revokes)
-	SELECT p.user_id, -p.points, format('badge lost: %s', b.name), p.created_at, now, p.id
-	FROM taken t JOIN reputation.badge b ON b.slug = t.slug
-	JOIN reputation.point_ledger p ON p.user_id = t.user_id AND p.source_key = t.source_key
-	ON CONFLICT (revokes) DO NOTHING;
-
-	-- A bonus that was paid and not taken back is not paid again, whoever paid it. Where
-	-- somebody just took the key, the next snapshot has that row. Who is not paid in the end
-	-- (a trigger may refuse the row) comes again.
-	FOR i IN 1 .. 10 LOOP
-		WITH unpaid AS (
-			SELECT g.user_id, b.slug, b.name, b.bonus_points
-			FROM unnest(gained_by, gained) AS g (user_id, slug) JOIN reputation.badge b ON b.slug = g.slug
-			WHERE b.bonus_points > 0 AND NOT EXISTS (SELECT FROM reputation.badge_paid(g.user_id, b.slug))
-		), bonus AS (
-			INSERT INTO reputation.point_ledger (user_id, points, reason, source_key, created_at, recorded_at)
-			SELECT u.user_id, u.bonus_points, format('badge: %s', u.name), reputation.badge_key(u.user_id, u.slug), now, now FROM unpaid u
-			ON CONFLICT (user_id, source_key) DO NOTHING
-			RETURNING id
-		)
-		SELECT (SELECT count(*) FROM unpaid) = (SELECT count(*) FROM bonus) INTO paid;
-		EXIT WHEN paid;
-	END LOOP;
-
-	-- A badge that is there already was without its bonus; so is, until the next time, one
-	-- whose bonus was taken back this moment.
-	INSERT INTO reputation.user_badge AS h (user_id, slug, earned_at, bonus_points, source_key)
-	SELECT g.user_id, b.slug, now, coalesce(p.points, 0),
-		coalesce(p.source_key, CASE WHEN b.bonus_points > 0 THEN reputation.badge_key(g.user_id, b.slug) END)
-	FROM unnest(gained_by, gained) AS g (user_id, slug) JOIN reputation.badge b ON b.slug = g.slug
-	LEFT JOIN LATERAL reputation.badge_paid(g.user_id, b.slug) p ON true
-	ON CONFLICT (user_id, slug) DO UPDATE SET bonus_points = excluded.bonus_points, source_key = excluded.source_key;
-END
-$$;
-COMMENT ON FUNCTION reputation.badges_settle(text[], text[], text[], text[]) IS
-'Awards the badges gained with their bonuses, and takes those lost with theirs; for who holds the users'' lanes.';
-
-CREATE FUNCTION reputation.badges_prepare() RETURNS void
-LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
 	-- In a database that has no such characters the icons are names.
-	INSERT INTO reputation.badge (slug, name, description, icon, metric, threshold, bonus_points)
+	EXECUTE format($sql$INSERT INTO reputation.%1$I (slug, name, description, icon, metric, threshold, bonus_points)
 	SELECT b.slug, b.name, b.description,
 		CASE WHEN pg_catalog.getdatabaseencoding() = 'UTF8' THEN (SELECT string_agg(chr(c), '' ORDER BY n) FROM unnest(b.points) WITH ORDINALITY AS u (c, n)) ELSE b.icon END,
 		b.metric, b.threshold, b.bonus
@@ -197,13 +97,14 @@ BEGIN ATOMIC
 		(8, 'early_adopter', 'Early Adopter', 'Was there during the beta', ARRAY[128640], 'rocket', 'beta', 1, 100),
 		(9, 'blockchain_ready', 'Blockchain Ready', 'Connected a wallet', ARRAY[128279], 'link', 'wallet', 1, 50)
 	) AS b (no, slug, name, description, points, icon, metric, threshold, bonus)
-	WHERE NOT EXISTS (SELECT FROM reputation.badge)
+	WHERE NOT EXISTS (SELECT FROM reputation.%1$I)
 	ORDER BY b.no
-	ON CONFLICT DO NOTHING;
-	SELECT reputation.schedule_usual('badges', false);
-END;
-COMMENT ON FUNCTION reputation.badges_prepare() IS
-'What an attach of badges makes in the extension''s own tables: the nine badges if there is none, and the hourly check.';
+	ON CONFLICT DO NOTHING$sql$, badge);
+	PERFORM reputation.schedule_usual('badges', false);
+END
+$$;
+COMMENT ON FUNCTION reputation.badges_prepare(text) IS
+'What an attach of badges makes in the extension''s own tables: the nine badges if there is none in that one, and the hourly check.';
 
 CREATE FUNCTION @extschema@.badges_attach(
 	users text DEFAULT 'users',
@@ -214,11 +115,12 @@ CREATE FUNCTION @extschema@.badges_attach(
 	votes text DEFAULT NULL,
 	fire text DEFAULT 'origin',
 	name text DEFAULT 'badges',
-	replace boolean DEFAULT false)
+	replace boolean DEFAULT false,
+	points text DEFAULT 'points')
 RETURNS bigint
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'badges_attach';
-COMMENT ON FUNCTION @extschema@.badges_attach(text, jsonb, text, text, text, text, text, text, boolean) IS
-'Attaches the badges engine to a users table: makes the signals view and the capture triggers, the nine badges if there is none, and queues a first computation of everybody. The metrics wins, top_arguments, participations, votes (integers), beta (boolean, or a time that counts when set) and wallet (boolean, or anything that is not empty) are columns of users where it has them, otherwise 0; or one of the first four is a table whose rows are counted, by user_id and, if columns names one, a boolean column "counts". columns names other columns, e.g. {"users": {"id": "uid", "wins": "victories", "beta": null}, "votes": {"user_id": "voter", "counts": "valid"}}; fire: origin or always (fire on logical apply too). Returns the id of the first run in reputation.job_runs. 42P01 and 42703 name everything that is missing; 42804 unsupported type; 42501 not allowed; 55000 points are attached to other users; 22023 bad argument.';
+COMMENT ON FUNCTION @extschema@.badges_attach(text, jsonb, text, text, text, text, text, text, boolean, text) IS
+'Attaches the badges engine to a users table: makes the signals view and the capture triggers, the nine badges if there is none, and queues a first computation of everybody. The metrics wins, top_arguments, participations, votes (integers), beta (boolean, or a time that counts when set) and wallet (boolean, or anything that is not empty) are columns of users where it has them, otherwise 0; or one of the first four is a table whose rows are counted, by user_id and, if columns names one, a boolean column "counts". columns names other columns, e.g. {"users": {"id": "uid", "wins": "victories", "beta": null}, "votes": {"user_id": "voter", "counts": "valid"}}; fire: origin or always (fire on logical apply too); points: the points engine into whose ledger bonuses are paid. Returns the id of the first run in reputation.job_runs. 42P01 and 42703 name everything that is missing; 42804 unsupported type; 42501 not allowed; 55000 that ledger is of other users; 22023 bad argument, or no such points engine.';
 
 CREATE FUNCTION @extschema@.badges_detach(engine text DEFAULT 'badges') RETURNS void
 LANGUAGE C VOLATILE AS 'MODULE_PATHNAME', 'badges_detach';
@@ -243,63 +145,23 @@ SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'badges_explain';
 COMMENT ON FUNCTION @extschema@.badges_explain(anycompatible, text) IS
 'How a user''s badges come about: {user_id, score, cached, signals {wins, top_arguments, participations, votes, beta, wallet}, terms {the slug of each badge that is due: 1}, held, algorithm_version, computed_at, age_seconds, pending, due_at}. P0002 unknown user; 22P02 malformed id; 55000 not attached.';
 
-CREATE FUNCTION @extschema@.badge_preview(slug text, OUT user_id text, OUT change text) RETURNS SETOF record
+CREATE FUNCTION @extschema@.badge_preview(slug text, engine text DEFAULT 'badges', OUT user_id text, OUT change text) RETURNS SETOF record
 LANGUAGE C VOLATILE STRICT SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'badge_preview';
-COMMENT ON FUNCTION @extschema@.badge_preview(text) IS
-'Who would gain a badge, and who would lose it (change: gain or lose), if everybody was computed now; stores nothing. In a transaction that changed reputation.badge it tells what that would come to. Whose bonus alone is missing is not listed. 22023 no such badge, and nobody has it; 55000 not attached.';
+COMMENT ON FUNCTION @extschema@.badge_preview(text, text) IS
+'Who would gain a badge, and who would lose it (change: gain or lose), if everybody was computed now; stores nothing. In a transaction that changed the badges it tells what that would come to. Whose bonus alone is missing is not listed. 22023 no such badge, and nobody has it; 55000 not attached.';
 
-CREATE FUNCTION reputation.user_json(engine text, key text) RETURNS jsonb
-LANGUAGE sql STABLE STRICT SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
-	SELECT CASE WHEN e.key_type IN ('smallint'::regtype, 'int'::regtype, 'bigint'::regtype) THEN to_jsonb(user_json.key::bigint)
-		ELSE to_jsonb(user_json.key) END
-	FROM reputation.engine e WHERE e.name = user_json.engine;
-END;
-COMMENT ON FUNCTION reputation.user_json(text, text) IS
-'A user id in its natural JSON type.';
-
-CREATE FUNCTION @extschema@.get_user_badges(uid anycompatible) RETURNS jsonb
-LANGUAGE sql STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-	SELECT jsonb_build_object(
-		'user_id', reputation.user_json('badges', k.key),
-		'total_badges', count(b.id),
-		'badges', coalesce(jsonb_agg(jsonb_build_object(
-			'id', b.id, 'name', b.name, 'description', b.description, 'icon', b.icon,
-			'earned_at', to_char(h.earned_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
-			'bonus_points', h.bonus_points) ORDER BY h.earned_at, b.id) FILTER (WHERE b.id IS NOT NULL), '[]'))
-	FROM (SELECT reputation.user_key('badges', $1) AS key OFFSET 0) k
-	LEFT JOIN (reputation.user_badge h JOIN reputation.badge b ON b.slug = h.slug) ON h.user_id = k.key COLLATE "C"
-	GROUP BY k.key
-$$;
-COMMENT ON FUNCTION @extschema@.get_user_badges(anycompatible) IS
+CREATE FUNCTION @extschema@.get_user_badges(uid anycompatible, engine text DEFAULT 'badges') RETURNS jsonb
+LANGUAGE C STABLE STRICT SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'get_user_badges';
+COMMENT ON FUNCTION @extschema@.get_user_badges(anycompatible, text) IS
 'The badges that a user has: {user_id, total_badges, badges [{id, name, description, icon, earned_at (ISO 8601 in UTC), bonus_points (what was paid)}]}, by earned_at and id. P0002 unknown user; 22P02 malformed id; 55000 not attached.';
 
-CREATE FUNCTION @extschema@.get_badge_progress(uid anycompatible) RETURNS jsonb
-LANGUAGE sql STABLE STRICT SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-	SELECT jsonb_build_object(
-		'user_id', reputation.user_json('badges', k.key),
-		'progress', jsonb_build_object(
-			'earned', count(h.slug),
-			'total', count(b.id),
-			'progress_details', coalesce(jsonb_agg(jsonb_build_object(
-				'badge_name', b.slug, 'name', b.name, 'earned', h.slug IS NOT NULL,
-				'progress', format('%s/%s %s', greatest(0, least(v.value, b.threshold)), b.threshold, replace(b.metric, '_', ' '))) ORDER BY b.id)
-				FILTER (WHERE b.id IS NOT NULL), '[]')))
-	FROM (SELECT reputation.user_key('badges', $1) AS key OFFSET 0) k
-	LEFT JOIN reputation.badges_scores s ON s.user_id = k.key COLLATE "C"
-	LEFT JOIN reputation.badge b ON true
-	LEFT JOIN reputation.user_badge h ON h.user_id = k.key COLLATE "C" AND h.slug = b.slug
-	CROSS JOIN LATERAL (SELECT reputation.badge_value(b.metric, s.wins, s.top_arguments, s.participations, s.votes, s.beta, s.wallet) AS value) v
-	GROUP BY k.key
-$$;
-COMMENT ON FUNCTION @extschema@.get_badge_progress(anycompatible) IS
+CREATE FUNCTION @extschema@.get_badge_progress(uid anycompatible, engine text DEFAULT 'badges') RETURNS jsonb
+LANGUAGE C STABLE STRICT SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS 'MODULE_PATHNAME', 'get_badge_progress';
+COMMENT ON FUNCTION @extschema@.get_badge_progress(anycompatible, text) IS
 'How far a user is with each badge: {user_id, progress {earned, total, progress_details [{badge_name (the slug), name, earned, progress (like "2/5 wins", as of the last computation)}]}}, in the order of the badges'' ids. P0002 unknown user; 22P02 malformed id; 55000 not attached.';
 
 SELECT reputation.batch_job_register('badges', 'computes everybody''s metrics, for what is not captured', 'sweep_start',
 	class => 'badges', every => '1 hour', recommended => true);
-
-SELECT pg_catalog.pg_extension_config_dump('reputation.badge', '');
-SELECT pg_catalog.pg_extension_config_dump('reputation.badge_id_seq', '');
-SELECT pg_catalog.pg_extension_config_dump('reputation.user_badge', '');
-SELECT pg_catalog.pg_extension_config_dump('reputation.badges_scores', '');

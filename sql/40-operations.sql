@@ -33,35 +33,40 @@ DECLARE
 	removed bigint := 0;
 	n bigint;
 	alias text := 'anonymous-' || gen_random_uuid();
-	engine record;
+	it record;
 BEGIN
-	FOR engine IN SELECT e.score_table, e.audit_table FROM reputation.engines() e LOOP
+	FOR it IN
+		SELECT o.table_name, a.table_name AS audit_table, a.anonymous FROM reputation.outputs() o
+		LEFT JOIN reputation.outputs() a ON a.engine_id = o.engine_id AND a.origin = 'audit'
+		WHERE o.origin = 'computed'
+	LOOP
 		-- A score row that was added after the first statement's snapshot keeps its audit row in
 		-- the second, and both go the next time.
 		LOOP
-			EXECUTE format('DELETE FROM reputation.%I WHERE user_id = $1', engine.score_table) USING forget_user.user_id;
+			EXECUTE format('DELETE FROM reputation.%I WHERE user_id = $1', it.table_name) USING forget_user.user_id;
 			GET DIAGNOSTICS n = ROW_COUNT;
 			removed := removed + n;
-			EXIT WHEN engine.audit_table IS NULL;
-			IF mode = 'erase' THEN
-				EXECUTE format('DELETE FROM reputation.%I WHERE user_id = $1 AND NOT EXISTS (SELECT FROM reputation.%I s WHERE s.user_id = $1)',
-					engine.audit_table, engine.score_table) USING forget_user.user_id;
-			ELSE
-				EXECUTE format('UPDATE reputation.%I SET user_id = $2 WHERE user_id = $1 AND NOT EXISTS (SELECT FROM reputation.%I s WHERE s.user_id = $1)',
-					engine.audit_table, engine.score_table) USING forget_user.user_id, alias;
-			END IF;
+			EXIT WHEN it.audit_table IS NULL;
+			EXECUTE format(CASE WHEN mode = 'erase' THEN 'DELETE FROM reputation.%1$I WHERE' ELSE 'UPDATE reputation.%1$I SET user_id = $2%3$s WHERE' END
+				|| ' user_id = $1 AND NOT EXISTS (SELECT FROM reputation.%2$I s WHERE s.user_id = $1)',
+				it.audit_table, it.table_name, ', ' || nullif(it.anonymous, '')) USING forget_user.user_id, alias;
 			GET DIAGNOSTICS n = ROW_COUNT;
 			removed := removed + n;
-			EXECUTE format('SELECT count(*) FROM reputation.%I WHERE user_id = $1', engine.score_table) INTO n USING forget_user.user_id;
+			EXECUTE format('SELECT count(*) FROM reputation.%I WHERE user_id = $1', it.table_name) INTO n USING forget_user.user_id;
 			EXIT WHEN n = 0;
 		END LOOP;
 	END LOOP;
-	-- The badges before the ledger: for who is just taking one is waited here, and the
-	-- next statement sees the row that takes the bonus back.
-	DELETE FROM reputation.user_badge h WHERE h.user_id = forget_user.user_id;
-	GET DIAGNOSTICS n = ROW_COUNT;
-	removed := removed + n;
-	removed := removed + reputation.ledger_forget(forget_user.user_id, CASE WHEN mode = 'anonymize' THEN alias END);
+	-- Those that are settled first, the badges before the ledger: for who is just taking one is
+	-- waited here, and the next statement sees the row that takes the bonus back.
+	PERFORM set_config('reputation_ledger.forgets', forget_user.user_id, true);
+	FOR it IN SELECT o.table_name, o.anonymous FROM reputation.outputs() o WHERE o.origin = 'earned' ORDER BY o.settled DESC, o.engine_id LOOP
+		EXECUTE format(CASE WHEN mode = 'erase' OR it.anonymous IS NULL THEN 'DELETE FROM reputation.%1$I WHERE user_id = $1'
+			ELSE 'UPDATE reputation.%1$I SET user_id = $2%2$s WHERE user_id = $1' END,
+			it.table_name, ', ' || nullif(it.anonymous, '')) USING forget_user.user_id, alias;
+		GET DIAGNOSTICS n = ROW_COUNT;
+		removed := removed + n;
+	END LOOP;
+	PERFORM set_config('reputation_ledger.forgets', '', true);
 	DELETE FROM reputation.leaderboard_cache c WHERE c.user_id = forget_user.user_id;
 	DELETE FROM reputation.recent_run r WHERE r.key = forget_user.user_id;
 	GET DIAGNOSTICS n = ROW_COUNT;
@@ -80,29 +85,6 @@ END
 $$;
 COMMENT ON FUNCTION reputation.forget_user(text, text) IS
 'The part of reputation_forget() that is done in the extension''s own tables.';
-
-CREATE FUNCTION reputation.follow_user(user_id text, new_id text, of_points boolean, of_badges boolean) RETURNS void
-LANGUAGE plpgsql VOLATILE SET search_path = pg_catalog, pg_temp AS $$
-DECLARE
-	-- While nobody has the ledger, what was paid with the badges goes with them.
-	bonuses CONSTANT boolean := NOT of_points;
-BEGIN
-	-- The badges first, as where they are settled.
-	IF of_badges THEN
-		DELETE FROM reputation.user_badge h WHERE h.user_id = coalesce(new_id, follow_user.user_id);
-		UPDATE reputation.user_badge h SET user_id = new_id WHERE h.user_id = follow_user.user_id AND new_id IS NOT NULL;
-	END IF;
-	IF of_points OR NOT EXISTS (SELECT FROM reputation.engine e WHERE e.name = 'points') THEN
-		IF new_id IS NULL THEN
-			PERFORM reputation.ledger_forget(follow_user.user_id, NULL, bonuses);
-		ELSE
-			PERFORM reputation.ledger_move(follow_user.user_id, new_id, bonuses);
-		END IF;
-	END IF;
-END
-$$;
-COMMENT ON FUNCTION reputation.follow_user(text, text, boolean, boolean) IS
-'What cannot be computed again of a user whose row goes (new_id null) or gets another id: the ledger''s rows go along where it is a user of the points engine, the badges where it is one of the badges engine.';
 
 CREATE FUNCTION @extschema@.reputation_forget(uid anycompatible, mode text DEFAULT 'erase') RETURNS bigint
 LANGUAGE C VOLATILE STRICT SECURITY DEFINER

@@ -74,7 +74,7 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@.builder_score(anycompatible, text),
 	@extschema@.trust_score(anycompatible, text),
 	@extschema@.user_reputation(anycompatible, text),
-	@extschema@.total_points(anycompatible),
+	@extschema@.total_points(anycompatible, text),
 	@extschema@.calculate_user_rank(anycompatible, text, text)
 	TO PUBLIC;
 
@@ -96,9 +96,9 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@.leaderboard_around(anycompatible, bigint, text, text),
 	@extschema@.leaderboard_percentile(anycompatible, text, text),
 	@extschema@.badges_explain(anycompatible, text),
-	@extschema@.badge_preview(text),
-	@extschema@.get_user_badges(anycompatible),
-	@extschema@.get_badge_progress(anycompatible)
+	@extschema@.badge_preview(text, text),
+	@extschema@.get_user_badges(anycompatible, text),
+	@extschema@.get_badge_progress(anycompatible, text)
 	TO reputation_reader, reputation_admin;
 
 -- The application writes users and awards points. Who writes users may wait for their
@@ -106,8 +106,8 @@ GRANT EXECUTE ON FUNCTION
 GRANT EXECUTE ON FUNCTION @extschema@.reputation_wait(anycompatible, text, interval) TO reputation_writer;
 GRANT EXECUTE ON FUNCTION
 	@extschema@.upsert_user(jsonb, text),
-	@extschema@.award_points(anycompatible, bigint, text, text),
-	@extschema@.revoke_points(anycompatible, text, text)
+	@extschema@.award_points(anycompatible, bigint, text, text, text),
+	@extschema@.revoke_points(anycompatible, text, text, text)
 	TO reputation_writer, reputation_admin;
 GRANT EXECUTE ON PROCEDURE @extschema@.upsert_user_and_wait(jsonb, interval, text) TO reputation_writer, reputation_admin;
 
@@ -147,7 +147,7 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@.points_recalc_all(text),
 	@extschema@.leaderboard_create(text, text, jsonb, text, text, text, text, text),
 	@extschema@.leaderboard_drop(text),
-	@extschema@.badges_attach(text, jsonb, text, text, text, text, text, text, boolean),
+	@extschema@.badges_attach(text, jsonb, text, text, text, text, text, text, boolean, text),
 	@extschema@.badges_detach(text),
 	@extschema@.badges_recalc(anycompatible, text),
 	@extschema@.badges_recalc_all(text)
@@ -161,6 +161,7 @@ GRANT EXECUTE ON FUNCTION
 	reputation.run_step(int),
 	reputation.clock(),
 	reputation.engines(),
+	reputation.outputs(),
 	reputation.inbox_pages(),
 	reputation.workers()
 	TO reputation_admin;

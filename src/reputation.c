@@ -21,7 +21,6 @@
 #include "engines/session/session_engine.h"
 #include "engines/trust/trust_engine.h"
 #include "engines/points/board_engine.h"
-#include "engines/points/ledger.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "rank/rank_tree.h"
@@ -54,7 +53,7 @@ _PG_init(void)
 	board_engine_init();
 	capture_init();
 	invalidate_init();
-	ledger_init();
+	follow_init();
 	notify_init();
 	source_check_init();
 	lost_init();

@@ -23,6 +23,7 @@
 PG_FUNCTION_INFO_V1(reputation_algorithm_preview);
 PG_FUNCTION_INFO_V1(reputation_algorithm_activate);
 PG_FUNCTION_INFO_V1(reputation_engines);
+PG_FUNCTION_INFO_V1(reputation_outputs);
 
 typedef struct Preview
 {
@@ -127,6 +128,8 @@ reputation_algorithm_activate(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(run);
 }
 
+typedef void (*PutEngine) (Tuplestorestate *rows, TupleDesc desc, const EngineDescriptor *engine);
+
 static void
 put_engine(Tuplestorestate *rows, TupleDesc desc, const EngineDescriptor *d)
 {
@@ -141,12 +144,40 @@ put_engine(Tuplestorestate *rows, TupleDesc desc, const EngineDescriptor *d)
 	tuplestore_putvalues(rows, desc, values, nulls);
 }
 
-/*
- * reputation.engines() -- the engines there are, attached or not, of the classes that are
- * loaded.
- */
-Datum
-reputation_engines(PG_FUNCTION_ARGS)
+/* The tables of an engine; not what it writes of another engine's. */
+static void
+put_outputs(Tuplestorestate *rows, TupleDesc desc, const EngineDescriptor *d)
+{
+	static const char *const numbers[] = {
+		[ROWS_NONE] = "none",[ROWS_ONE] = "one",[ROWS_MANY] = "many"
+	};
+	static const char *const origins[] = {
+		[OUTPUT_GIVEN] = "given",[OUTPUT_COMPUTED] = "computed",[OUTPUT_AUDIT] = "audit",
+		[OUTPUT_EARNED] = "earned"
+	};
+
+	for (int i = 0; i < d->class->noutputs; i++)
+	{
+		const EngineOutput *output = &d->class->outputs[i];
+		Datum		values[9] = {Int32GetDatum(d->id), CStringGetTextDatum(d->name),
+			CStringGetTextDatum(output->table), 0, CStringGetTextDatum(output->key),
+			CStringGetTextDatum(numbers[output->rows]), CStringGetTextDatum(origins[output->origin]),
+		BoolGetDatum(output->settle != NULL), 0};
+		bool		nulls[9] = {false};
+
+		if (d->tables[i] == NULL)
+			continue;
+		values[3] = CStringGetTextDatum(d->tables[i]);
+		nulls[8] = output->anonymous == NULL;
+		if (!nulls[8])
+			values[8] = CStringGetTextDatum(output->anonymous);
+		tuplestore_putvalues(rows, desc, values, nulls);
+	}
+}
+
+/* Of each engine there is. */
+static Datum
+put_engines(FunctionCallInfo fcinfo, PutEngine put)
 {
 	TupleDesc	desc;
 	Tuplestorestate *rows = srf_begin(fcinfo, &desc);
@@ -161,8 +192,28 @@ reputation_engines(PG_FUNCTION_ARGS)
 														 spi_text(row, 2), spi_text(row, 3));
 
 		if (d != NULL)
-			put_engine(rows, desc, d);
+			put(rows, desc, d);
 	}
 	spi_end();
 	return (Datum) 0;
+}
+
+/*
+ * reputation.engines() -- the engines there are, attached or not, of the classes that are
+ * loaded.
+ */
+Datum
+reputation_engines(PG_FUNCTION_ARGS)
+{
+	return put_engines(fcinfo, put_engine);
+}
+
+/*
+ * reputation.outputs() -- their tables, by which SQL goes that does something to all of
+ * them.
+ */
+Datum
+reputation_outputs(PG_FUNCTION_ARGS)
+{
+	return put_engines(fcinfo, put_outputs);
 }

@@ -33,7 +33,6 @@
 PG_FUNCTION_INFO_V1(reputation_process);
 PG_FUNCTION_INFO_V1(reputation_forget);
 PG_FUNCTION_INFO_V1(reputation_user_key);
-PG_FUNCTION_INFO_V1(reputation_hold_user);
 
 /* The query of a user's stored score: 0 when there is none yet. */
 static char *
@@ -129,37 +128,22 @@ api_score(FunctionCallInfo fcinfo, const EngineClass *class)
 	PG_RETURN_DATUM(score);
 }
 
-/* The user id of a function (engine, uid), of a user that exists; hold: and stays. */
-static Datum
-user_key(FunctionCallInfo fcinfo, bool hold)
+/*
+ * api_require_user -- P0002 unless there is such a user; hold: keeps the user from being
+ * deleted or given another id until the transaction ends (FOR KEY SHARE), after waiting for
+ * whoever is just doing that. In SPI.
+ */
+void
+api_require_user(const Engine *engine, const char *key, bool hold)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	SpiReader	reader;
-	Engine	   *engine;
-	char	   *key;
-	char	   *sql;
-	Oid			type;
-	Datum		id;
+	Oid			type = engine->key_type;
+	Datum		id = engine_key_datum(engine, key);
+	char	   *sql = psprintf("SELECT 1 FROM %s t WHERE t.%s = $1%s", engine->users_name,
+							   engine->users_key, hold ? " FOR KEY SHARE" : "");
 
-	/* Who is held needs his table's lock to the end, too. */
-	if (hold)
-		spi_begin();
-	else
-		spi_reader_begin(&reader);
-	engine = engine_cached(text_to_cstring(PG_GETARG_TEXT_PP(0)));
-	key = engine_key_from_argument(fcinfo, 1, engine);
-	type = engine->key_type;
-	id = engine_key_datum(engine, key);
-	sql = psprintf("SELECT 1 FROM %s t WHERE t.%s = $1", engine->users_name, engine->users_key);
-	if ((hold ? engine_exec(engine, false, psprintf("%s FOR KEY SHARE", sql), 1, &type, &id) :
+	if ((hold ? engine_exec(engine, false, sql, 1, &type, &id) :
 		 engine_read(engine, sql, 1, &type, &id)) == 0)
 		engine_unknown_user(engine, key);
-	key = MemoryContextStrdup(caller, key);
-	if (hold)
-		spi_end();
-	else
-		spi_reader_end(&reader);
-	PG_RETURN_TEXT_P(cstring_to_text(key));
 }
 
 /*
@@ -169,17 +153,18 @@ user_key(FunctionCallInfo fcinfo, bool hold)
 Datum
 reputation_user_key(PG_FUNCTION_ARGS)
 {
-	return user_key(fcinfo, false);
-}
+	MemoryContext caller = CurrentMemoryContext;
+	SpiReader	reader;
+	Engine	   *engine;
+	char	   *key;
 
-/*
- * reputation.hold_user(engine, uid) -- the same; keeps the user from being deleted
- * until the transaction ends.
- */
-Datum
-reputation_hold_user(PG_FUNCTION_ARGS)
-{
-	return user_key(fcinfo, true);
+	spi_reader_begin(&reader);
+	engine = engine_cached(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	key = engine_key_from_argument(fcinfo, 1, engine);
+	api_require_user(engine, key, false);
+	key = MemoryContextStrdup(caller, key);
+	spi_reader_end(&reader);
+	PG_RETURN_TEXT_P(cstring_to_text(key));
 }
 
 /* Computes and stores a user by hand. */

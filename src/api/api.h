@@ -12,6 +12,7 @@
 extern PGDLLEXPORT Engine *api_require_class(Engine *engine, const EngineClass *class);
 extern PGDLLEXPORT Engine *api_engine(FunctionCallInfo fcinfo, const EngineClass *class, int argno);
 extern PGDLLEXPORT Engine *api_engine_get(FunctionCallInfo fcinfo, const EngineClass *class, int argno);
+extern PGDLLEXPORT void api_require_user(const Engine *engine, const char *key, bool hold);
 extern PGDLLEXPORT Datum api_score(FunctionCallInfo fcinfo, const EngineClass *class);
 extern PGDLLEXPORT Datum api_recalc(FunctionCallInfo fcinfo, const EngineClass *class);
 extern PGDLLEXPORT Datum api_recalc_all(FunctionCallInfo fcinfo, const EngineClass *class);

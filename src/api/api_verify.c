@@ -96,8 +96,12 @@ report_differences(Engine *engine, Score *scores, int count, void *arg)
 				   psprintf("%d", engine->version));
 		if (s->has_row)
 			report_columns(engine, s, arg);
-		if (score_apart_differs(s))
-			report(arg, engine, s->user, engine->descriptor->class->apart->name, s->row_apart, s->apart);
+		for (int output = 0; output < engine->descriptor->class->noutputs; output++)
+		{
+			if (score_output_differs(s, output))
+				report(arg, engine, s->user, engine->descriptor->tables[output], s->outputs[output].held,
+					   s->outputs[output].due);
+		}
 	}
 }
 
@@ -118,17 +122,19 @@ report_nobodys(Engine *engine, const char *table, const char *shown, Report *to)
 }
 
 /*
- * Score rows of users that do not exist, and what is kept apart of such. That cannot be
- * computed again, so repair leaves it. (The ledger may have rows of nobody.)
+ * What outputs have of users that do not exist. Of those that are earned that cannot be
+ * computed again, so repair leaves it.
  */
 static void
 report_orphans(Engine *engine, Report *to)
 {
-	const EngineApart *apart = engine->descriptor->class->apart;
+	const EngineDescriptor *d = engine->descriptor;
 
-	report_nobodys(engine, engine->descriptor->score_table, "min(s.score)", to);
-	if (apart != NULL)
-		report_nobodys(engine, apart->name, apart->shown, to);
+	for (int i = 0; i < d->class->noutputs; i++)
+	{
+		if (d->class->outputs[i].shown != NULL)
+			report_nobodys(engine, d->tables[i], d->class->outputs[i].shown, to);
+	}
 }
 
 /* Triggers that keep the trees of an engine's boards, and do not always fire; returns how many. */

@@ -296,9 +296,11 @@ grant_to_roles(AttachSpec *spec, const char *role)
 			source_grant(spec->tables[i].oid);
 	}
 	spi_utility(psprintf("GRANT USAGE ON SCHEMA reputation TO %s", role));
-	spi_utility(psprintf("GRANT SELECT ON reputation.%s TO %s", engine->score_table, role));
-	if (engine->class->apart != NULL)
-		spi_utility(psprintf("GRANT SELECT ON reputation.%s TO %s", engine->class->apart->name, role));
+	for (int i = 0; i < engine->class->noutputs; i++)
+	{
+		if (engine->class->outputs[i].shown != NULL)
+			spi_utility(psprintf("GRANT SELECT ON reputation.%s TO %s", engine->tables[i], role));
+	}
 	spi_utility(psprintf("GRANT EXECUTE ON FUNCTION %s TO %s", VIEW_FUNCTIONS, role));
 }
 
@@ -331,21 +333,46 @@ revoke_from_owners(void)
 	}
 }
 
+/*
+ * Takes back what a detached engine's role might see of those of its sources that are the
+ * extension's own, unless another engine computes from them as that role.
+ */
+static void
+revoke_sources(Oid role, List *sources)
+{
+	Oid			types[] = {OIDOID, OIDOID};
+	ListCell   *cell;
+
+	foreach(cell, sources)
+	{
+		Oid			table = lfirst_oid(cell);
+		Datum		values[] = {ObjectIdGetDatum(role), ObjectIdGetDatum(table)};
+
+		if (get_rel_namespace(table) == get_namespace_oid("reputation", false) &&
+			spi_exec("SELECT 1 FROM reputation.engine e JOIN reputation.capture c ON c.engine = e.id "
+					 "JOIN reputation.source s ON s.id = c.source "
+					 "WHERE e.role = $1 AND s.relation = $2", 2, types, values, NULL) == 0)
+			spi_utility(psprintf("REVOKE SELECT ON %s FROM %s", relation_name(table),
+								 quote_identifier(GetUserNameFromId(role, false))));
+	}
+}
+
 /* Takes back from a role what no attached engine gives it any more. */
 static void
-revoke_from_role(const EngineDescriptor *engine, Oid oid, const char *role)
+revoke_from_role(const EngineDescriptor *engine, Oid oid, const char *role, List *sources)
 {
 	Oid			types[] = {OIDOID};
 	Datum		values[] = {ObjectIdGetDatum(oid)};
 
-	spi_utility(psprintf("REVOKE SELECT ON reputation.%s FROM %s", engine->score_table, role));
-	if (engine->class->apart != NULL)
-		spi_utility(psprintf("REVOKE SELECT ON reputation.%s FROM %s", engine->class->apart->name, role));
+	for (int i = 0; i < engine->class->noutputs; i++)
+	{
+		if (engine->class->outputs[i].shown != NULL)
+			spi_utility(psprintf("REVOKE SELECT ON reputation.%s FROM %s", engine->tables[i], role));
+	}
+	revoke_sources(oid, sources);
 	if (spi_exec("SELECT 1 FROM reputation.engine WHERE role = $1", 1, types, values, NULL) > 0)
 		return;
 	spi_utility(psprintf("REVOKE EXECUTE ON FUNCTION %s FROM %s", VIEW_FUNCTIONS, role));
-	spi_utility(psprintf("REVOKE SELECT ON reputation.point_ledger, reputation.badge FROM %s",
-						 role));
 	if (spi_exec("SELECT 1 FROM reputation.source s JOIN pg_catalog.pg_class c "
 				 "ON c.oid = s.relation WHERE c.relowner = $1", 1, types, values, NULL) == 0)
 		spi_utility(psprintf("REVOKE USAGE ON SCHEMA reputation FROM %s", role));
@@ -356,12 +383,12 @@ revoke_from_role(const EngineDescriptor *engine, Oid oid, const char *role)
  * engine, if it is still there, and from whoever owned a source.
  */
 static void
-revoke_unused(const EngineDescriptor *engine, Oid role)
+revoke_unused(const EngineDescriptor *engine, Oid role, List *sources)
 {
 	const char *name = GetUserNameFromId(role, true);
 
 	if (name != NULL)
-		revoke_from_role(engine, role, quote_identifier(name));
+		revoke_from_role(engine, role, quote_identifier(name), sources);
 	revoke_from_owners();
 }
 
@@ -392,8 +419,7 @@ attach_install(FunctionCallInfo fcinfo, AttachSpec *spec)
 	triggers_number_columns();
 	for (int i = 0; i < spec->ntables; i++)
 		(void) triggers_follow(spec->tables[i].oid);
-	if (spec->engine->class->keeps)
-		registry_require_same_users(spec);
+	registry_require_same_users(spec);
 	if (!spec->replace)
 		registry_require_same_tables(spec);
 	registry_require_free_columns(spec);
@@ -472,7 +498,7 @@ attach_remove(FunctionCallInfo fcinfo, const EngineDescriptor *engine)
 	registry_remove_engine(engine);
 	registry_cancel_work(engine, "the engine was detached");
 	registry_remove_unused();
-	revoke_unused(engine, role);
+	revoke_unused(engine, role, tables);
 	engine_forget_cached();
 	owner_leave(&caller);
 

@@ -74,6 +74,7 @@ typedef struct AttachSpec
 	const char *users_key;		/* the engine's name of the key column */
 	const char *cached_column;	/* or NULL */
 	const char *rank_column;	/* or NULL */
+	const char *pays_into;		/* an engine of the class that it pays, or NULL */
 	const char *fire;
 	Jsonb	   *columns;
 	char	   *parameters;		/* JSON the algorithm shall have, or NULL */

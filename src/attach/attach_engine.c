@@ -21,27 +21,27 @@ PG_FUNCTION_INFO_V1(reputation_engine_make);
 PG_FUNCTION_INFO_V1(reputation_engine_table);
 PG_FUNCTION_INFO_V1(reputation_drop);
 
-static void
-make_table(const EngineDescriptor *engine, const char *of_class, const char *pattern)
-{
-	Oid			types[] = {TEXTOID, TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(pattern),
-	CStringGetTextDatum(engine_object(engine, of_class))};
-
-	spi_exec("SELECT reputation.table_like($1, $2)", 2, types, values, NULL);
-}
-
-/* Has an engine its tables? Those of an engine that was dropped are gone. */
+/*
+ * Makes a new engine's tables. Those of one that bears its class's name the script has made
+ * that has the class. 42P07 when one of another engine's bears the name.
+ */
 static void
 make_tables(const EngineDescriptor *engine)
 {
-	const EngineClass *class = engine->class;
-
-	if (strcmp(engine->name, class->name) == 0)
+	if (strcmp(engine->name, engine->class->name) == 0)
 		return;
-	make_table(engine, class->score_table, class->pattern != NULL ? class->pattern : class->score_table);
-	if (class->audit_table != NULL)
-		make_table(engine, class->audit_table, class->audit_table);
+	for (int i = 0; i < engine->class->noutputs; i++)
+	{
+		const EngineOutput *output = &engine->class->outputs[i];
+		Oid			types[] = {TEXTOID, TEXTOID};
+		Datum		values[2];
+
+		if (engine->tables[i] == NULL)
+			continue;
+		values[0] = CStringGetTextDatum(output->pattern != NULL ? output->pattern : output->table);
+		values[1] = CStringGetTextDatum(engine->tables[i]);
+		spi_exec("SELECT reputation.table_like($1, $2)", 2, types, values, NULL);
+	}
 }
 
 /* Makes an engine, with the extension owner's rights. 22023 bad name; 54000 too many. */
@@ -122,12 +122,29 @@ attach_detach(FunctionCallInfo fcinfo, const EngineClass *class)
 	attach_remove(fcinfo, attach_engine_named(fcinfo, 0, class));
 }
 
+/* The names of an engine's tables. */
+static Datum
+own_tables(const EngineDescriptor *engine)
+{
+	char	   *names[MAX_ENGINE_OUTPUTS];
+	int			count = 0;
+
+	for (int i = 0; i < engine->class->noutputs; i++)
+	{
+		if (engine->tables[i] != NULL)
+			names[count++] = (char *) engine->tables[i];
+	}
+	return text_array(names, count);
+}
+
 /* 22023, 55000 or 2BP01 unless the engine may be dropped. */
 static void
 require_droppable(const EngineDescriptor *engine)
 {
 	Oid			types[] = {TEXTOID};
 	Datum		values[] = {CStringGetTextDatum(engine->name)};
+	Oid			table_types[] = {TEXTARRAYOID};
+	Datum		tables[] = {own_tables(engine)};
 
 	if (strcmp(engine->name, engine->class->name) == 0)
 		ereport(ERROR,
@@ -144,12 +161,34 @@ require_droppable(const EngineDescriptor *engine)
 				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
 				 errmsg("the board \"%s\" goes by the engine \"%s\"", spi_text(0, 1), engine->name),
 				 errhint("leaderboard_drop() removes it.")));
+	if (spi_exec("SELECT e.name, e.class FROM reputation.engine e WHERE e.pays_into = $1", 1, types,
+				 values, NULL) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+				 errmsg("the engine \"%s\" pays into the engine \"%s\"", spi_text(0, 1), engine->name),
+				 errhint("Detach it first with %s_detach(%s).", spi_text(0, 2),
+						 strcmp(spi_text(0, 1), spi_text(0, 2)) == 0 ? "" : quote_literal_cstr(spi_text(0, 1)))));
+	if (spi_exec("SELECT e.name FROM reputation.engine e JOIN reputation.capture c ON c.engine = e.id "
+				 "JOIN reputation.source s ON s.id = c.source "
+				 "JOIN pg_catalog.pg_class t ON t.oid = s.relation "
+				 "WHERE t.relnamespace = 'reputation'::regnamespace AND t.relname = ANY ($1)", 1,
+				 table_types, tables, NULL) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+				 errmsg("the engine \"%s\" computes from a table of the engine \"%s\"",
+						spi_text(0, 1), engine->name)));
 }
 
+/* Drops an engine's tables. 2BP01 when somebody's view is over one. */
 static void
-drop_table(const char *name)
+drop_tables(const EngineDescriptor *engine)
 {
-	spi_utility(psprintf("DROP TABLE IF EXISTS reputation.%s", quote_identifier(name)));
+	for (int i = 0; i < engine->class->noutputs; i++)
+	{
+		if (engine->tables[i] != NULL)
+			spi_utility(psprintf("DROP TABLE IF EXISTS reputation.%s",
+								 quote_identifier(engine->tables[i])));
+	}
 }
 
 /*
@@ -168,9 +207,7 @@ reputation_drop(PG_FUNCTION_ARGS)
 	engine = engine_descriptor(text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	(void) lock_engine(engine->id, true, true);
 	require_droppable(engine);
-	drop_table(engine->score_table);
-	if (engine->audit_table != NULL)
-		drop_table(engine->audit_table);
+	drop_tables(engine);
 	spi_exec("DELETE FROM reputation.algorithm WHERE engine = $1", 1, types, values, NULL);
 	spi_exec("DELETE FROM reputation.dead_letter WHERE engine = $1", 1, types, values, NULL);
 	spi_exec("DELETE FROM reputation.instance WHERE name = $1", 1, types, values, NULL);

@@ -36,51 +36,41 @@ registry_cancel_work(const EngineDescriptor *engine, const char *why)
 			 "WHERE scope = $1 AND status = 'running'", 2, &types[1], &values[1], NULL);
 }
 
-/* The names of the classes that keep what cannot be computed again; returns how many. */
-static int
-keeping_classes(char **names)
-{
-	const EngineClass *class;
-	int			count = 0;
-
-	for (int i = 0; (class = engine_class_number(i)) != NULL; i++)
-	{
-		if (class->keeps)
-			names[count++] = (char *) class->name;
-	}
-	return count;
-}
-
 /*
- * Of the engines that keep what cannot be computed again two must go by the same ids: a
- * bonus is paid to the badges' user, and counts for the points'. 55000 when the other
- * one is attached to other users; one whose users table is gone is not in the way.
+ * registry_require_same_users -- engines that write the same output go by the same ids: a
+ * bonus is paid to the badges' user, and counts for the points'. 55000 when another one is
+ * attached to other users; one whose users table is gone is not in the way. 22023 when
+ * there is no engine that it might pay into.
  */
 void
 registry_require_same_users(AttachSpec *spec)
 {
+	const EngineClass *class = spec->engine->class;
+	const EngineDescriptor *paid = spec->pays_into == NULL ? spec->engine :
+	engine_of_class(spec->pays_into, engine_class(class->pays));
 	AttachColumn *key = attach_column(&spec->tables[0], spec->users_key);
-	char	   *keepers[MAX_ENGINE_CLASSES];
-	int			nkeepers = keeping_classes(keepers);
-	Oid			types[] = {TEXTARRAYOID, INT4OID, OIDOID, TEXTOID};
-	Datum		values[] = {text_array(keepers, nkeepers), Int32GetDatum(spec->engine->id),
+	Oid			types[] = {TEXTOID, INT4OID, OIDOID, TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(paid->name), Int32GetDatum(spec->engine->id),
 	ObjectIdGetDatum(spec->tables[0].oid), CStringGetTextDatum(key->raw)};
 	const char *other;
+	const char *other_class;
 
-	if (spi_exec("SELECT e.name, e.users_key, e.users::text FROM reputation.engine e "
+	if (spi_exec("SELECT e.name, e.users_key, e.users::text, e.class FROM reputation.engine e "
 				 "JOIN pg_catalog.pg_class c ON c.oid = e.users "
-				 "WHERE e.class = ANY ($1) AND e.id <> $2 "
-				 "AND (e.users <> $3 OR e.users_key <> $4)", 4, types, values, NULL) == 0)
+				 "WHERE $1 IN (e.name, e.pays_into) AND e.id <> $2 "
+				 "AND (e.users <> $3 OR e.users_key <> $4) ORDER BY e.id", 4, types, values, NULL) == 0)
 		return;
 	other = spi_text(0, 1);
+	other_class = spi_text(0, 4);
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("the engines \"%s\" and \"%s\" must be attached to the same users",
 					spec->engine->name, other),
-			 errdetail("Both write reputation.point_ledger. The ids of the engine \"%s\" are in the "
-					   "column %s of %s.", other, quote_identifier(spi_text(0, 2)), spi_text(0, 3)),
-			 errhint("Attach this one to those, or detach the other one first with %s_detach().",
-					 other)));
+			 errdetail("Both write reputation.%s. The ids of the engine \"%s\" are in the "
+					   "column %s of %s.", paid->tables[engine_earned(paid->class)], other, quote_identifier(spi_text(0, 2)),
+					   spi_text(0, 3)),
+			 errhint("Attach this one to those, or detach the other one first with %s_detach(%s).",
+					 other_class, strcmp(other, other_class) == 0 ? "" : quote_literal_cstr(other))));
 }
 
 /* The tables of an attach, but for the users table and the extension's own. */
@@ -96,6 +86,27 @@ other_tables(const AttachSpec *spec)
 			oids[count++] = ObjectIdGetDatum(spec->tables[i].oid);
 	}
 	return PointerGetDatum(construct_array(oids, count, OIDOID, sizeof(Oid), true, TYPALIGN_INT));
+}
+
+/* 55000 when the engine pays into another one than it is to. */
+static void
+require_same_paid(AttachSpec *spec)
+{
+	Oid			types[] = {INT4OID, TEXTOID};
+	Datum		values[] = {Int32GetDatum(spec->engine->id), 0};
+
+	if (spec->pays_into == NULL)
+		return;
+	values[1] = CStringGetTextDatum(spec->pays_into);
+	if (spi_exec("SELECT pays_into FROM reputation.engine WHERE id = $1 AND pays_into <> $2", 2, types,
+				 values, NULL) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the engine \"%s\" pays into the engine \"%s\"", spec->engine->name,
+						spi_text(0, 1)),
+				 errdetail("What it has paid there stays, and would be paid again."),
+				 errhint("Another engine beside it gets another name: name => '...'. To have this one pay "
+						 "elsewhere: replace => true.")));
 }
 
 /*
@@ -119,7 +130,10 @@ registry_require_same_tables(AttachSpec *spec)
 				 "HAVING bool_or(c.oid = e.users AND c.oid <> $2) "
 				 "OR (bool_or(c.oid <> e.users AND c.oid <> ALL ($3)) "
 				 "AND NOT $3 <@ array_agg(c.oid))", 3, types, values, NULL) == 0)
+	{
+		require_same_paid(spec);
 		return;
+	}
 	others = spi_text(0, 1);
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -233,16 +247,17 @@ registry_add_engine(AttachSpec *spec, Oid role, ViewState view)
 	const EngineDescriptor *engine = spec->engine;
 	AttachColumn *key = attach_column(&spec->tables[0], spec->users_key);
 	Oid			types[] = {INT4OID, TEXTOID, OIDOID, OIDOID, TEXTOID, OIDOID, TEXTOID, TEXTOID,
-	TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID};
+	TEXTOID, TEXTOID, TIMESTAMPTZOID, TEXTOID, TEXTOID, TEXTOID};
 	Datum		values[] = {Int32GetDatum(engine->id), CStringGetTextDatum(engine->name),
 		ObjectIdGetDatum(role), ObjectIdGetDatum(spec->tables[0].oid),
 		CStringGetTextDatum(key->raw), ObjectIdGetDatum(key->type),
 		spec->cached_column ? CStringGetTextDatum(spec->cached_column) : (Datum) 0,
 		spec->rank_column ? CStringGetTextDatum(spec->rank_column) : (Datum) 0,
 		CStringGetTextDatum(view.definition), CStringGetTextDatum(spec->fire),
-	TimestampTzGetDatum(clock_now()), CStringGetTextDatum(view.rule),
-	CStringGetTextDatum(engine->class->name)};
-	char		nulls[] = "             ";
+		TimestampTzGetDatum(clock_now()), CStringGetTextDatum(view.rule),
+		CStringGetTextDatum(engine->class->name),
+	spec->pays_into ? CStringGetTextDatum(spec->pays_into) : (Datum) 0};
+	char		nulls[] = "              ";
 	Oid			same_types[] = {INT4OID, OIDOID, OIDOID};
 	Datum		same[] = {values[0], values[3], values[5]};
 
@@ -250,14 +265,17 @@ registry_add_engine(AttachSpec *spec, Oid role, ViewState view)
 		nulls[6] = 'n';
 	if (spec->rank_column == NULL)
 		nulls[7] = 'n';
+	if (spec->pays_into == NULL)
+		nulls[13] = 'n';
 	if (spi_exec("SELECT 1 FROM reputation.engine WHERE id = $1 AND users = $2 AND key_type = $3",
 				 3, same_types, same, NULL) == 0)
 		registry_cancel_work(engine, "the engine was attached to other tables");
 	registry_remove_engine(engine);
 	spi_exec("INSERT INTO reputation.engine (id, name, role, users, users_key, key_type, "
-			 "cached_column, rank_column, view_definition, fire, attached_at, view_rule, class, home) "
-			 "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, reputation.home())",
-			 13, types, values, nulls);
+			 "cached_column, rank_column, view_definition, fire, attached_at, view_rule, class, pays_into, "
+			 "home) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, "
+			 "reputation.home())",
+			 14, types, values, nulls);
 	add_algorithm(engine);
 	if (spec->parameters != NULL)
 		set_parameters(engine, spec->parameters);

@@ -295,7 +295,7 @@ attach_check_privileges(AttachSpec *spec)
 	bool		writes = spec->cached_column != NULL || spec->rank_column != NULL;
 
 	/* Who is given points or a badge is held (FOR KEY SHARE). */
-	bool		holds = spec->engine->class->keeps;
+	bool		holds = engine_earned(spec->engine->class) >= 0;
 	StringInfoData foreign;
 	StringInfoData closed;
 

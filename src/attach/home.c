@@ -94,7 +94,7 @@ home_move(List *engines)
 	triggers_number_columns();
 	foreach(cell, engines)
 		move_home(lfirst(cell));
-	/* A trigger that fired during the restore may have found no engine (ledger.c). */
+	/* A trigger that fired during the restore may have found no engine (follow.c). */
 	engine_forget_cached();
 	return engines;
 }

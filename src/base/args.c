@@ -17,8 +17,11 @@ args_text(FunctionCallInfo fcinfo, int argno)
 	return PG_ARGISNULL(argno) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(argno));
 }
 
-static void
-require_argument(FunctionCallInfo fcinfo, int argno, const char *name)
+/*
+ * args_require -- 22004 when an argument is null.
+ */
+void
+args_require(FunctionCallInfo fcinfo, int argno, const char *name)
 {
 	if (PG_ARGISNULL(argno))
 		ereport(ERROR,
@@ -32,7 +35,7 @@ require_argument(FunctionCallInfo fcinfo, int argno, const char *name)
 bool
 args_required_bool(FunctionCallInfo fcinfo, int argno, const char *name)
 {
-	require_argument(fcinfo, argno, name);
+	args_require(fcinfo, argno, name);
 	return PG_GETARG_BOOL(argno);
 }
 
@@ -42,7 +45,7 @@ args_required_bool(FunctionCallInfo fcinfo, int argno, const char *name)
 char *
 args_required_text(FunctionCallInfo fcinfo, int argno, const char *name)
 {
-	require_argument(fcinfo, argno, name);
+	args_require(fcinfo, argno, name);
 	return text_to_cstring(PG_GETARG_TEXT_PP(argno));
 }
 

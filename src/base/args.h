@@ -9,6 +9,7 @@
 
 #include "fmgr.h"
 
+extern PGDLLEXPORT void args_require(FunctionCallInfo fcinfo, int argno, const char *name);
 extern PGDLLEXPORT char *args_text(FunctionCallInfo fcinfo, int argno);
 extern PGDLLEXPORT bool args_required_bool(FunctionCallInfo fcinfo, int argno, const char *name);
 extern PGDLLEXPORT char *args_required_text(FunctionCallInfo fcinfo, int argno, const char *name);

@@ -67,7 +67,8 @@ void
 engine_register(const EngineClass *class)
 {
 	if (nclasses == MAX_ENGINE_CLASSES || class->nsignals > MAX_SIGNALS ||
-		class->ncolumns > MAX_SCORE_COLUMNS || engine_class(class->name) != NULL)
+		class->ncolumns > MAX_SCORE_COLUMNS || class->noutputs == 0 ||
+		class->noutputs > MAX_ENGINE_OUTPUTS || engine_class(class->name) != NULL)
 		elog(ERROR, "the class of engines \"%s\" cannot be registered", class->name);
 	classes[nclasses++] = class;
 }
@@ -105,29 +106,66 @@ engine_on_change(void (*changed) (void))
 	on_change = changed;
 }
 
+/* What an engine of that name calls its own of an object of its class. */
+static char *
+object_of(const char *name, const char *class, const char *of_class)
+{
+	return strcmp(name, class) == 0 ? pstrdup(of_class) : psprintf("%s_%s", name, of_class);
+}
+
 /*
  * engine_object -- what an engine calls its own of an object of its class.
  */
 char *
 engine_object(const EngineDescriptor *engine, const char *of_class)
 {
-	return strcmp(engine->name, engine->class->name) == 0 ? pstrdup(of_class) :
-		psprintf("%s_%s", engine->name, of_class);
+	return object_of(engine->name, engine->class->name, of_class);
+}
+
+/*
+ * engine_paid_table -- what an engine of that name, into which one of the class pays, calls
+ * its own of a table of its class.
+ */
+char *
+engine_paid_table(const EngineClass *class, const char *name, const char *of_class)
+{
+	return object_of(name, class->pays, of_class);
+}
+
+/*
+ * engine_earned -- the first output of a class that cannot be computed again; -1: there is
+ * none.
+ */
+int
+engine_earned(const EngineClass *class)
+{
+	for (int i = 0; i < class->noutputs; i++)
+	{
+		if (class->outputs[i].origin == OUTPUT_EARNED)
+			return i;
+	}
+	return -1;
 }
 
 static EngineDescriptor *
 make_descriptor(int id, const char *name, const EngineClass *class)
 {
-	EngineDescriptor *descriptor = palloc(sizeof(EngineDescriptor));
+	EngineDescriptor *descriptor = palloc0(sizeof(EngineDescriptor));
 
 	descriptor->id = id;
 	descriptor->name = pstrdup(name);
 	descriptor->class = class;
 	descriptor->signals_view = engine_object(descriptor, class->signals_view);
-	descriptor->score_table = engine_object(descriptor, class->score_table);
-	descriptor->audit_table = class->audit_table == NULL ? NULL :
-		engine_object(descriptor, class->audit_table);
-	descriptor->attach_call = psprintf(strcmp(name, class->name) == 0 || class->pattern != NULL ?
+	for (int i = 0; i < class->noutputs; i++)
+	{
+		if (class->outputs[i].part == NULL)
+			descriptor->tables[i] = engine_object(descriptor, class->outputs[i].table);
+		if (class->outputs[i].origin == OUTPUT_AUDIT)
+			descriptor->audit_table = descriptor->tables[i];
+	}
+	descriptor->score_table = descriptor->tables[0];
+	descriptor->attach_call = psprintf(strcmp(name, class->name) == 0 ||
+									   class->outputs[0].pattern != NULL ?
 									   "%s()" : "%s(name => '%s')", class->attach_function, name);
 	return descriptor;
 }
@@ -335,6 +373,7 @@ engine_from_row(uint64 row)
 	datum = spi_datum(row, 9, &isnull);
 	engine->retry_at = isnull ? 0 : DatumGetTimestampTz(datum);
 	engine->home = spi_text(row, 10);
+	engine->pays_into = spi_text(row, 18);
 	engine->version = (int32) spi_int(row, 11, NULL);
 	datum = spi_datum(row, 12, &isnull);
 	if (!isnull)
@@ -365,7 +404,7 @@ load_engines(const char *name)
 	uint64		count = spi_exec("SELECT e.name, e.role::oid, e.users::oid, e.users_key, "
 								 "e.key_type::oid, e.cached_column, e.rank_column, "
 								 "e.suspended_error, e.retry_at, e.home, a.version, a.parameters, "
-								 "e.computed_until, e.id, s.oids, s.given_away, e.class "
+								 "e.computed_until, e.id, s.oids, s.given_away, e.class, e.pays_into "
 								 "FROM reputation.engine e CROSS JOIN LATERAL "
 								 "(SELECT string_agg(k.oid::text, ' ') AS oids, "
 								 "string_agg(k.oid::regclass::text, ', ') FILTER "
@@ -841,8 +880,8 @@ reputation_check_algorithm(PG_FUNCTION_ARGS)
 		const EngineDescriptor *descriptor = engine_registered(0, TextDatumGetCString(name));
 
 		/*
-		 * Otherwise a restore may bring it later; an attach reads them. Anything but an
-		 * object is refused by its constraint.
+		 * Otherwise a restore may bring it later; an attach reads them. Anything but an object is
+		 * refused by its constraint.
 		 */
 		if (descriptor != NULL && JB_ROOT_IS_OBJECT(object))
 			(void) engine_parse_parameters(descriptor, object);

@@ -53,36 +53,76 @@ typedef struct ScoreColumn
 	bool		audited;		/* is in the audit table, too */
 } ScoreColumn;
 
+#define MAX_ENGINE_OUTPUTS 4
+
+/* What an output shall have of a user, and what it has; NULL: that is not compared. */
+typedef struct OutputState
+{
+	char	   *due;
+	char	   *held;
+} OutputState;
+
 /* What a user's signals come to. */
 typedef struct ScoreResult
 {
 	int32		score;
 	TimestampTz next_due_at;	/* DT_NOEND unless time alone will change it */
 	ScoreValue *columns;		/* of the score table; room for them is there */
-	char	   *apart;			/* what is kept apart, as it shall be and as it is */
-	char	   *row_apart;
+	OutputState outputs[MAX_ENGINE_OUTPUTS];	/* of those that are settled */
 } ScoreResult;
 
 struct Engine;
+struct EngineDescriptor;
 struct Score;
 
-/*
- * What an engine keeps of its users beside their score rows, in a table of its own.
- * The score function tells what there shall be and what there is. It goes with the
- * users' rows (ledger.c).
- */
-typedef struct EngineApart
+/* How many rows of an output are a user's. */
+typedef enum OutputRows
 {
-	const char *name;			/* of the table, for verify */
-	const char *shown;			/* what that shows of a user: an aggregate of the table s */
+	ROWS_NONE, ROWS_ONE, ROWS_MANY
+} OutputRows;
+
+/* Where the rows of an output come from, and so what becomes of them. */
+typedef enum OutputOrigin
+{
+	OUTPUT_GIVEN,				/* administrators write them; computations go by them */
+	OUTPUT_COMPUTED,			/* can be made again: verified, and removed when the user is gone */
+	OUTPUT_AUDIT,				/* tell how the score rows came about, and go with them */
+	OUTPUT_EARNED				/* cannot be computed again: they follow the user (follow.c) */
+} OutputOrigin;
+
+/*
+ * A table that an engine writes, or goes by. Whatever is done to all tables that know a
+ * user, or to all of an engine's, goes by the list of them: making and dropping, grants,
+ * dump, store, verify, following, forgetting.
+ */
+typedef struct EngineOutput
+{
+	const char *table;			/* in the schema reputation, as engine_object() takes it */
+	const char *pattern;		/* what an engine's own is made like; NULL: table */
+	const char *key;			/* what a row is known by */
+	OutputRows	rows;
+	OutputOrigin origin;
+	const char *shown;			/* what verify shows of users that do not exist: an aggregate of
+								 * their rows s; NULL: there may be such */
+	const char *anonymous;		/* what is set, beside user_id, of rows that are left to nobody
+								 * when a user is forgotten so; NULL: they are removed */
+	const char *moved;			/* what is set, beside user_id, of a row l that goes from the id
+								 * $1 to $2 (%1$s: the table); NULL: those that $2 has are removed */
+
+	/*
+	 * Of an output that is a part of another engine's (EngineClass.pays), which says the rest: a
+	 * condition on its rows l of the table. They follow the users while that engine is not
+	 * attached.
+	 */
+	char	   *(*part) (const struct EngineDescriptor *engine, const char *table);
 
 	/*
 	 * Makes it as it shall be, of computed users whose lanes are held; says who is changed. Of
-	 * nobody raises what it would of somebody.
+	 * nobody raises what it would of somebody. The score function tells what there shall be and
+	 * what there is (OutputState).
 	 */
 	void		(*settle) (struct Engine *engine, struct Score *scores, int count);
-} EngineApart;
-
+} EngineOutput;
 
 /*
  * What engines of a kind have in common: their code, fixed at compile time. The signals
@@ -95,9 +135,10 @@ typedef struct EngineClass
 {
 	const char *name;
 	const char *signals_view;	/* in the schema reputation */
-	const char *score_table;	/* in the schema reputation */
-	const char *pattern;		/* what score tables are made like; NULL: score_table */
-	const char *audit_table;	/* in the schema reputation, or NULL */
+	const EngineOutput *outputs;	/* the score table is the first one */
+	int			noutputs;
+	const char *pays;			/* the class of engines of which one's outputs are written, too,
+								 * or NULL */
 	const char *attach_function;	/* takes the name of another engine as "name" */
 	const char *signals;		/* select list over the view as v, with casts */
 	int			nsignals;
@@ -117,9 +158,6 @@ typedef struct EngineClass
 	const ScoreColumn *columns;
 	int			ncolumns;
 	bool		windows;		/* has a column for each of BOARD_PERIODS; else score alone */
-	const EngineApart *apart;	/* or NULL */
-	bool		keeps;			/* what cannot be computed again: its users must be those of every
-								 * other engine that does (ledger.c) */
 } EngineClass;
 
 /*
@@ -135,6 +173,7 @@ typedef struct EngineDescriptor
 	const char *score_table;
 	const char *audit_table;	/* or NULL */
 	const char *attach_call;	/* how it is attached again, for hints */
+	const char *tables[MAX_ENGINE_OUTPUTS]; /* of its outputs, but for parts of another's */
 } EngineDescriptor;
 
 /* The periods of a board are columns of a score table that has windows. */
@@ -174,6 +213,7 @@ typedef struct Engine
 	char	   *cached_column;	/* quoted; NULL: there is none in the users table */
 	char	   *cached_name;	/* as it is */
 	char	   *rank_column;	/* quoted, or NULL */
+	char	   *pays_into;		/* the engine whose outputs it writes as well, or NULL */
 	char	   *home;
 	char	   *suspended_error;
 	TimestampTz retry_at;		/* 0: not suspended */
@@ -205,8 +245,7 @@ typedef struct Score
 	TimestampTz row_due_at;
 	ScoreValue *columns;		/* of the score table; NULL when it has none */
 	ScoreValue *row_columns;	/* the exact ones among them, as stored, if it has a row */
-	char	   *apart;			/* what is kept apart, NULL where nothing is */
-	char	   *row_apart;		/* the same, as stored */
+	OutputState outputs[MAX_ENGINE_OUTPUTS];
 	const char *cause;
 	bool		audit;			/* written down even when nothing changed */
 	bool		stored;			/* set by engine_store: no longer differs */
@@ -235,6 +274,8 @@ extern const EngineDescriptor *engine_registered(int id, const char *name);
 extern const EngineDescriptor *engine_descriptor(const char *name);
 extern const EngineDescriptor *engine_of_class(const char *name, const EngineClass *class);
 extern PGDLLEXPORT char *engine_object(const EngineDescriptor *engine, const char *of_class);
+extern char *engine_paid_table(const EngineClass *class, const char *name, const char *of_class);
+extern int	engine_earned(const EngineClass *class);
 extern List *engine_list(bool wait, bool *skipped);
 extern List *engine_chosen(const char *name);
 extern Engine *engine_attached(const char *name);
@@ -259,18 +300,20 @@ typedef struct EngineContext
 	int			security;
 	int			settings;
 	Jsonb	   *parameters;
-	const EngineClass *class;
+	const Engine *engine;
 	TimestampTz now;
 	bool		bounded;		/* what bound_begin() gave */
 } EngineContext;
 
 extern Jsonb *engine_view_parameters(FunctionCallInfo fcinfo, const char *engine);
 extern TimestampTz engine_view_time(void);
+extern const Engine *engine_computing(void);
 extern void engine_enter(const Engine *engine, bool everybody, EngineContext *context);
 extern void engine_leave(const EngineContext *context);
 extern void engine_failed(const Engine *engine, const EngineContext *context,
 						  MemoryContext memory);
 extern void owner_enter(FunctionCallInfo fcinfo, EngineContext *context);
+extern void owner_enter_computation(FunctionCallInfo fcinfo, EngineContext *context);
 extern void owner_leave(const EngineContext *context);
 
 extern uint64 engine_exec(const Engine *engine, bool uncaptured, const char *sql, int nargs,
@@ -292,7 +335,8 @@ extern void engine_remove_users(Engine *engine, char **keys, int count);
 extern void engine_probe(Engine *engine);
 extern const char *engine_usable_keys(const Engine *engine, const char *column);
 extern bool engine_row_is_free(Engine *engine, const char *key);
-extern bool score_apart_differs(const Score *score);
+extern bool score_output_differs(const Score *score, int output);
+extern bool score_outputs_differ(const Score *score);
 extern bool score_cached_differs(const Engine *engine, const Score *score);
 extern bool score_column_differs(const Engine *engine, const Score *score, int column);
 extern bool score_changed(const Engine *engine, const Score *score);
@@ -315,6 +359,9 @@ extern char *failure_text(const Engine *engine, const ErrorData *error);
 extern void engine_suspend(Engine *engine, const ErrorData *error);
 extern void engine_suspend_for(Engine *engine, const char *text, int sqlerrcode, long ms);
 extern void engine_resume(Engine *engine);
+
+/* follow.c */
+extern void follow_init(void);
 
 /* engine_rows.c */
 extern void engine_sort_scores(Score **scores, int count, char ***keys, int32 **numbers);

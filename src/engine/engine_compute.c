@@ -151,8 +151,7 @@ score_row(Engine *engine, SPITupleTable *table, uint64 row, Score *score)
 	score->score = result.score;
 	score->next_due_at = result.next_due_at;
 	score->columns = result.columns;
-	score->apart = result.apart;
-	score->row_apart = result.row_apart;
+	memcpy(score->outputs, result.outputs, sizeof(result.outputs));
 	score->cause = CAUSE_MANUAL;
 	score->audit = false;
 	score->stored = false;

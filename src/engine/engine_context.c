@@ -33,9 +33,12 @@ PG_FUNCTION_INFO_V1(reputation_status_list);
 PG_FUNCTION_INFO_V1(reputation_computation_time);
 PG_FUNCTION_INFO_V1(reputation_window_start);
 
-/* The parameters, the engine's class and the time of the computation that is on, for its views. */
+/* In which the extension's own functions are not looked up, nor anybody else's. */
+#define PINNED_PATH	"pg_catalog, pg_temp"
+
+/* The parameters, the engine and the time of the computation that is on, for its views. */
 static Jsonb *current_parameters = NULL;
-static const EngineClass *current_class = NULL;
+static const Engine *current_engine = NULL;
 static TimestampTz current_time = 0;
 
 /* How many rows a table has, by the last VACUUM or ANALYZE; 0 when that is not known. */
@@ -80,7 +83,7 @@ engine_enter(const Engine *engine, bool everybody, EngineContext *context)
 						   context->security | SECURITY_LOCAL_USERID_CHANGE |
 						   SECURITY_RESTRICTED_OPERATION);
 	context->settings = spi_settings_begin();
-	spi_set("search_path", "pg_catalog, pg_temp");
+	spi_set("search_path", PINNED_PATH);
 	spi_set("row_security", "off");
 	spi_set("jit", "off");
 	spi_set("enable_seqscan", "on");
@@ -90,10 +93,10 @@ engine_enter(const Engine *engine, bool everybody, EngineContext *context)
 	if (engine->descriptor->class->ncolumns > 0)
 		spi_set("extra_float_digits", "1");
 	context->parameters = current_parameters;
-	context->class = current_class;
+	context->engine = current_engine;
 	context->now = current_time;
 	current_parameters = engine->parameters;
-	current_class = engine->descriptor->class;
+	current_engine = engine;
 	current_time = engine->now;
 	context->bounded = bound_begin(engine->descriptor->id, rows);
 }
@@ -106,10 +109,24 @@ engine_leave(const EngineContext *context)
 {
 	bound_end(context->bounded);
 	current_parameters = context->parameters;
-	current_class = context->class;
+	current_engine = context->engine;
 	current_time = context->now;
 	spi_settings_end(context->settings);
 	SetUserIdAndSecContext(context->user, context->security);
+}
+
+/* Whose the called function is: whoever owns the extension's tables. */
+static Oid
+function_owner(FunctionCallInfo fcinfo)
+{
+	HeapTuple	function = SearchSysCache1(PROCOID, ObjectIdGetDatum(fcinfo->flinfo->fn_oid));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(function))
+		elog(ERROR, "cache lookup failed for function %u", fcinfo->flinfo->fn_oid);
+	owner = ((Form_pg_proc) GETSTRUCT(function))->proowner;
+	ReleaseSysCache(function);
+	return owner;
 }
 
 /*
@@ -122,18 +139,29 @@ engine_leave(const EngineContext *context)
 void
 owner_enter(FunctionCallInfo fcinfo, EngineContext *context)
 {
-	HeapTuple	function = SearchSysCache1(PROCOID, ObjectIdGetDatum(fcinfo->flinfo->fn_oid));
-	Oid			owner;
-
-	if (!HeapTupleIsValid(function))
-		elog(ERROR, "cache lookup failed for function %u", fcinfo->flinfo->fn_oid);
-	owner = ((Form_pg_proc) GETSTRUCT(function))->proowner;
-	ReleaseSysCache(function);
-
 	GetUserIdAndSecContext(&context->user, &context->security);
-	SetUserIdAndSecContext(owner, context->security | SECURITY_LOCAL_USERID_CHANGE);
+	SetUserIdAndSecContext(function_owner(fcinfo),
+						   context->security | SECURITY_LOCAL_USERID_CHANGE);
 	context->settings = spi_settings_begin();
-	spi_set("search_path", "pg_catalog, pg_temp");
+	spi_set("search_path", PINNED_PATH);
+}
+
+/*
+ * owner_enter_computation -- the same for what a computation calls for each user: its
+ * search_path is pinned, unless it is the application's code that calls, with one of its own.
+ */
+void
+owner_enter_computation(FunctionCallInfo fcinfo, EngineContext *context)
+{
+	if (strcmp(namespace_search_path, PINNED_PATH) != 0)
+	{
+		owner_enter(fcinfo, context);
+		return;
+	}
+	GetUserIdAndSecContext(&context->user, &context->security);
+	SetUserIdAndSecContext(function_owner(fcinfo),
+						   context->security | SECURITY_LOCAL_USERID_CHANGE);
+	context->settings = 0;
 }
 
 /*
@@ -142,7 +170,8 @@ owner_enter(FunctionCallInfo fcinfo, EngineContext *context)
 void
 owner_leave(const EngineContext *context)
 {
-	spi_settings_end(context->settings);
+	if (context->settings != 0)
+		spi_settings_end(context->settings);
 	SetUserIdAndSecContext(context->user, context->security);
 }
 
@@ -181,14 +210,13 @@ static const EngineClass *
 view_class(FunctionCallInfo fcinfo, const char *engine)
 {
 	EngineContext context;
-	const EngineClass *class = current_class;
+	const EngineClass *class;
 
-	if (class == NULL)
-	{
-		owner_enter(fcinfo, &context);
-		class = engine_descriptor(engine)->class;
-		owner_leave(&context);
-	}
+	if (current_engine != NULL)
+		return current_engine->descriptor->class;
+	owner_enter(fcinfo, &context);
+	class = engine_descriptor(engine)->class;
+	owner_leave(&context);
 	return class;
 }
 
@@ -244,6 +272,15 @@ TimestampTz
 engine_view_time(void)
 {
 	return current_time != 0 ? current_time : clock_now();
+}
+
+/*
+ * engine_computing -- the engine whose computation is on; NULL outside of any.
+ */
+const Engine *
+engine_computing(void)
+{
+	return current_engine;
 }
 
 /*
@@ -346,7 +383,7 @@ engine_failed(const Engine *engine, const EngineContext *context, MemoryContext 
 	char	   *hint;
 
 	current_parameters = context->parameters;
-	current_class = context->class;
+	current_engine = context->engine;
 	current_time = context->now;
 
 	MemoryContextSwitchTo(memory);

@@ -209,12 +209,25 @@ may_hurry(const Engine *engine, int count, StoreMode mode)
 	return false;
 }
 
+/* Of users whose lanes are held. */
+static void
+settle_outputs(Engine *engine, Score *scores, int count)
+{
+	const EngineClass *class = engine->descriptor->class;
+
+	for (int i = 0; i < class->noutputs; i++)
+	{
+		if (class->outputs[i].settle != NULL)
+			class->outputs[i].settle(engine, scores, count);
+	}
+}
+
 /*
  * engine_store -- stores what differs and sets stored and changed. A session then has
  * somebody with a claim look at what differed (recheck.c), who also
  * inserts the score rows that are missing, unless the session shall: a session that
- * stores many would wait for others' units. What is kept apart is settled by who
- * has the claim alone.
+ * stores many would wait for others' units. Outputs are settled by who has the claim
+ * alone.
  */
 void
 engine_store(Engine *engine, Score *scores, int count, StoreMode mode)
@@ -239,8 +252,8 @@ engine_store(Engine *engine, Score *scores, int count, StoreMode mode)
 		this.hasty = false;
 		store_differing(&this);
 	}
-	if (mode == STORE_CLAIMED && engine->descriptor->class->apart != NULL)
-		engine->descriptor->class->apart->settle(engine, scores, count);
+	if (mode == STORE_CLAIMED)
+		settle_outputs(engine, scores, count);
 }
 
 /*
@@ -255,8 +268,7 @@ engine_probe(Engine *engine)
 	engine_compute(engine, NULL, 0, &none);
 	if (engine->cached_column != NULL)
 		store_cached(engine, &none, 0, false);
-	if (engine->descriptor->class->apart != NULL)
-		engine->descriptor->class->apart->settle(engine, none, 0);
+	settle_outputs(engine, none, 0);
 }
 
 /*
@@ -275,24 +287,30 @@ engine_row_is_free(Engine *engine, const char *key)
 }
 
 /*
- * engine_remove_users -- removes what is kept about users that are gone, and can be
- * computed again; of the ledger and of badges see ledger.c.
+ * engine_remove_users -- removes what is kept about users that are gone, but for what is
+ * earned: that goes in the transaction that deletes the user (follow.c).
  */
 void
 engine_remove_users(Engine *engine, char **keys, int count)
 {
+	const EngineDescriptor *d = engine->descriptor;
 	Oid			types[] = {INT4OID, TEXTARRAYOID, TEXTOID};
-	Datum		values[] = {Int32GetDatum(engine->descriptor->id), text_array(keys, count),
-	CStringGetTextDatum(engine->descriptor->name)};
+	Datum		values[] = {Int32GetDatum(d->id), text_array(keys, count),
+	CStringGetTextDatum(d->name)};
 
-	spi_exec(psprintf("DELETE FROM reputation.%s WHERE user_id = ANY ($1)",
-					  engine->descriptor->score_table), 1, &types[1], &values[1], NULL);
-	if (engine->descriptor->audit_table != NULL)
-		/* A row that somebody added since keeps its own: it is from before the job. */
-		spi_exec(psprintf("DELETE FROM reputation.%s a WHERE a.user_id = ANY ($1) "
-						  "AND NOT EXISTS (SELECT FROM reputation.%s s WHERE s.user_id = a.user_id)",
-						  engine->descriptor->audit_table, engine->descriptor->score_table),
+	for (int i = 0; i < d->class->noutputs; i++)
+	{
+		OutputOrigin origin = d->class->outputs[i].origin;
+
+		if (origin != OUTPUT_COMPUTED && origin != OUTPUT_AUDIT)
+			continue;
+		/* A score row that somebody added since keeps its audit: it is from before the job. */
+		spi_exec(psprintf("DELETE FROM reputation.%s o WHERE o.user_id = ANY ($1)%s", d->tables[i],
+						  origin == OUTPUT_COMPUTED ? "" :
+						  psprintf(" AND NOT EXISTS (SELECT FROM reputation.%s s "
+								   "WHERE s.user_id = o.user_id)", d->score_table)),
 				 1, &types[1], &values[1], NULL);
+	}
 	spi_exec("DELETE FROM reputation.recent_run WHERE engine = $1 AND key = ANY ($2)", 2, types,
 			 values, NULL);
 	spi_exec("DELETE FROM reputation.dead_letter WHERE engine = $2 AND kind <= 0 AND key = ANY ($1)",

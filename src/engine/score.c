@@ -7,12 +7,28 @@
 #include "engine/engine.h"
 
 /*
- * score_apart_differs -- is something kept apart, and not as it shall be?
+ * score_output_differs -- is an output compared, and not as it shall be?
  */
 bool
-score_apart_differs(const Score *score)
+score_output_differs(const Score *score, int output)
 {
-	return score->apart != NULL && strcmp(score->apart, score->row_apart) != 0;
+	const OutputState *state = &score->outputs[output];
+
+	return state->due != NULL && strcmp(state->due, state->held) != 0;
+}
+
+/*
+ * score_outputs_differ -- is any?
+ */
+bool
+score_outputs_differ(const Score *score)
+{
+	for (int i = 0; i < MAX_ENGINE_OUTPUTS; i++)
+	{
+		if (score_output_differs(score, i))
+			return true;
+	}
+	return false;
 }
 
 /*
@@ -70,5 +86,5 @@ bool
 score_differs(const Engine *engine, const Score *score)
 {
 	return score_cached_differs(engine, score) || score->row_due_at != score->next_due_at ||
-		score_apart_differs(score) || score_changed(engine, score);
+		score_outputs_differ(score) || score_changed(engine, score);
 }

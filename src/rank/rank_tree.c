@@ -340,7 +340,7 @@ may_be_score_table(const char *name)
 
 	for (int i = 0; (class = engine_class_number(i)) != NULL; i++)
 	{
-		if (has_suffix(name, class->score_table))
+		if (has_suffix(name, class->outputs[0].table))
 			return true;
 	}
 	return false;

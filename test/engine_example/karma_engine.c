@@ -52,10 +52,16 @@ karma_explain_terms(StringInfo json, const void *weights, TimestampTz now, const
 					 w->helpful * helpful, -w->flagged * flagged);
 }
 
+static const EngineOutput karma_outputs[] = {
+	{.table = "karma_scores", .key = "user_id", .rows = ROWS_ONE, .origin = OUTPUT_COMPUTED,
+	.shown = "min(s.score)"}
+};
+
 static const EngineClass karma_class = {
 	.name = "karma",
 	.signals_view = "karma_signals",
-	.score_table = "karma_scores",
+	.outputs = karma_outputs,
+	.noutputs = lengthof(karma_outputs),
 	.attach_function = "karma_attach",
 	.signals = "v.helpful::bigint, v.flagged::bigint",
 	.nsignals = 2,

@@ -150,11 +150,11 @@ BEGIN
 	PERFORM FROM reputation.job_progress;
 	-- The internal ones, by themselves.
 	PERFORM reputation.board_refresh('points', 'all_time'), reputation.run_due_jobs(), reputation.sweep_start('builder', 'nightly', 'manual'), reputation.sample('trust'),
-		reputation.rank_make('points'), reputation.rank_rebuild('plays'), reputation.rank_drop(30), reputation.board_touch(4), reputation.user_key('points', 2), reputation.hold_user('points', 2),
+		reputation.rank_make('points'), reputation.rank_rebuild('plays'), reputation.rank_drop(30), reputation.board_touch(4), reputation.user_key('points', 2),
 		reputation.status_list('builder', 'shipped'), reputation.window_start('trust', 'activity_days'), reputation.computation_time(), reputation.period_after('points', 'weekly'),
 		reputation.partition_shape('app.users'), reputation.board_place(2, 'all_time', 'points'), reputation.lane('2'), reputation.home(), reputation.run_begin('trust', 'prune', 'manual'),
-		reputation.badges_held('2'), reputation.badges_due('2', 1, 1, 1, 1, true, true), reputation.board_restore(), reputation.preloaded(), reputation.batch_step();
-	PERFORM FROM reputation.engines(), reputation.workers(), reputation.inbox_pages(), reputation.board_rows('points', 'all_time', 10, 0);
+		reputation.board_restore(), reputation.preloaded(), reputation.batch_step();
+	PERFORM FROM reputation.engines(), reputation.outputs(), reputation.workers(), reputation.inbox_pages(), reputation.board_rows('points', 'all_time', 10, 0);
 	PERFORM FROM reputation.source_check();
 	PERFORM FROM reputation.source_findings(), reputation.view_reads();
 	PERFORM reputation.source_follow(s.id) FROM reputation.source s;

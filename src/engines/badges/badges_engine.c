@@ -6,8 +6,8 @@
  * told by one function, reputation.badges_due(), which is one of the engine's signals:
  * events, the hourly check, the backfill, preview, verify and repair all compute, and
  * so go by it. The score row has the metrics and the slugs of what is due, the score is
- * their number. Who has what is kept apart, in reputation.user_badge, with the bonus in
- * reputation.point_ledger: badges_settle.c.
+ * their number. Who has what is another output, reputation.user_badge, with the bonus in
+ * the ledger of a points engine: badges_settle.c.
  */
 #include "postgres.h"
 
@@ -81,8 +81,9 @@ badges_score_signals(const void *weights, TimestampTz now, const Datum *values, 
 	for (int i = COUNTS; i < BADGE_METRICS; i++)
 		result->columns[i].text = metric_text(i, values, nulls);
 	result->columns[BADGE_METRICS].text = OidOutputFunctionCall(F_ARRAY_OUT, values[BADGE_SIGNAL_DUE]);
-	result->apart = result->columns[BADGE_METRICS].text;
-	result->row_apart = OidOutputFunctionCall(F_ARRAY_OUT, values[BADGE_SIGNAL_HELD]);
+	result->outputs[BADGE_OUTPUT_USER_BADGE].due = result->columns[BADGE_METRICS].text;
+	result->outputs[BADGE_OUTPUT_USER_BADGE].held =
+		OidOutputFunctionCall(F_ARRAY_OUT, values[BADGE_SIGNAL_HELD]);
 }
 
 static void
@@ -109,10 +110,24 @@ badges_explain_terms(StringInfo json, const void *weights, TimestampTz now, cons
 	appendStringInfoChar(json, ']');
 }
 
+static const EngineOutput outputs[BADGE_OUTPUTS] = {
+	[BADGE_OUTPUT_SCORES] = {.table = "badges_scores", .key = "user_id", .rows = ROWS_ONE,
+	.origin = OUTPUT_COMPUTED, .shown = "min(s.score)"},
+	[BADGE_OUTPUT_BADGE] = {.table = "badge", .key = "slug", .rows = ROWS_NONE,
+	.origin = OUTPUT_GIVEN},
+	[BADGE_OUTPUT_USER_BADGE] = {.table = "user_badge", .key = "user_id, slug", .rows = ROWS_MANY,
+		.origin = OUTPUT_EARNED, .shown = "array_agg(s.slug ORDER BY s.slug)",
+	.settle = badges_settle},
+	[BADGE_OUTPUT_BONUS] = {.table = "point_ledger", .key = "id", .rows = ROWS_MANY,
+	.origin = OUTPUT_EARNED, .part = badges_bonuses}
+};
+
 const EngineClass badges_class = {
 	.name = "badges",
 	.signals_view = "badges_signals",
-	.score_table = "badges_scores",
+	.outputs = outputs,
+	.noutputs = lengthof(outputs),
+	.pays = "points",
 	.attach_function = "badges_attach",
 	.signals = METRIC_LIST ", reputation.badges_held(v.user_id::text), "
 	"reputation.badges_due(v.user_id::text, " METRIC_LIST ")",
@@ -122,9 +137,7 @@ const EngineClass badges_class = {
 	.score = badges_score_signals,
 	.explain = badges_explain_terms,
 	.columns = columns,
-	.ncolumns = lengthof(columns),
-	.apart = &badges_apart,
-	.keeps = true
+	.ncolumns = lengthof(columns)
 };
 
 /* A column of the users table as a number. */
@@ -206,7 +219,7 @@ badges_signals_query(AttachSpec *spec)
 
 /* Describes the tables: the users, those that are counted, and the extension's own. */
 static int
-describe_tables(FunctionCallInfo fcinfo, AttachTable *tables)
+describe_tables(FunctionCallInfo fcinfo, const EngineDescriptor *engine, AttachTable *tables)
 {
 	static const AttachTable users = {
 		.argument = "users",
@@ -219,7 +232,6 @@ describe_tables(FunctionCallInfo fcinfo, AttachTable *tables)
 	};
 	static const AttachTable badges = {
 		.argument = "badge",
-		.name = "reputation.badge",
 		.columns = {{.name = "slug"}, {.name = "metric"}, {.name = "threshold"}, {.name = "revocable"}},
 		.keys = {{"slug", 'e', 0, 3}},
 		.own = true
@@ -246,36 +258,41 @@ describe_tables(FunctionCallInfo fcinfo, AttachTable *tables)
 			column++->name = metric_names[i];
 		}
 	}
-	tables[count++] = badges;
+	tables[count] = badges;
+	tables[count++].name = psprintf("reputation.%s", engine->tables[BADGE_OUTPUT_BADGE]);
 	return count;
 }
 
 /* The nine badges and the hourly check, with the extension owner's rights. */
 static void
-prepare(FunctionCallInfo fcinfo)
+prepare(FunctionCallInfo fcinfo, const EngineDescriptor *engine)
 {
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(engine->tables[BADGE_OUTPUT_BADGE])};
 	EngineContext caller;
 
 	spi_begin();
 	owner_enter(fcinfo, &caller);
-	spi_exec("SELECT reputation.badges_prepare()", 0, NULL, NULL, NULL);
+	spi_exec("SELECT reputation.badges_prepare($1)", 1, types, values, NULL);
 	owner_leave(&caller);
 	spi_end();
 }
 
 /*
- * badges_attach(users, columns, wins, top_arguments, participations, votes, fire) --
- * see sql/35-badges.sql.
+ * badges_attach(users, columns, wins, top_arguments, participations, votes, fire, name,
+ * replace, points) -- see sql/35-badges.sql.
  */
 Datum
 badges_attach(PG_FUNCTION_ARGS)
 {
 	static const char *const flag[] = {"counts", NULL};
+	const EngineDescriptor *engine = attach_engine(fcinfo, 7, &badges_class);
 	AttachTable tables[2 + COUNTS] = {0};
 	AttachSpec	spec = {
-		.engine = attach_engine(fcinfo, 7, &badges_class),
+		.engine = engine,
 		.tables = tables,
-		.ntables = describe_tables(fcinfo, tables),
+		.ntables = describe_tables(fcinfo, engine, tables),
+		.pays_into = args_required_text(fcinfo, 9, "points"),
 		.replace = args_required_bool(fcinfo, 8, "replace"),
 		.users_key = "id",
 		.fire = args_required_text(fcinfo, 6, "fire"),
@@ -285,7 +302,7 @@ badges_attach(PG_FUNCTION_ARGS)
 
 	attach_resolve(fcinfo, &spec);
 	spec.view_query = badges_signals_query(&spec);
-	prepare(fcinfo);
+	prepare(fcinfo, engine);
 	run = attach_install(fcinfo, &spec);
 	for (int i = 1; i < spec.ntables; i++)
 	{

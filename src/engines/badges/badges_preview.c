@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "api/api.h"
 #include "engines/badges/badges.h"
 #include "base/spi.h"
 #include "base/srf.h"
@@ -43,7 +44,7 @@ preview_badges(Engine *engine, Score *scores, int count, void *arg)
 
 	for (int i = 0; i < count; i++)
 	{
-		if (score_apart_differs(&scores[i]))
+		if (score_output_differs(&scores[i], BADGE_OUTPUT_USER_BADGE))
 			badges_compare(&scores[i], &gained, &unpaid, &lost);
 	}
 	preview_changes(arg, &gained, "gain");
@@ -52,24 +53,25 @@ preview_badges(Engine *engine, Score *scores, int count, void *arg)
 
 /* 22023 unless there is such a badge, or somebody still has it. */
 static void
-require_badge(const char *slug)
+require_badge(const Engine *engine, const char *slug)
 {
 	Oid			types[] = {TEXTOID};
 	Datum		values[] = {CStringGetTextDatum(slug)};
+	BadgeTables tables = badges_tables(engine);
 
-	if (spi_read("SELECT 1 FROM reputation.badge WHERE slug = $1 UNION ALL "
-				 "SELECT 1 FROM reputation.user_badge WHERE slug = $1 LIMIT 1", 1, types,
-				 values, NULL) == 0)
+	if (spi_read(psprintf("SELECT 1 FROM reputation.%s WHERE slug = $1 UNION ALL "
+						  "SELECT 1 FROM reputation.%s WHERE slug = $1 LIMIT 1", tables.badge,
+						  tables.user_badge), 1, types, values, NULL) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("there is no badge \"%s\"", slug),
-				 errhint("The badges are in reputation.badge.")));
+				 errhint("The badges are in reputation.%s.", tables.badge)));
 }
 
 /*
- * badge_preview(slug) -- who would gain the badge or lose it if everybody was computed
- * now; stores nothing. 22023 when there is no such badge and nobody has it, 55000 when
- * the engine is not attached.
+ * badge_preview(slug, engine) -- who would gain the badge or lose it if everybody was
+ * computed now; stores nothing. 22023 when there is no such badge and nobody has it, 55000
+ * when the engine is not attached.
  */
 Datum
 badge_preview(PG_FUNCTION_ARGS)
@@ -79,8 +81,8 @@ badge_preview(PG_FUNCTION_ARGS)
 
 	to.rows = srf_begin(fcinfo, &to.desc);
 	spi_begin();
-	engine = engine_get("badges");
-	require_badge(to.slug);
+	engine = api_engine_get(fcinfo, &badges_class, 1);
+	require_badge(engine, to.slug);
 	engine_scan(engine, preview_badges, &to);
 	spi_end();
 	return (Datum) 0;

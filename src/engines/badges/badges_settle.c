@@ -3,7 +3,7 @@
  *		Giving badges and taking them, with their bonuses.
  *
  * Why nobody gets a badge or its bonus twice, nor keeps one that is lost. Rows of
- * user_badge are written where a unit stores its scores (badges_do_settle()), and nowhere else: in
+ * user_badge are written where a unit stores its scores (badges_settle()), and nowhere else: in
  * the unit's transaction, with the ledger's rows, by who holds the user's lane and
  * has computed after getting it. So units that want to give a user the same badge, or
  * one to give and another to take it, come one after the other, and the later one
@@ -14,7 +14,7 @@
  *
  * Those who are no units, and change what a unit reads or writes:
  *
- * - Who deletes a user or gives it another id. Their trigger (ledger.c) takes badges and
+ * - Who deletes a user or gives it another id. Their trigger (follow.c) takes badges and
  *	 ledger along, as far as its snapshot has them. So a unit holds the rows of all to whom
  *	 it gives or from whom it takes (FOR KEY SHARE), to its commit: the DELETE waits, and the
  *	 trigger's statements come after the commit, with snapshots that see the unit's rows,
@@ -34,7 +34,7 @@
  *	 that a unit has given and not committed it neither sees nor waits for: the user has
  *	 that, by what is still true. For one that is being taken it waits: it deletes the rows
  *	 of user_badge first and those of the ledger after that, so that the second statement
- *	 sees the row that revokes; follow_user() does the same. A unit that comes second waits
+ *	 sees the row that revokes; so does who follows a user (follow.c). A unit that comes second waits
  *	 for the row of user_badge, and takes nothing when it is gone. If it gives, by a bonus
  *	 that is just being forgotten, the badge is left without it; the job that the removal
  *	 left brings the user again, and then that is seen (badges_held()).
@@ -48,15 +48,17 @@
  * mark, which the fold turns into a run. A unit that computed with the row as it was
  * before holds its lanes until it commits; the run's jobs are claimed after that.
  *
- * A bonus is paid under the key "badge:SLUG". When a revocable badge is lost the
+ * A bonus is paid under the key "badge:SLUG", of a set by another name under
+ * "badge:@NAME:SLUG": several sets may pay into one ledger. When a revocable badge is lost the
  * row is taken back by one that revokes it, and the next time it is earned the key
- * is "badge:SLUG:2", then 3; if somebody has used that, the next lower one that is free. As
+ * has ":2" after it, then ":3"; if somebody has used that, the next lower one that is free. As
  * long as a row is not taken back none is paid for the same slug, also if the badge was
  * deleted and made again; and who has a badge whose row was taken back by hand is paid again.
  */
 #include "postgres.h"
 
 #include "engines/badges/badges.h"
+#include "base/clock.h"
 #include "base/spi.h"
 #include "catalog/pg_type.h"
 #include "shmem/shmem.h"
@@ -179,21 +181,117 @@ hold_users(Engine *engine, char **users, int count, char ***held)
 	return (int) found;
 }
 
-/* Gives and takes what users gain and lose who are held. */
-static void
-write_changes(const BadgeChanges *gained, const BadgeChanges *lost)
-{
-	Oid			types[] = {TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID, TEXTARRAYOID};
-	Datum		values[] = {text_array(gained->users, gained->count),
-		text_array(gained->slugs, gained->count), text_array(lost->users, lost->count),
-	text_array(lost->slugs, lost->count)};
-	int			settings;
+/* Is a row's key one of the bonuses of a badge? */
+#define HAS_KEY(slug) \
+	"l.source_key LIKE 'badge:%%' AND (l.source_key = %4$s || " slug " " \
+	"OR starts_with(l.source_key, %4$s || " slug " || ':'))"
 
-	if (gained->count == 0 && lost->count == 0)
-		return;
-	settings = begin_settings();
-	spi_exec("SELECT reputation.badges_settle($1, $2, $3, $4)", 4, types, values, NULL);
+/* What a user was paid for a badge that was not taken back, and under what key. */
+#define PAID(user, slug) \
+	"SELECT l.points, l.source_key FROM reputation.%3$s l WHERE l.user_id = " user \
+	" AND " HAS_KEY(slug) " AND NOT EXISTS (SELECT FROM reputation.%3$s r WHERE r.revokes = l.id) " \
+	"ORDER BY l.id LIMIT 1"
+
+/*
+ * The key of the next bonus. Of as many keys as are used and one more, one is free, whatever
+ * the others are.
+ */
+#define NEXT_KEY(user, slug) \
+	"(SELECT k.key FROM (SELECT count(*) AS used FROM reputation.%3$s l WHERE l.user_id = " user \
+	" AND " HAS_KEY(slug) ") t CROSS JOIN LATERAL generate_series(1, t.used + 1) AS n (n) " \
+	"CROSS JOIN LATERAL (SELECT %4$s || " slug " || coalesce(':' || nullif(n.n, 1), '') AS key) k " \
+	"WHERE NOT EXISTS (SELECT FROM reputation.%3$s o WHERE o.user_id = " user \
+	" AND o.source_key = k.key) ORDER BY n.n DESC LIMIT 1)"
+
+/* Takes the badges lost with their bonuses. */
+static const char *const take_sql =
+"WITH taken AS (DELETE FROM reputation.%1$s h USING unnest($1, $2) AS l (user_id, slug) "
+"WHERE h.user_id = l.user_id AND h.slug = l.slug "
+"AND NOT EXISTS (SELECT FROM reputation.%2$s b WHERE b.slug = h.slug AND NOT b.revocable) "
+"RETURNING h.user_id, h.slug, h.source_key) "
+"INSERT INTO reputation.%3$s (user_id, points, reason, created_at, recorded_at, revokes) "
+"SELECT p.user_id, -p.points, format('badge lost: %%s', b.name), p.created_at, $3, p.id "
+"FROM taken t JOIN reputation.%2$s b ON b.slug = t.slug "
+"JOIN reputation.%3$s p ON p.user_id = t.user_id AND p.source_key = t.source_key "
+"ON CONFLICT (revokes) DO NOTHING";
+
+/*
+ * Pays the bonuses of those gained; have all been paid? A bonus that was paid and not taken
+ * back is not paid again, whoever paid it. (A format may leave out no argument but the last.)
+ */
+static const char *const pay_sql =
+"%1$.0sWITH unpaid AS (SELECT g.user_id, b.slug, b.name, b.bonus_points "
+"FROM unnest($1, $2) AS g (user_id, slug) JOIN reputation.%2$s b ON b.slug = g.slug "
+"WHERE b.bonus_points > 0 AND NOT EXISTS (" PAID("g.user_id", "b.slug") ")), "
+"bonus AS (INSERT INTO reputation.%3$s (user_id, points, reason, source_key, created_at, recorded_at) "
+"SELECT u.user_id, u.bonus_points, format('badge: %%s', u.name), " NEXT_KEY("u.user_id", "u.slug") ", "
+"$3, $3 FROM unpaid u ON CONFLICT (user_id, source_key) DO NOTHING RETURNING id) "
+"SELECT ((SELECT count(*) FROM unpaid) = (SELECT count(*) FROM bonus))::int";
+
+/*
+ * Gives the badges gained. One that is there already was without its bonus; so is, until
+ * the next time, one whose bonus was taken back this moment.
+ */
+static const char *const give_sql =
+"INSERT INTO reputation.%1$s AS h (user_id, slug, earned_at, bonus_points, source_key) "
+"SELECT g.user_id, b.slug, $3, coalesce(p.points, 0), coalesce(p.source_key, "
+"CASE WHEN b.bonus_points > 0 THEN " NEXT_KEY("g.user_id", "b.slug") " END) "
+"FROM unnest($1, $2) AS g (user_id, slug) JOIN reputation.%2$s b ON b.slug = g.slug "
+"LEFT JOIN LATERAL (" PAID("g.user_id", "b.slug") ") p ON true "
+"ON CONFLICT (user_id, slug) DO UPDATE SET bonus_points = excluded.bonus_points, "
+"source_key = excluded.source_key";
+
+/* Runs one of these for users with a badge each; how many rows. */
+static uint64
+settle_changes(const Engine *engine, const char *sql, const BadgeChanges *changes, TimestampTz now)
+{
+	BadgeTables tables = badges_tables(engine);
+	Oid			types[] = {TEXTARRAYOID, TEXTARRAYOID, TIMESTAMPTZOID};
+	Datum		values[] = {text_array(changes->users, changes->count),
+	text_array(changes->slugs, changes->count), TimestampTzGetDatum(now)};
+
+	return spi_exec(psprintf(sql, tables.user_badge, tables.badge, tables.ledger,
+							 quote_literal_cstr(tables.prefix)), 3, types, values, NULL);
+}
+
+/*
+ * Gives and takes what users gain and lose who are held. Where somebody just took the key
+ * of a bonus, the next snapshot has that row. Who is not paid in the end (a trigger may
+ * refuse the row) comes again.
+ */
+static void
+write_changes(const Engine *engine, const BadgeChanges *gained, const BadgeChanges *lost)
+{
+	TimestampTz now = clock_now();
+	int			settings = begin_settings();
+
+	if (lost->count > 0)
+		settle_changes(engine, take_sql, lost, now);
+	for (int i = 0; i < 10 && gained->count > 0; i++)
+	{
+		settle_changes(engine, pay_sql, gained, now);
+		if (spi_int(0, 1, NULL) != 0)
+			break;
+	}
+	if (gained->count > 0)
+		settle_changes(engine, give_sql, gained, now);
 	spi_settings_end(settings);
+}
+
+/*
+ * badges_bonuses -- a condition on a ledger's rows l: the bonuses of a set of badges, and
+ * what takes them back.
+ */
+char *
+badges_bonuses(const EngineDescriptor *engine, const char *ledger)
+{
+	const char *prefix = quote_literal_cstr(badges_key_prefix(engine));
+	const char *own = strcmp(engine->name, engine->class->name) == 0 ?
+	"%1$s.source_key LIKE 'badge:%%' AND NOT starts_with(%1$s.source_key, 'badge:@')" :
+	"starts_with(%1$s.source_key, %2$s)";
+
+	return psprintf("(%s OR EXISTS (SELECT FROM reputation.%s p WHERE p.id = l.revokes AND %s))",
+					psprintf(own, "l", prefix), ledger, psprintf(own, "p", prefix));
 }
 
 static int
@@ -205,15 +303,15 @@ compare_texts(const void *a, const void *b)
 static bool
 is_to_settle(const Score *score)
 {
-	return score->stored && score_apart_differs(score);
+	return score->stored && score_output_differs(score, BADGE_OUTPUT_USER_BADGE);
 }
 
 /*
- * Gives and takes what the users gain and lose, whose lanes are held. Those who cannot be
- * held are not stored.
+ * badges_settle -- gives and takes what the users gain and lose, whose lanes are held. Those
+ * who cannot be held are not stored.
  */
-static void
-badges_do_settle(Engine *engine, Score *scores, int count)
+void
+badges_settle(Engine *engine, Score *scores, int count)
 {
 	char	  **users = palloc(sizeof(char *) * Max(count, 1));
 	int			nusers = 0;
@@ -244,14 +342,8 @@ badges_do_settle(Engine *engine, Score *scores, int count)
 	nagain = engine_compute(engine, held, nheld, &again);
 	for (int i = 0; i < nagain; i++)
 	{
-		if (score_apart_differs(&again[i]))
+		if (score_output_differs(&again[i], BADGE_OUTPUT_USER_BADGE))
 			badges_compare(&again[i], &gained, &gained, &lost);
 	}
-	write_changes(&gained, &lost);
+	write_changes(engine, &gained, &lost);
 }
-
-const EngineApart badges_apart = {
-	.name = "user_badge",
-	.shown = "array_agg(s.slug ORDER BY s.slug)",
-	.settle = badges_do_settle
-};

@@ -95,10 +95,16 @@ builder_explain_terms(StringInfo json, const void *weights, TimestampTz now, con
 					 json_number(terms.vouches), json_number(terms.impact));
 }
 
+static const EngineOutput outputs[] = {
+	{.table = "builder_scores", .key = "user_id", .rows = ROWS_ONE, .origin = OUTPUT_COMPUTED,
+	.shown = "min(s.score)"}
+};
+
 const EngineClass builder_class = {
 	.name = "builder",
 	.signals_view = "builder_signals",
-	.score_table = "builder_scores",
+	.outputs = outputs,
+	.noutputs = lengthof(outputs),
 	.attach_function = "builder_score_attach",
 	.signals = "v.own_shipped::bigint, v.collab_shipped::bigint, v.vouches::bigint, "
 	"v.impact::float8",

@@ -10,6 +10,11 @@
 #include "engines/points/board_engine.h"
 #include "engines/points/points_engine.h"
 
+static const EngineOutput outputs[] = {
+	{.table = "board_scores", .pattern = "points_scores", .key = "user_id", .rows = ROWS_ONE,
+	.origin = OUTPUT_COMPUTED, .shown = "min(s.score)"}
+};
+
 /* Made of the points' class while the library is loaded. */
 static EngineClass made;
 
@@ -24,9 +29,8 @@ board_engine_init(void)
 	made = points_class;
 	made.name = "board";
 	made.signals_view = "board_signals";
-	made.score_table = "board_scores";
-	made.pattern = "points_scores";
+	made.outputs = outputs;
+	made.noutputs = lengthof(outputs);
 	made.attach_function = "leaderboard_create";
-	made.keeps = false;
 	engine_register(board_class);
 }

@@ -2,7 +2,7 @@
  * points_engine.c
  *		The points engine: sums of a ledger's rows, over all time and two windows.
  *
- * Its source is reputation.point_ledger, which has a capture trigger like any
+ * Its source is a ledger, reputation.point_ledger, which has a capture trigger like any
  * application table: whoever writes it is captured. The sums are recomputed from
  * the ledger, never incremented. A board over an application's table is the same
  * engine with another source and another score table (board_engine.c).
@@ -17,6 +17,7 @@
 #include "api/api.h"
 #include "base/args.h"
 #include "base/compat.h"
+#include "base/spi.h"
 #include "base/types.h"
 #include "catalog/pg_type.h"
 #include "core/points.h"
@@ -307,10 +308,21 @@ points_explain_terms(StringInfo json, const void *weights, TimestampTz now, cons
 	appendStringInfoString(json, "}");
 }
 
+static const EngineOutput outputs[] = {
+	{.table = "points_scores", .key = "user_id", .rows = ROWS_ONE, .origin = OUTPUT_COMPUTED,
+	.shown = "min(s.score)"},
+	{.table = "point_ledger", .key = "id", .rows = ROWS_MANY, .origin = OUTPUT_EARNED,
+		.anonymous = "reason = NULL, source_key = NULL",
+		/* A key is the user's once, and stays where it is. */
+		.moved = "source_key = CASE WHEN NOT EXISTS (SELECT FROM reputation.%1$s o "
+	"WHERE o.user_id = $2 AND o.source_key = l.source_key) THEN l.source_key END"}
+};
+
 const EngineClass points_class = {
 	.name = "points",
 	.signals_view = "points_signals",
-	.score_table = "points_scores",
+	.outputs = outputs,
+	.noutputs = lengthof(outputs),
 	.attach_function = "points_attach",
 	.signals = "v.all_time::bigint, v.weekly::bigint, v.daily::bigint, v.last_at::timestamptz, "
 	"v.weekly_first_at::timestamptz, v.daily_first_at::timestamptz, v.next_at::timestamptz",
@@ -323,8 +335,7 @@ const EngineClass points_class = {
 	.timed = true,
 	.columns = columns,
 	.ncolumns = lengthof(columns),
-	.windows = true,
-	.keeps = true
+	.windows = true
 };
 
 /* 42804 unless the source's columns are of types that can be counted and dated. */
@@ -420,6 +431,24 @@ points_signals_query(const char *engine, AttachTable *users, AttachTable *source
 					quote_literal_cstr(engine), sum, at, of_user);
 }
 
+/* Is it the ledger of a points engine, which a board may be over, too? */
+static bool
+is_ledger(FunctionCallInfo fcinfo, const char *source)
+{
+	Oid			types[] = {TEXTOID};
+	Datum		values[] = {CStringGetTextDatum(source)};
+	EngineContext caller;
+	bool		ledger;
+
+	spi_begin();
+	owner_enter(fcinfo, &caller);
+	ledger = spi_exec("SELECT 1 FROM reputation.outputs() o WHERE o.output = 'point_ledger' "
+					  "AND $1 = concat('reputation.', o.table_name)", 1, types, values, NULL) > 0;
+	owner_leave(&caller);
+	spi_end();
+	return ledger;
+}
+
 /*
  * points_attach_source -- attaches the engine to a users table and a source of
  * points; returns the id of the first run.
@@ -429,7 +458,7 @@ points_attach_source(FunctionCallInfo fcinfo, const EngineDescriptor *engine, bo
 					 const char *users, const char *source, Jsonb *given, const char *rank_column,
 					 const char *fire)
 {
-	bool		own = strcmp(source, "reputation.point_ledger") == 0;
+	bool		own = is_ledger(fcinfo, source);
 	AttachTable tables[2] = {
 		{
 			.argument = "users",
@@ -475,10 +504,11 @@ points_attach_source(FunctionCallInfo fcinfo, const EngineDescriptor *engine, bo
 Datum
 points_attach(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_INT64(points_attach_source(fcinfo, attach_engine(fcinfo, 4, &points_class),
-										 args_required_bool(fcinfo, 5, "replace"),
-										 args_required_text(fcinfo, 0, "users"),
-										 "reputation.point_ledger",
+	const EngineDescriptor *engine = attach_engine(fcinfo, 4, &points_class);
+	char	   *ledger = psprintf("reputation.%s", engine_object(engine, "point_ledger"));
+
+	PG_RETURN_INT64(points_attach_source(fcinfo, engine, args_required_bool(fcinfo, 5, "replace"),
+										 args_required_text(fcinfo, 0, "users"), ledger,
 										 PG_ARGISNULL(1) ? NULL : PG_GETARG_JSONB_P(1),
 										 args_text(fcinfo, 2), args_required_text(fcinfo, 3, "fire")));
 }

@@ -148,10 +148,16 @@ session_explain_terms(StringInfo json, const void *weights, TimestampTz now, con
 					 session_policy_name(w->policy), session_badge_name(session.badge));
 }
 
+static const EngineOutput outputs[] = {
+	{.table = "session_scores", .key = "user_id", .rows = ROWS_ONE, .origin = OUTPUT_COMPUTED,
+	.shown = "min(s.score)"}
+};
+
 const EngineClass session_class = {
 	.name = "session",
 	.signals_view = "session_signals",
-	.score_table = "session_scores",
+	.outputs = outputs,
+	.noutputs = lengthof(outputs),
 	.attach_function = "session_reputation_attach",
 	.signals = "v.confirmed_any::bigint, v.confirmed_own::bigint, v.confirmed_both::bigint, "
 	"v.no_shows::bigint",

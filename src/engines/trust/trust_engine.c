@@ -393,10 +393,18 @@ trust_explain_terms(StringInfo json, const void *weights, TimestampTz now, const
 				   flag(score->signals, score->nulls, SIGNAL_LAST_ACTIVE_TRACKED), &present, now);
 }
 
+static const EngineOutput outputs[] = {
+	{.table = "trust_scores", .key = "user_id", .rows = ROWS_ONE, .origin = OUTPUT_COMPUTED,
+	.shown = "min(s.score)"},
+	{.table = "trust_score_audit", .key = "id", .rows = ROWS_MANY, .origin = OUTPUT_AUDIT,
+	.anonymous = ""}
+};
+
 const EngineClass trust_class = {
 	.name = "trust",
 	.signals_view = "trust_signals",
-	.score_table = "trust_scores",
+	.outputs = outputs,
+	.noutputs = lengthof(outputs),
 	.attach_function = "trust_score_attach",
 	.signals = "v.photo::boolean, v.bio::bigint, v.interests::bigint, v.name::boolean, "
 	"v.birthdate::boolean, v.location::boolean, v.job::boolean, v.email_verified::boolean, "
@@ -417,7 +425,6 @@ const EngineClass trust_class = {
 	.score = trust_score_signals,
 	.explain = trust_explain_terms,
 	.timed = true,
-	.audit_table = "trust_score_audit",
 	.columns = columns,
 	.ncolumns = lengthof(columns)
 };
