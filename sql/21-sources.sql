@@ -12,6 +12,8 @@ BEGIN ATOMIC
 		SELECT s.id, s.relation::oid AS relation, CASE WHEN c.oid IS NULL THEN s.name ELSE s.relation::text END AS label,
 			s.name, s.trigger_arguments, s.shape, c.relkind, c.relowner, c.oid IS NULL AS gone,
 			coalesce(c.relnamespace = 'reputation'::regnamespace, false) AS own,
+			coalesce(c.relnamespace = 'reputation'::regnamespace, false) AND EXISTS (SELECT FROM pg_depend m
+				WHERE m.classid = 'pg_class'::regclass AND m.objid = c.oid AND m.deptype = 'e') AS of_script,
 			coalesce(e.here, true) AS here, e.engines, coalesce(e.always, false) AS always
 		FROM reputation.source s LEFT JOIN pg_class c ON c.oid = s.relation
 		CROSS JOIN LATERAL (
@@ -54,8 +56,9 @@ BEGIN ATOMIC
 		SELECT c.id, c.engines, CASE WHEN p.namesake IS NULL THEN 'trigger_missing' WHEN p.foreign_namesake THEN 'trigger_function' ELSE 'trigger_arguments' END,
 			format(CASE WHEN p.namesake IS NULL THEN '%2$s has no trigger %1$s' WHEN p.foreign_namesake THEN 'trigger %s of %s is not reputation''s'
 				ELSE 'trigger %s of %s has other arguments than reputation.source says' END, p.name, c.label),
-			-- Those of its own tables a dump does not carry; whoever drains makes them.
-			'ERROR', true, p.namesake IS NULL AND NOT c.own
+			-- Those of the tables that the script made a dump does not carry; whoever drains makes
+			-- them. It does those of an engine's by another name.
+			'ERROR', true, p.namesake IS NULL AND NOT c.of_script
 		FROM present p JOIN chosen c ON c.id = p.id WHERE p.trigger IS NULL
 		UNION ALL
 		SELECT c.id, c.engines, 'trigger_name', format('trigger %s of %s is not reputation''s, whose own is %I', p.name, c.label, p.tgname), 'WARN', false, false

@@ -215,6 +215,19 @@ reputation_drop(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* The class of that name. 22023 when there is none. */
+static const EngineClass *
+class_named(const char *name)
+{
+	const EngineClass *class = engine_class(name);
+
+	if (class == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("there is no class of engines \"%s\"", name)));
+	return class;
+}
+
 /*
  * reputation.engine_table(engine, class, of_class) -- engine_object() for SQL. 22023.
  */
@@ -222,10 +235,8 @@ Datum
 reputation_engine_table(PG_FUNCTION_ARGS)
 {
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	const EngineClass *class = engine_class(text_to_cstring(PG_GETARG_TEXT_PP(1)));
+	const EngineClass *class = class_named(text_to_cstring(PG_GETARG_TEXT_PP(1)));
 
-	if (class == NULL)
-		elog(ERROR, "there is no such class of engines");
 	PG_RETURN_TEXT_P(cstring_to_text(engine_object(engine_of_class(name, class),
 												   text_to_cstring(PG_GETARG_TEXT_PP(2)))));
 }
@@ -238,14 +249,9 @@ Datum
 reputation_engine_make(PG_FUNCTION_ARGS)
 {
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
-	char	   *class_name = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	const EngineClass *class = engine_class(class_name);
+	const EngineClass *class = class_named(text_to_cstring(PG_GETARG_TEXT_PP(1)));
 	int			id;
 
-	if (class == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("there is no class of engines \"%s\"", class_name)));
 	spi_begin();
 	id = make_engine(name, class)->id;
 	spi_end();
