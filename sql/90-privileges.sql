@@ -122,7 +122,7 @@ GRANT EXECUTE ON FUNCTION
 	@extschema@.reputation_process(text, bigint),
 	@extschema@.reputation_repair(text),
 	@extschema@.reputation_retry(text, text),
-	@extschema@.reputation_forget(anycompatible, text),
+	@extschema@.reputation_forget(anycompatible, text, text),
 	@extschema@.reputation_drop(text),
 	@extschema@.reputation_schedule(text, interval, time, text),
 	@extschema@.reputation_unschedule(text),

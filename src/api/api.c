@@ -462,32 +462,85 @@ reputation_process(PG_FUNCTION_ARGS)
 	PG_RETURN_INT64(done);
 }
 
+static bool
+have_same_users(const Engine *a, const Engine *b)
+{
+	return a->users == b->users && strcmp(a->key_name, b->key_name) == 0;
+}
+
 /*
- * reputation_forget(uid, mode) -- removes what is kept about a user, in every
- * engine. 22023 when the mode is neither erase nor anonymize.
+ * The attached engines that have the users of the one named. Without a name there must be
+ * one users table only: 55000, for the same id would be another user's in the next one.
+ */
+static List *
+engines_of_users(const char *name)
+{
+	List	   *all = engine_chosen(NULL);
+	Engine	   *chosen = name == NULL ? linitial(all) : engine_get(name);
+	List	   *engines = NIL;
+	ListCell   *cell;
+
+	foreach(cell, all)
+	{
+		Engine	   *engine = lfirst(cell);
+
+		if (have_same_users(engine, chosen))
+			engines = lappend(engines, engine);
+		else if (name == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("the engines \"%s\" and \"%s\" have different users",
+							chosen->descriptor->name, engine->descriptor->name),
+					 errhint("Say whose user is meant, with engine => '...'.")));
+	}
+	return engines;
+}
+
+/* The ids of engines, as an array. */
+static Datum
+ids_of(List *engines)
+{
+	int32	   *ids = palloc(sizeof(int32) * list_length(engines));
+	ListCell   *cell;
+	int			count = 0;
+
+	foreach(cell, engines)
+		ids[count++] = ((Engine *) lfirst(cell))->descriptor->id;
+	return int_array(ids, count);
+}
+
+/*
+ * reputation_forget(uid, mode, engine) -- removes what is kept about a user, in every
+ * engine that has the users of the one named; without a name in all, those that are
+ * detached included. 22023 when the mode is neither erase nor anonymize; 55000.
  */
 Datum
 reputation_forget(PG_FUNCTION_ARGS)
 {
-	char	   *mode = args_text(fcinfo, 1);
+	char	   *mode = args_required_text(fcinfo, 1, "mode");
+	char	   *name = args_text(fcinfo, 2);
 	int64		removed = 0;
+	List	   *engines;
 	ListCell   *cell;
 
+	args_require(fcinfo, 0, "uid");
 	if (strcmp(mode, "erase") != 0 && strcmp(mode, "anonymize") != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("mode must be erase or anonymize, not \"%s\"", mode)));
 	spi_begin();
-	foreach(cell, engine_chosen(NULL))
+	engines = engines_of_users(name);
+	foreach(cell, engines)
 	{
 		Engine	   *engine = lfirst(cell);
 		char	   *key = engine_key_from_argument(fcinfo, 0, engine);
-		Oid			types[] = {TEXTOID, TEXTOID};
-		Datum		values[] = {CStringGetTextDatum(key), CStringGetTextDatum(mode)};
+		Oid			types[] = {TEXTOID, TEXTOID, INT4ARRAYOID};
+		Datum		values[] = {CStringGetTextDatum(key), CStringGetTextDatum(mode), ids_of(engines)};
+		const char	nulls[] = {' ', ' ', name == NULL ? 'n' : ' ', '\0'};
 		Oid			key_type = engine->key_type;
 		Datum		id = engine_key_datum(engine, key);
 
-		spi_exec("SELECT reputation.forget_user($1, $2)", 2, types, values, NULL);
+		spi_exec("SELECT reputation.forget_user($1, $2, $3)", 3, types, values, nulls);
 		removed += spi_int(0, 1, NULL);
 		if (engine->cached_column != NULL)
 			engine_exec(engine, false, psprintf("UPDATE %1$s SET %2$s = 0 WHERE %3$s = $1 "

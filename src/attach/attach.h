@@ -85,31 +85,31 @@ typedef struct AttachSpec
 } AttachSpec;
 
 extern PGDLLEXPORT const EngineDescriptor *attach_engine(FunctionCallInfo fcinfo, int argno,
-											 const EngineClass *class);
+														 const EngineClass *class);
 extern PGDLLEXPORT const EngineDescriptor *attach_engine_named(FunctionCallInfo fcinfo, int argno,
-												   const EngineClass *class);
+															   const EngineClass *class);
 extern PGDLLEXPORT void attach_detach(FunctionCallInfo fcinfo, const EngineClass *class);
 extern PGDLLEXPORT void attach_resolve(FunctionCallInfo fcinfo, AttachSpec *spec);
 extern PGDLLEXPORT void attach_wrong_type(const AttachTable *table, const AttachColumn *column,
-							  const char *wanted) pg_attribute_noreturn();
+										  const char *wanted) pg_attribute_noreturn();
 
 /* How much of a value is looked at: characters, elements, bytes; docs/LIMITS.md has them. */
 #define TEXT_PREFIX		"100000"
 extern PGDLLEXPORT char *attach_presence(const AttachColumn *column);
 extern PGDLLEXPORT AttachColumn *attach_column(AttachTable *table, const char *name);
 extern PGDLLEXPORT void attach_require_comparable(AttachTable *table, const char *name,
-									  AttachTable *other_table, const char *other_name);
+												  AttachTable *other_table, const char *other_name);
 extern PGDLLEXPORT bool attach_converts(const AttachColumn *column, Oid type);
-extern PGDLLEXPORT Oid	attach_wider_type(const AttachColumn *a, const AttachColumn *b);
+extern PGDLLEXPORT Oid attach_wider_type(const AttachColumn *a, const AttachColumn *b);
 extern PGDLLEXPORT char *attach_as(const AttachColumn *column, const char *alias, Oid type);
 extern PGDLLEXPORT UserColumn attach_user_column(AttachTable *users, AttachTable *table, const char *name,
-									 const char *alias);
+												 const char *alias);
 extern PGDLLEXPORT int64 attach_install(FunctionCallInfo fcinfo, AttachSpec *spec);
 extern PGDLLEXPORT void attach_advise_index(AttachTable *table, const char *name);
 extern PGDLLEXPORT void attach_advise_ordered_index(AttachTable *table, const char *name,
-										const char *next_name);
+													const char *next_name);
 extern PGDLLEXPORT void attach_advise_covering_index(AttachTable *table, const char *name,
-										 const char *const *others);
+													 const char *const *others);
 extern PGDLLEXPORT void attach_advise_index_as(AttachTable *table, const char *name, Oid type);
 extern PGDLLEXPORT void attach_remove(FunctionCallInfo fcinfo, const EngineDescriptor *engine);
 

@@ -346,13 +346,13 @@ extern bool score_differs(const Engine *engine, const Score *score);
 extern void *engine_parse_parameters(const EngineDescriptor *descriptor, Jsonb *parameters);
 extern int	engine_debounce(Jsonb *parameters);
 extern PGDLLEXPORT double engine_number(const char *engine, Jsonb *parameters,
-							const char *name, double otherwise);
+										const char *name, double otherwise);
 extern PGDLLEXPORT double engine_signed_number(const char *engine, Jsonb *parameters,
-								   const char *name, double otherwise);
+											   const char *name, double otherwise);
 extern PGDLLEXPORT void engine_check_list(const char *engine, Jsonb *parameters,
-							  const char *name);
+										  const char *name);
 extern PGDLLEXPORT char *engine_string(const char *engine, Jsonb *parameters,
-						   const char *name);
+									   const char *name);
 
 /* suspend.c */
 extern char *failure_text(const Engine *engine, const ErrorData *error);

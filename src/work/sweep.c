@@ -333,7 +333,7 @@ sweep_where_set_back(const Engine *engine)
 	bool		set_back = now < engine->computed_until - CLOCK_STEP;
 
 	if (!engine->descriptor->class->timed || (!set_back && now < engine->computed_until + CLOCK_STEP &&
-									   engine->computed_until != 0))
+											  engine->computed_until != 0))
 		return;
 	if (spi_exec("UPDATE reputation.engine SET computed_until = $2 "
 				 "WHERE id = (SELECT id FROM reputation.engine WHERE id = $1 "

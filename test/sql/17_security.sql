@@ -23,7 +23,7 @@ SELECT row_number() OVER (), s FROM unnest(ARRAY[
 	'SELECT FROM reputation.engine', 'SELECT FROM reputation.builder_scores', 'SELECT FROM reputation.inbox_0', 'SELECT FROM reputation.job', 'SELECT FROM reputation.builder_signals',
 	'SELECT FROM reputation.job_runs', 'SELECT FROM reputation.job_progress', 'UPDATE reputation.algorithm SET parameters = parameters',
 	'DELETE FROM reputation.builder_scores', 'INSERT INTO reputation.inbox_0 VALUES (1, 1, 1)', 'UPDATE reputation.engine SET role = 10::oid::regrole',
-	'SELECT reputation.lane(''1'')', 'SELECT reputation.sweep_start(''builder'', ''nightly'', ''manual'')', 'SELECT reputation.forget_user(''1'', ''erase'')', 'SELECT reputation.run_due_jobs()',
+	'SELECT reputation.lane(''1'')', 'SELECT reputation.sweep_start(''builder'', ''nightly'', ''manual'')', 'SELECT reputation.forget_user(''1'', ''erase'', NULL)', 'SELECT reputation.run_due_jobs()',
 	'CREATE TABLE reputation.t ()', 'SET reputation.clock = ''2000-01-01''', 'SET reputation.debounce = 0', 'SELECT * FROM security.users']) s;
 GRANT SELECT ON test.attempt TO PUBLIC;
 CREATE PROCEDURE test.attempts(who regrole)

@@ -107,9 +107,12 @@ SELECT reputation_process();
 SELECT user_reputation(1) -> 'score' AS west, user_reputation(1, 'east') -> 'score' AS east;
 SELECT * FROM reputation_verify();
 
--- What is kept of a user goes from all of them.
-SELECT reputation_forget(1) > 5 AS forgotten;
-SELECT count(*) FROM reputation.south_builder_scores WHERE user_id = '1';
+-- What is kept of a user goes from all engines that have the same users.
+SELECT reputation_forget(1);
+SELECT reputation_forget(1, engine => 'nobody');
+SELECT reputation_forget(1, engine => 'south') >= 3 AS forgotten;
+SELECT (SELECT count(*) FROM reputation.south_builder_scores WHERE user_id = '1') AS south, (SELECT count(*) FROM reputation.south_trust_trust_scores WHERE user_id = '1') AS south_trust,
+	(SELECT count(*) FROM reputation.builder_scores WHERE user_id = '1') AS north;
 SELECT reputation_process();
 -- An engine goes, and the others stay.
 SELECT builder_score_detach('builder');
