@@ -8,6 +8,7 @@ use warnings;
 
 use Drift::Badges;
 use Drift::Points;
+use Drift::Seconds;
 use Drift::Sessions;
 
 # The ids that the clients draw from.
@@ -103,6 +104,7 @@ sub setup
 		@{[Drift::Sessions::setup($name)]}
 		@{[Drift::Points::setup($name)]}
 		@{[Drift::Badges::setup($name)]}
+		@{[Drift::Seconds::setup($name)]}
 		UPDATE reputation.algorithm SET parameters = parameters || '{"debounce": "$variants{$name}->{debounce}"}';};
 }
 
@@ -176,7 +178,8 @@ sub wrong
 		'sessions' => wrong_sessions($_[0]),
 		'sessions of nobody' => q{SELECT user_id FROM reputation.session_scores WHERE user_id NOT IN (SELECT id::text FROM users)},
 		Drift::Points::wrong($_[0]),
-		Drift::Badges::wrong($_[0]));
+		Drift::Badges::wrong($_[0]),
+		Drift::Seconds::wrong());
 }
 
 # What there must be some of, so that it could be wrong: queries of numbers, each after its name.
@@ -186,7 +189,8 @@ sub numbers
 		'builder scores' => 'SELECT count(*) FROM users WHERE builder_score > 0',
 		'sessions' => 'SELECT least(count(*) FILTER (WHERE completed_sessions > 0), count(*) FILTER (WHERE no_shows > 0)) FROM reputation.session_scores',
 		'points' => 'SELECT least(count(*) FILTER (WHERE weekly > daily), count(*) FILTER (WHERE daily > 0)) FROM reputation.points_scores',
-		Drift::Badges::numbers());
+		Drift::Badges::numbers(),
+		Drift::Seconds::numbers());
 }
 
 sub pick    { return $_[ int(rand(@_)) ]; }

@@ -123,6 +123,14 @@ sub setup
 			('counted', '', '', '', '$variant->{counts}', 4, 17, true);};
 }
 
+# The same for another set of badges, and the ledger it pays into.
+sub attach_as
+{
+	my ($name, $as, $points) = @_;
+
+	return $variants{$name}->{attach} =~ s/\)$/, name => '$as', points => '$points')/r;
+}
+
 # Queries of what is wrong, each after its name. "had" is who has which badge, and should by the metrics as they are.
 sub wrong
 {

@@ -160,7 +160,7 @@ sub wrong_outputs
 # The score tables that have windows.
 sub timed_tables
 {
-	return ('points_scores', map { "board_$_->[0]_scores" } grep { $_->[1] eq 'activity' } @{ $variants{ $_[0] }->{boards} });
+	return ('points_scores', map { "$_->[0]_board_scores" } grep { $_->[1] eq 'activity' } @{ $variants{ $_[0] }->{boards} });
 }
 
 sub pick   { return $_[ int(rand(@_)) ]; }
@@ -181,6 +181,7 @@ sub moment
 my @statements = (
 	(sub { sprintf 'SELECT award_points(id, %d, $$drift$$, %s) FROM users WHERE id IN (%s, %s) ORDER BY id;', points(), source(), $_[1]->(), $_[1]->() }) x 4,
 	sub { sprintf 'SELECT award_points(%s, %d);', $_[1]->(), points() },
+	sub { sprintf 'SELECT award_points(%s, %d, $$drift$$, %s, $$points_2$$);', $_[1]->(), points(), source() },
 	(sub {
 		sprintf 'SELECT revoke_points(u.id, l.source_key) FROM users u JOIN reputation.point_ledger l ON l.user_id = u.id::text
 			WHERE u.id = %s AND l.source_key IN (%s, %s);', $_[1]->(), source(), source();

@@ -70,7 +70,8 @@ sub setup
 		CREATE INDEX ON wingman_matches (user1_id);
 		CREATE INDEX ON wingman_matches (user2_id);
 		CREATE INDEX ON wingman_sessions (match_id);
-		SELECT session_reputation_attach(policy => '$variant->{policy}');};
+		SELECT session_reputation_attach(policy => '$variant->{policy}');
+		SELECT session_reputation_attach(policy => '$variant->{policy}', name => 'session_2');};
 }
 
 # For every user: what is stored, what user_reputation() says, and the contract.

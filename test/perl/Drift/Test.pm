@@ -24,6 +24,7 @@ use warnings;
 use Drift::App;
 use Drift::Badges;
 use Drift::Points;
+use Drift::Seconds;
 use Drift::Sessions;
 use IO::Select;
 use IPC::Run ();
@@ -377,7 +378,8 @@ sub is_none
 # Is nothing to be done?
 sub idle
 {
-	my @due = map { "NOT EXISTS (SELECT FROM reputation.$_ WHERE next_due_at <= reputation.clock())" } 'trust_scores', Drift::Points::timed_tables($_[0]);
+	my @due = map { "NOT EXISTS (SELECT FROM reputation.$_ WHERE next_due_at <= reputation.clock())" } 'trust_scores', Drift::Points::timed_tables($_[0]),
+	  Drift::Seconds::timed_tables();
 	my @work = map { "NOT EXISTS (SELECT FROM reputation.$_)" } (map { "inbox_$_" } 0 .. 4), 'job', q{job_runs WHERE status = 'running'};
 
 	return join ' AND ', @work, @due;
