@@ -496,19 +496,6 @@ engines_of_users(const char *name)
 	return engines;
 }
 
-/* The ids of engines, as an array. */
-static Datum
-ids_of(List *engines)
-{
-	int32	   *ids = palloc(sizeof(int32) * list_length(engines));
-	ListCell   *cell;
-	int			count = 0;
-
-	foreach(cell, engines)
-		ids[count++] = ((Engine *) lfirst(cell))->descriptor->id;
-	return int_array(ids, count);
-}
-
 /*
  * reputation_forget(uid, mode, engine) -- removes what is kept about a user, in every
  * engine that has the users of the one named; without a name in all, those that are
@@ -535,7 +522,7 @@ reputation_forget(PG_FUNCTION_ARGS)
 		Engine	   *engine = lfirst(cell);
 		char	   *key = engine_key_from_argument(fcinfo, 0, engine);
 		Oid			types[] = {TEXTOID, TEXTOID, INT4ARRAYOID};
-		Datum		values[] = {CStringGetTextDatum(key), CStringGetTextDatum(mode), ids_of(engines)};
+		Datum		values[] = {CStringGetTextDatum(key), CStringGetTextDatum(mode), engine_ids(engines)};
 		const char	nulls[] = {' ', ' ', name == NULL ? 'n' : ' ', '\0'};
 		Oid			key_type = engine->key_type;
 		Datum		id = engine_key_datum(engine, key);

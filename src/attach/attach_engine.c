@@ -10,7 +10,7 @@
  */
 #include "postgres.h"
 
-#include "attach/attach.h"
+#include "attach/attach_steps.h"
 #include "base/args.h"
 #include "base/locks.h"
 #include "base/spi.h"
@@ -28,7 +28,7 @@ PG_FUNCTION_INFO_V1(reputation_drop);
 static void
 make_tables(const EngineDescriptor *engine)
 {
-	if (strcmp(engine->name, engine->class->name) == 0)
+	if (engine_bears_class(engine))
 		return;
 	for (int i = 0; i < engine->class->noutputs; i++)
 	{
@@ -72,8 +72,8 @@ engine_exists(const char *name)
 
 /*
  * attach_engine -- the engine that is to be attached, by an argument with its name; made
- * when there is none of that name, and locked. 22023 when it is of another class, or the name is no engine's; 54000
- * when there are too many; 25001 unless READ COMMITTED: with an older snapshot an attach
+ * when there is none of that name, and locked. 22023 when it is of another class, or the
+ * name is no engine's; 54000 when there are too many; 25001 unless READ COMMITTED: with an older snapshot an attach
  * would miss a BEFORE trigger.
  */
 const EngineDescriptor *
@@ -146,7 +146,7 @@ require_droppable(const EngineDescriptor *engine)
 	Oid			table_types[] = {TEXTARRAYOID};
 	Datum		tables[] = {own_tables(engine)};
 
-	if (strcmp(engine->name, engine->class->name) == 0)
+	if (engine_bears_class(engine))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the engine \"%s\" cannot be dropped", engine->name),
@@ -166,8 +166,7 @@ require_droppable(const EngineDescriptor *engine)
 		ereport(ERROR,
 				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
 				 errmsg("the engine \"%s\" pays into the engine \"%s\"", spi_text(0, 1), engine->name),
-				 errhint("Detach it first with %s_detach(%s).", spi_text(0, 2),
-						 strcmp(spi_text(0, 1), spi_text(0, 2)) == 0 ? "" : quote_literal_cstr(spi_text(0, 1)))));
+				 errhint("Detach it first with %s.", attach_detach_call(spi_text(0, 1), spi_text(0, 2)))));
 	if (spi_exec("SELECT e.name FROM reputation.engine e JOIN reputation.capture c ON c.engine = e.id "
 				 "JOIN reputation.source s ON s.id = c.source "
 				 "JOIN pg_catalog.pg_class t ON t.oid = s.relation "

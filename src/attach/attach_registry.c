@@ -69,8 +69,8 @@ registry_require_same_users(AttachSpec *spec)
 			 errdetail("Both write reputation.%s. The ids of the engine \"%s\" are in the "
 					   "column %s of %s.", paid->tables[engine_earned(paid->class)], other, quote_identifier(spi_text(0, 2)),
 					   spi_text(0, 3)),
-			 errhint("Attach this one to those, or detach the other one first with %s_detach(%s).",
-					 other_class, strcmp(other, other_class) == 0 ? "" : quote_literal_cstr(other))));
+			 errhint("Attach this one to those, or detach the other one first with %s.",
+					 attach_detach_call(other, other_class))));
 }
 
 /* The tables of an attach, but for the users table and the extension's own. */
@@ -437,12 +437,8 @@ registry_captured_tables(const EngineDescriptor *engine)
 {
 	Oid			types[] = {INT4OID};
 	Datum		values[] = {Int32GetDatum(engine->id)};
-	List	   *tables = NIL;
-	uint64		count = spi_exec("SELECT s.relation::oid FROM reputation.source s "
-								 "JOIN reputation.capture c ON c.source = s.id "
-								 "WHERE c.engine = $1 ORDER BY s.id", 1, types, values, NULL);
 
-	for (uint64 row = 0; row < count; row++)
-		tables = lappend_oid(tables, (Oid) spi_int(row, 1, NULL));
-	return tables;
+	return spi_oids(spi_exec("SELECT s.relation::oid FROM reputation.source s "
+							 "JOIN reputation.capture c ON c.source = s.id "
+							 "WHERE c.engine = $1 ORDER BY s.id", 1, types, values, NULL));
 }

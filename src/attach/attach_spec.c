@@ -19,6 +19,16 @@ attach_is_text(Oid type)
 	return type == TEXTOID || type == VARCHAROID;
 }
 
+/*
+ * attach_detach_call -- how an engine of a class that earns something is detached, for
+ * hints.
+ */
+char *
+attach_detach_call(const char *name, const char *class)
+{
+	return psprintf("%s_detach(%s)", class, strcmp(name, class) == 0 ? "" : quote_literal_cstr(name));
+}
+
 /* Appends a name to a comma list. */
 void
 attach_add_name(StringInfo list, const char *name)

@@ -19,6 +19,7 @@ typedef struct ViewState
 } ViewState;
 
 extern bool attach_is_text(Oid type);
+extern char *attach_detach_call(const char *name, const char *class);
 extern void attach_add_name(StringInfo list, const char *name);
 extern void attach_check_ids(AttachSpec *spec);
 extern void attach_check_privileges(AttachSpec *spec);

@@ -231,17 +231,6 @@ try_follow(Oid table)
 	return try_to_adapt(table, follow_in_time, "It goes by former names of columns.");
 }
 
-/* A list of OIDs or numbers in the first column of the result. */
-static List *
-first_column(uint64 count)
-{
-	List	   *list = NIL;
-
-	for (uint64 row = 0; row < count; row++)
-		list = lappend_oid(list, (Oid) spi_int(row, 1, NULL));
-	return list;
-}
-
 /*
  * The tables that the statement was about, and those they are a partition of,
  * which have a BEFORE UPDATE trigger on them or a partition, or are sources.
@@ -259,19 +248,19 @@ first_column(uint64 count)
 static List *
 tables_with_before_triggers(void)
 {
-	return first_column(spi_exec(TOUCHED "SELECT up.relation FROM up "
-								 "JOIN pg_class c ON c.oid = up.relation "
-								 "AND c.relkind IN ('r', 'p') WHERE up.relation IS NOT NULL "
-								 "AND EXISTS (SELECT FROM reputation.before_update_triggers(up.relation))",
-								 0, NULL, NULL, NULL));
+	return spi_oids(spi_exec(TOUCHED "SELECT up.relation FROM up "
+							 "JOIN pg_class c ON c.oid = up.relation "
+							 "AND c.relkind IN ('r', 'p') WHERE up.relation IS NOT NULL "
+							 "AND EXISTS (SELECT FROM reputation.before_update_triggers(up.relation))",
+							 0, NULL, NULL, NULL));
 }
 
 static List *
 touched_sources(void)
 {
-	return first_column(spi_exec(TOUCHED "SELECT s.relation::oid FROM up "
-								 "JOIN reputation.source s ON s.relation = up.relation",
-								 0, NULL, NULL, NULL));
+	return spi_oids(spi_exec(TOUCHED "SELECT s.relation::oid FROM up "
+							 "JOIN reputation.source s ON s.relation = up.relation",
+							 0, NULL, NULL, NULL));
 }
 
 /*
@@ -487,24 +476,11 @@ look_is_due(void)
 	return look_again || INSTR_TIME_GET_DOUBLE(now) >= LOOK_INTERVAL;
 }
 
-/* The ids of engines, as an array. */
-static Datum
-engine_ids(List *engines)
-{
-	int32	   *ids = palloc(sizeof(int32) * Max(list_length(engines), 1));
-	ListCell   *cell;
-	int			count = 0;
-
-	foreach(cell, engines)
-		ids[count++] = ((Engine *) lfirst(cell))->descriptor->id;
-	return int_array(ids, count);
-}
-
 /* Has those of the engines computed whose ids are in the first column of the result. */
 static void
 sweep_found(List *engines, uint64 count, const char *trigger)
 {
-	List	   *ids = first_column(count);
+	List	   *ids = spi_oids(count);
 	ListCell   *cell;
 
 	foreach(cell, engines)

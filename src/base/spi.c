@@ -314,6 +314,19 @@ spi_int(uint64 row, int column, bool *isnull)
 }
 
 /*
+ * spi_oids -- the OIDs in the first column of the last result.
+ */
+List *
+spi_oids(uint64 count)
+{
+	List	   *oids = NIL;
+
+	for (uint64 row = 0; row < count; row++)
+		oids = lappend_oid(oids, (Oid) spi_int(row, 1, NULL));
+	return oids;
+}
+
+/*
  * spi_settings_begin, spi_set, spi_settings_end -- settings for the statements
  * in between; an error resets them with the (sub)transaction.
  */

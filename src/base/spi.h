@@ -49,6 +49,7 @@ extern void spi_prefer_indexes(void);
 extern void spi_settings_end(int level);
 
 extern Datum text_array(char **texts, int count);
+extern List *spi_oids(uint64 count);
 extern Datum int_array(const int32 *values, int count);
 extern Datum bigint_array(const int64 *values, int count);
 extern Datum timestamp_array(const TimestampTz *values, int count);

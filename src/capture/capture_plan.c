@@ -8,7 +8,8 @@
  * is told by that.
  *
  * The event trigger has the arguments follow a renamed column (source_check.c). A key
- * column that the relation does not have (it was renamed unseen) makes the plan broken: whoever changes the relation marks everybody. A column that is only
+ * column that the relation does not have (it was renamed unseen) makes the plan broken:
+ * whoever changes the relation marks everybody. A column that is only
  * compared makes it unsure: every update counts as a change. A column that an engine
  * writes and that is gone can be given no false value: it is left out.
  *

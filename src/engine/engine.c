@@ -106,6 +106,16 @@ engine_on_change(void (*changed) (void))
 	on_change = changed;
 }
 
+/*
+ * engine_bears_class -- is it the engine that is called like its class, whose objects are
+ * those that the class names?
+ */
+bool
+engine_bears_class(const EngineDescriptor *engine)
+{
+	return strcmp(engine->name, engine->class->name) == 0;
+}
+
 /* What an engine of that name calls its own of an object of its class. */
 static char *
 object_of(const char *name, const char *class, const char *of_class)
@@ -164,7 +174,7 @@ make_descriptor(int id, const char *name, const EngineClass *class)
 			descriptor->audit_table = descriptor->tables[i];
 	}
 	descriptor->score_table = descriptor->tables[0];
-	descriptor->attach_call = psprintf(strcmp(name, class->name) == 0 ||
+	descriptor->attach_call = psprintf(engine_bears_class(descriptor) ||
 									   class->outputs[0].pattern != NULL ?
 									   "%s()" : "%s(name => '%s')", class->attach_function, name);
 	return descriptor;
@@ -506,8 +516,8 @@ engine_require_users(const Engine *engine)
 
 /*
  * engine_require_objects -- the same before the application's objects are touched as the
- * engine's role; 42704 when that is gone; and 42501 when a source was given to an owner who has not the rights of
- * that role, and would get them by what is in the table.
+ * engine's role; 42704 when that is gone; and 42501 when a source was given to an owner who
+ * has not the rights of that role, and would get them by what is in the table.
  */
 void
 engine_require_objects(const Engine *engine)
@@ -620,6 +630,21 @@ List *
 engine_chosen(const char *name)
 {
 	return name != NULL ? list_make1(engine_get(name)) : engine_get_all();
+}
+
+/*
+ * engine_ids -- the ids of engines, as an array.
+ */
+Datum
+engine_ids(const List *engines)
+{
+	int32	   *ids = palloc(sizeof(int32) * Max(list_length(engines), 1));
+	ListCell   *cell;
+	int			count = 0;
+
+	foreach(cell, engines)
+		ids[count++] = ((Engine *) lfirst(cell))->descriptor->id;
+	return int_array(ids, count);
 }
 
 /* They are freed when one is loaded the next time. */

@@ -275,6 +275,8 @@ extern const EngineDescriptor *engine_descriptor(const char *name);
 extern const EngineDescriptor *engine_of_class(const char *name, const EngineClass *class);
 extern PGDLLEXPORT char *engine_object(const EngineDescriptor *engine, const char *of_class);
 extern char *engine_paid_table(const EngineClass *class, const char *name, const char *of_class);
+extern bool engine_bears_class(const EngineDescriptor *engine);
+extern Datum engine_ids(const List *engines);
 extern int	engine_earned(const EngineClass *class);
 extern List *engine_list(bool wait, bool *skipped);
 extern List *engine_chosen(const char *name);

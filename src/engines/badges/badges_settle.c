@@ -286,7 +286,7 @@ char *
 badges_bonuses(const EngineDescriptor *engine, const char *ledger)
 {
 	const char *prefix = quote_literal_cstr(badges_key_prefix(engine));
-	const char *own = strcmp(engine->name, engine->class->name) == 0 ?
+	const char *own = engine_bears_class(engine) ?
 	"%1$s.source_key LIKE 'badge:%%' AND NOT starts_with(%1$s.source_key, 'badge:@')" :
 	"starts_with(%1$s.source_key, %2$s)";
 

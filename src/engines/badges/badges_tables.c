@@ -12,7 +12,7 @@
 char *
 badges_key_prefix(const EngineDescriptor *engine)
 {
-	return strcmp(engine->name, engine->class->name) == 0 ? pstrdup("badge:") :
+	return engine_bears_class(engine) ? pstrdup("badge:") :
 		psprintf("badge:@%s:", engine->name);
 }
 
